@@ -1,0 +1,42 @@
+# Everything happens in .venv, which the first command makes. PYTHON=python3.12 chooses another Python.
+PYTHON ?= python3
+BUDGET ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help reproduce test test-fast check format
+help:
+	@echo "make reproduce   install, find the data, train FO-MAML, evaluate, draw (BUDGET=quick, or full)"
+	@echo "make test        all tests"
+	@echo "make test-fast   the tests that take seconds"
+	@echo "make check       formatting, lint and types"
+	@echo "make format      format the code"
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch numpy
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: $(VENV)/installed
+	$(BIN)/innerloop reproduce --budget $(BUDGET)
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest
+
+test-fast: $(VENV)/installed-dev
+	$(BIN)/pytest -m 'not slow'
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

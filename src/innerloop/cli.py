@@ -1,0 +1,380 @@
+"""The command line: parses, calls, prints. Nothing that takes time is imported before it is needed."""
+
+import dataclasses
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from innerloop.config import RunConfig, load_config, preset
+from innerloop.errors import ConfigError, InnerloopError
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    json: bool = False
+    """Print one machine-readable JSON object on standard output, and nothing else there."""
+    debug: bool = False
+    """Show the traceback of an error instead of one sentence."""
+
+
+@dataclass(frozen=True)
+class DataOptions(Common):
+    """Options of the commands that read a data set."""
+
+    data_dir: Path | None = None
+    """Folder with images_background.zip and images_evaluation.zip; default: $INNERLOOP_DATA, the cache, a download."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(DataOptions):
+    """Meta-train a method; writes a run directory with weights, metrics, figures and every hyperparameter."""
+
+    preset: str | None = None
+    """Start from a named set of settings: course (the network and batches of the assignment's own code)."""
+    config: Path | None = None
+    """Start from a saved config.json; the same file gives the same bits on the same machine."""
+    run_dir: Path | None = None
+    """Run directory; default: runs/<method>-<data>-<ways>w<shots>s-s<seed>, numbered if taken."""
+    max_minutes: float | None = None
+    """Stop and save after this many minutes; go on with `innerloop resume`."""
+
+
+@dataclass(frozen=True)
+class ResumeOptions(DataOptions):
+    """Go on with an interrupted run; the final weights are those of the uninterrupted one, bit for bit."""
+
+    run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directory."""
+    max_minutes: float | None = None
+    """Stop and save after this many minutes."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(DataOptions):
+    """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
+
+    run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directory."""
+    part: Literal["val", "test"] = "val"
+    """Which classes of the split; test classes are touched by this alone."""
+    episodes: int = 600
+    """Fixed episodes."""
+    ways: int | None = None
+    """Classes in an episode; default: as trained."""
+    shots: tuple[int, ...] = ()
+    """Support images per class; several make one table; default: as trained."""
+    queries: int | None = None
+    """Query images per class; default: as trained, or 10 where several shots are compared."""
+    inner_steps: int | None = None
+    """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
+    batch_norm: Literal["both", "transductive", "support"] = "both"
+    """Whose statistics normalise the query images: their own batch's, or the support set's."""
+
+
+@dataclass(frozen=True)
+class DataCommandOptions(DataOptions):
+    """Look at, check or fetch the data."""
+
+    action: Annotated[Literal["show", "verify", "download", "info"], tyro.conf.Positional] = dataclasses.field(
+        kw_only=True
+    )
+    """show: a PNG of one episode; verify: check every name and pixel; download: fetch Omniglot; info: what is there."""
+    data: str = "auto"
+    """Data set: omniglot, strokes, or auto."""
+    split: str = "auto"
+    """Which split an episode is drawn from."""
+    part: Literal["train", "val", "test"] = "train"
+    """Which part of the split."""
+    episode: int = 0
+    """Number of the episode to show."""
+    seed: int = 0
+    """Seed of the episodes to show."""
+    rotations: bool = False
+    """Show the episode with training rotations."""
+    out: Path = Path("episode.png")
+    """Where show writes its picture, or download the archives (a folder)."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions(DataOptions):
+    """Say what this installation can do: versions, device, threads, data, free disk."""
+
+
+@dataclass(frozen=True)
+class ReproduceOptions(DataOptions):
+    """Train, evaluate and draw what the README shows; typed again after a kill, it goes on where it was."""
+
+    budget: Literal["quick", "full"] = "quick"
+    """quick: fewer episodes an outer step and in the evaluation, minutes; full: the published settings."""
+    data: str = "auto"
+    """Data set: omniglot, strokes, or auto."""
+    out: Path = Path("runs/reproduce")
+    """Where the run directories go."""
+    max_minutes: float | None = None
+    """Stop and save after this many minutes of training."""
+
+
+def _parse(options: type[Any], command: str, arguments: list[str], **defaults: Any) -> Any:
+    """Parse a command's own options with tyro; usage errors exit with 2."""
+    return tyro.cli(
+        options, prog=f"innerloop {command}", args=arguments, config=(tyro.conf.AvoidSubcommands,), **defaults
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    """Two sets of options in one command: those of the run, and the settings that are saved with it."""
+    base = _base_settings(arguments)
+    if arguments and not arguments[0].startswith("-"):
+        base, arguments = base.replace(method=arguments[0]), arguments[1:]
+    elif "--help" not in arguments and "-h" not in arguments and not _option(arguments, "config"):
+        raise ConfigError("Say which method: innerloop train fomaml, or innerloop train maml.")
+
+    @dataclass(frozen=True)
+    class Train(TrainOptions):
+        __doc__ = TrainOptions.__doc__
+        settings: tyro.conf.OmitArgPrefixes[RunConfig] = base
+
+    options = _parse(Train, "train METHOD", arguments)
+    from innerloop.experiments import environment, prepare
+    from innerloop.learners.base import find_learner
+    from innerloop.runs import RunDirectory
+
+    find_learner(options.settings.method)
+    say = _sayer(options)
+    experiment = prepare(options.settings, data_dir=options.data_dir, say=say)
+    experiment.training_sampler(), experiment.evaluation_sampler("val"), experiment.build_learner()
+    path = options.run_dir or Path("runs") / experiment.config.run_name
+    run = RunDirectory.create(experiment.config, environment(experiment), path)
+    say(f"{run.path}: {experiment.config.method} on {experiment.dataset.name}, split {experiment.split.name}, "
+        f"{experiment.config.meta_steps} outer steps of {experiment.config.meta_batch_size} episodes")  # fmt: skip
+    code = _run_training(experiment, run, options, resume=False)
+    _print_json(options, _outcome(run))
+    return code
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of an option that decides the defaults of the others."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith(f"--{name}="):
+            return argument.partition("=")[2]
+        if argument == f"--{name}" and index + 1 < len(arguments):
+            return arguments[index + 1]
+    return None
+
+
+def _base_settings(arguments: list[str]) -> RunConfig:
+    config, name = _option(arguments, "config"), _option(arguments, "preset")
+    if config and name:
+        raise ConfigError("--config and --preset are both complete sets of settings: give one of them.")
+    return load_config(Path(config)) if config else preset(name) if name else RunConfig()
+
+
+def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
+    from innerloop.experiments import train
+    from innerloop.progress import TrainingProgress, stop_on_signals
+
+    say = _sayer(options)
+    progress = TrainingProgress(experiment.config.meta_steps, quiet=options.json)
+    with stop_on_signals(options.max_minutes) as should_stop, progress.shown():
+        stop = train(experiment, run, resume=resume, say=say, should_stop=should_stop, on_step=progress.on_step)
+    if stop:
+        say(f"{stop.reason} Go on with: innerloop resume {run.path}")
+        return stop.exit_code
+    from innerloop.report import write_results
+
+    write_results(run)
+    record = run.read_metrics("validation")[-1]
+    say(f"{describe_row(record)}\nweights {run.weights_path}, figures {run.path / 'figures'}")
+    return 0
+
+
+def _outcome(run: Any) -> dict[str, Any]:
+    """What a training says under ``--json``."""
+    validations = run.read_metrics("validation")
+    return {"run": str(run.path), "validation": validations[-1] if validations else None} | run.status
+
+
+def describe_row(row: dict[str, Any]) -> str:
+    """A result with everything that it must not be quoted without, in one sentence."""
+    return (
+        f"{row['method']}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % query accuracy "
+        f"after {row['inner_steps']} inner steps ({100 * row['query_accuracy_before']:.1f} % before), "
+        f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
+        f"{row['queries']} queries, batch norm {row['batch_norm']}, query batches {row['query_batches']}, "
+        f"rotations {'on' if row['rotations'] else 'off'}, {row['episodes']} episodes of seed {row['episode_seed']}, "
+        f"training seed {row['training_seed']}; 95 % interval over episodes"
+    )
+
+
+def _resume(arguments: list[str]) -> int:
+    options = _parse(ResumeOptions, "resume", arguments)
+    from innerloop.experiments import prepare
+    from innerloop.runs import RunDirectory
+
+    run = RunDirectory(options.run)
+    if run.weights_path.is_file() and run.status["state"] == "finished":
+        from innerloop.report import write_results
+
+        write_results(run)
+        _sayer(options)(f"{run.path} is finished; nothing is left to do.")
+        _print_json(options, _outcome(run))
+        return 0
+    experiment = prepare(run.config, data_dir=options.data_dir, say=_sayer(options))
+    code = _run_training(experiment, run, options, resume=True)
+    _print_json(options, _outcome(run))
+    return code
+
+
+def _evaluate(arguments: list[str]) -> int:
+    options = _parse(EvaluateOptions, "evaluate", arguments)
+    from innerloop.experiments import evaluate_run, open_run, save_evaluation
+    from innerloop.progress import CountProgress
+    from innerloop.runs import RunDirectory
+
+    run, say = RunDirectory(options.run), _sayer(options)
+    experiment, learner = open_run(run, data_dir=options.data_dir, say=say)
+    config = experiment.config
+    steps = config.inner_steps if options.inner_steps is None else options.inner_steps
+    modes = ("transductive", "support") if options.batch_norm == "both" else (options.batch_norm,)
+    shots = options.shots or (config.shots,)
+    queries = options.queries or (10 if len(shots) > 1 else config.queries)
+    rows = []
+    for count in shots:
+        for evaluation in evaluate_run(
+            experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps, batch_norms=modes,
+            ways=options.ways or config.ways, shots=count, queries=queries,
+            on_episodes=CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json),
+        ):  # fmt: skip
+            save_evaluation(run, evaluation, inner_steps=steps)
+            rows.append(evaluation.to_json(step=steps))
+    for row in rows:
+        say(describe_row(row))
+    say(_table(rows))
+    _print_json(options, {"run": str(run.path), "rows": rows})
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Query and support accuracies in percent, a row for each shots and batch norm."""
+    lines = ["", "shots  batch norm    query before  query after      support before  support after"]
+    lines += [
+        f"{row['shots']:5d}  {row['batch_norm']:12s}  {100 * row['query_accuracy_before']:10.2f} %  "
+        f"{100 * row['query_accuracy']:6.2f} ± {100 * row['query_accuracy_ci95']:.2f} %  "
+        f"{100 * row['support_accuracy_before']:12.2f} %  {100 * row['support_accuracy']:11.2f} %"
+        for row in rows
+    ]
+    first = [row for row in rows if None not in row["query_accuracy_per_step"]]
+    for row in first:
+        steps = "  ".join(f"{index}: {100 * value:.1f}" for index, value in enumerate(row["query_accuracy_per_step"]))
+        lines.append(f"{row['shots']}-shot {row['batch_norm']}, query accuracy in % at inner step {steps}")
+    return "\n".join(lines)
+
+
+def _data(arguments: list[str]) -> int:
+    options = _parse(DataCommandOptions, "data", arguments)
+    from innerloop.data_commands import run_data_command
+
+    return run_data_command(options, _sayer(options), lambda value: _print_json(options, value))
+
+
+def _doctor(arguments: list[str]) -> int:
+    options = _parse(DoctorOptions, "doctor", arguments)
+    from innerloop.doctor import diagnose
+
+    findings = diagnose(options.data_dir)
+    for name, value in findings.items():
+        _sayer(options)(f"{name:14s} {value}")
+    _print_json(options, findings)
+    return 0
+
+
+def _reproduce(arguments: list[str]) -> int:
+    options = _parse(ReproduceOptions, "reproduce", arguments)
+    from innerloop.experiments import prepare
+    from innerloop.progress import CountProgress
+    from innerloop.reproduction import evaluate_finished, find_or_create, plan
+
+    say, planned = _sayer(options), plan(options.budget, options.data)
+    for sentence in planned.sentences:
+        say(sentence)
+    experiment = prepare(planned.config, data_dir=options.data_dir, say=say)
+    run = find_or_create(experiment, options.out)
+    if run.weights_path.is_file():
+        say(f"{run.path} is trained already and kept.")
+    elif code := _run_training(experiment, run, options, resume=True):
+        return code
+    rows = evaluate_finished(
+        run, planned.evaluation_episodes, data_dir=options.data_dir, say=say,
+        on_episodes=CountProgress("episodes", planned.evaluation_episodes, quiet=options.json),
+    )  # fmt: skip
+    for row in rows:
+        say(describe_row(row))
+    say(f"Look at {run.path / 'figures' / 'validation.png'} and {run.path / 'hyperparameters.md'}.")
+    _print_json(options, {"run": str(run.path), "rows": rows})
+    return 0
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "train": (_train, "meta-train a method: innerloop train fomaml"),
+    "resume": (_resume, "go on with an interrupted run"),
+    "evaluate": (_evaluate, "accuracy of a finished run on fixed episodes, with interval"),
+    "data": (_data, "show, verify, download, info"),
+    "doctor": (_doctor, "what this installation can do"),
+    "reproduce": (_reproduce, "train, evaluate and draw what the README shows"),
+}
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {name:10s} {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: innerloop COMMAND [OPTIONS]\n\n{rows}\n\ninnerloop COMMAND --help tells its options."
+
+
+def _sayer(options: Common) -> Callable[[str], None]:
+    """Prints for people: on standard output, or on standard error where that is for ``--json``."""
+    stream = sys.stderr if options.json else sys.stdout
+    return lambda sentence: print(sentence, file=stream, flush=True)
+
+
+def _print_json(options: Common, value: dict[str, Any]) -> None:
+    if options.json:
+        print(json.dumps(value))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code (0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130/143 interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from innerloop import __version__
+
+        print(f"innerloop {__version__}")
+        return 0
+    try:
+        if arguments[0] not in COMMANDS:
+            near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            raise ConfigError(f"There is no command {arguments[0]!r}.{hint}")
+        return COMMANDS[arguments[0]][0](arguments[1:])
+    except InnerloopError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"innerloop: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The settings of a run: one frozen dataclass, checked once, and the only place that parses them.
+
+The attribute docstrings are the help texts of the command line, and the words of ``hyperparameters.md``.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from innerloop.errors import ConfigError
+
+FORMAT_VERSION = 1
+"""Version of ``config.json`` and of checkpoints; a file of another version is refused."""
+
+
+def setting(default: Any, low: float, high: float) -> Any:
+    """A number with its default and its inclusive range."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers. Complete at birth; saved as ``config.json``."""
+
+    method: str = "fomaml"
+    """What is trained: fomaml, maml, an entry point's name, or module:Class."""
+    data: str = "auto"
+    """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else strokes)."""
+    split: str = "auto"
+    """Which classes train and validate: assignment, background-heldout, 1100-100-423 (Omniglot), alphabets
+    (strokes); auto is assignment for Omniglot and alphabets for strokes."""
+    ways: int = setting(5, 2, 1000)
+    """Classes in an episode."""
+    shots: int = setting(5, 1, 1000)
+    """Support images per class."""
+    queries: int = setting(15, 1, 1000)
+    """Query images per class."""
+    inner_steps: int = setting(5, 0, 1000)
+    """Gradient steps on the support set."""
+    inner_lr: float = setting(0.4, 0.0, 1000.0)
+    """Learning rate of the inner steps (plain gradient descent)."""
+    outer_lr: float = setting(0.001, 0.0, 1000.0)
+    """Learning rate of the outer optimiser, Adam."""
+    meta_steps: int = setting(1000, 1, 10_000_000)
+    """Outer steps (the assignment's iterations)."""
+    meta_batch_size: int = setting(4, 1, 10_000)
+    """Episodes in an outer step."""
+    query_batches: int = setting(1, 1, 1000)
+    """Training query loss as the mean over this many class-balanced mini-batches; evaluation always uses 1."""
+    averaging: float = setting(0.98, 0.0, 0.99999)
+    """Decay per outer step of the moving average of the weights that is validated and saved; 0 is off."""
+    rotations: bool = False
+    """Turn each class of each training episode by a random multiple of 90 degrees; never at validation."""
+    seed: int = setting(0, 0, 2**31 - 1)
+    """Seed of the initial weights and of the training episodes."""
+    image_size: int = setting(28, 16, 105)
+    """Side of the images in pixels."""
+    filters: int = setting(64, 1, 1024)
+    """Channels of each of the network's four blocks."""
+    downsample: Literal["stride", "max-pool"] = "stride"
+    """How a block halves the image: convolutions of stride 2, or 2x2 max pooling."""
+    features: Literal["flatten", "mean"] = "mean"
+    """What the head sees of the last block: all positions, or their mean."""
+    last_relu: bool = True
+    """Apply the ReLU of the last block."""
+    feature_norm: bool = True
+    """Standardise each feature over the batch before the head, so that large inner steps suit it."""
+    feature_scale: float = setting(1.0, 1e-6, 1e6)
+    """Factor on the features before the head."""
+    conv_bias: bool = False
+    """Give convolutions a bias (batch norm cancels it)."""
+    conv_init: Literal["kaiming", "glorot"] = "kaiming"
+    """Initial convolution weights: kaiming (normal, fan in) or glorot (uniform)."""
+    head_init: Literal["zero", "glorot"] = "zero"
+    """Initial weights of the linear head."""
+    fresh_head: bool = True
+    """Start the head of every episode from zero, so that only the inner loop trains it and ways at test are
+    free; otherwise its initial weights are meta-learned."""
+    validation_every: int = setting(50, 1, 10_000_000)
+    """Outer steps between validations."""
+    validation_episodes: int = setting(50, 2, 100_000)
+    """Fixed episodes of each validation during training."""
+    checkpoint_every: int = setting(50, 1, 10_000_000)
+    """Outer steps between checkpoints."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, mps, or auto (cuda where there is one, else cpu)."""
+    threads: int = setting(0, 0, 1024)
+    """CPU threads; 0 takes what PyTorch chooses. Bits are reproducible at equal threads only."""
+    episodes_per_chunk: int = setting(0, 0, 10_000)
+    """Episodes computed at once; 0 chooses by device (1 on a CPU, all on a GPU)."""
+
+    def __post_init__(self):
+        """Check types and ranges once; afterwards they are trusted."""
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+        for name in ("method", "data", "split", "device"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{name} must not be empty.")
+        if self.queries % self.query_batches:
+            raise ConfigError(f"query_batches={self.query_batches} must divide queries={self.queries}.")
+
+    @property
+    def run_name(self) -> str:
+        """The run directory's name, for instance ``fomaml-omniglot-5w5s-s0``."""
+        method = self.method.rpartition(":")[2].lower()
+        return f"{method}-{self.data}-{self.ways}w{self.shots}s-s{self.seed}"
+
+    def replace(self, **changes: Any) -> "RunConfig":
+        """A copy with some settings changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """JSON with one setting a line and the format's version."""
+        return json.dumps({"format_version": FORMAT_VERSION} | dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "config.json") -> "RunConfig":
+        """Read `to_json`'s text back.
+
+        Args:
+            text: the JSON.
+            source: what error messages call it.
+
+        Raises:
+            ConfigError: if it is not JSON, of another version, or a setting is unknown, missing or wrong.
+        """
+        values = read_json_object(text, source)
+        version = values.pop("format_version", None)
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            raise ConfigError(
+                f"{source} has format version {version!r} and this innerloop reads {FORMAT_VERSION}: use the "
+                f"innerloop that wrote it, or start a new run."
+            )
+        names = [spec.name for spec in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"{source}: there is no setting {name!r}.{did_you_mean(name, names)}")
+        if missing := [name for name in names if name not in values]:
+            raise ConfigError(f"{source}: setting {missing[0]!r} is missing; a saved configuration is complete.")
+        return cls(**values)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "course": dict(
+        meta_batch_size=20,
+        query_batches=3,
+        averaging=0.0,
+        features="flatten",
+        feature_norm=False,
+        conv_bias=True,
+        conv_init="glorot",
+        head_init="glorot",
+        fresh_head=False,
+        validation_episodes=100,
+    ),
+}
+"""Named sets of settings. ``course``: the network and batches of the assignment's own code."""
+
+
+def preset(name: str) -> RunConfig:
+    """The settings of a preset."""
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset {name!r}.{did_you_mean(name, list(PRESETS))}")
+    return RunConfig(**PRESETS[name])
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a ``config.json``.
+
+    Raises:
+        ConfigError: if it cannot be read or is not one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
+    return RunConfig.from_json(text, source=str(path))
+
+
+def read_json_object(text: str, source: str) -> dict[str, Any]:
+    """Parse a JSON object, refusing anything else with a sentence."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{source} is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold one JSON object, not a {type(values).__name__}.")
+    return values
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """A suggestion to append to an error, or nothing."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names)}."
+
+
+def _check(spec: dataclasses.Field, value: Any) -> None:
+    """Refuse a value of the wrong type or out of range."""
+    if get_origin(spec.type) is Literal:
+        if value not in (choices := get_args(spec.type)):
+            hint = did_you_mean(value, list(choices)) if isinstance(value, str) else ""
+            raise ConfigError(f"{spec.name} must be one of {', '.join(choices)}: got {value!r}.{hint}")
+        return
+    accepted = {int: int, float: (int, float), bool: bool, str: str}[spec.type]  # type: ignore[index]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and spec.type is not bool):
+        raise ConfigError(f"{spec.name} must be {_article(spec.type)}: got {value!r}.")
+    if "range" in spec.metadata:
+        low, high = spec.metadata["range"]
+        if not (isinstance(value, int) or math.isfinite(value)) or not low <= value <= high:
+            raise ConfigError(f"{spec.name} must be between {low} and {high}: got {value!r}.")
+
+
+def _article(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]

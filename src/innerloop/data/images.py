@@ -1,0 +1,125 @@
+"""Images in memory: the data set every sampler draws from, and the one resize function."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from innerloop.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images and their labels, as a network takes them; usually with a leading episode dimension E.
+
+    Attributes:
+        images: (E, n, channels, height, width) float32 in [0, 1]; ink is 1, background 0.
+        labels: (E, n) int64 in [0, ways).
+    """
+
+    images: "Tensor"
+    labels: "Tensor"
+
+    def __post_init__(self):
+        if self.images.shape[: self.labels.ndim] != self.labels.shape:
+            raise ValueError(
+                f"images and labels must pair up: got images of shape {tuple(self.images.shape)} "
+                f"and labels of shape {tuple(self.labels.shape)}."
+            )
+
+    def __len__(self) -> int:
+        """Number of episodes, E."""
+        return len(self.labels)
+
+    def __getitem__(self, episodes: slice) -> "LabelledImages":
+        """The episodes of a slice; one episode is a batch of one, so an integer is refused."""
+        return LabelledImages(self.images[episodes], self.labels[episodes])
+
+    def to(self, device: str) -> "LabelledImages":
+        """Move both tensors to a device."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotDataset:
+    """Every class of a data set with the same number of examples, as bytes.
+
+    Attributes:
+        name: what figures, tables and run names call it, for instance ``omniglot``.
+        images: (classes, examples, channels, height, width) uint8; ink is 255, background 0.
+        class_names: one per class, sorted; ``<part>/<alphabet>/<character>`` for Omniglot,
+            ``<alphabet>/<character>`` for strokes.
+        source: where it came from, for the environment record; not part of the fingerprint.
+    """
+
+    name: str
+    images: np.ndarray
+    class_names: tuple[str, ...]
+    source: str = field(default="", repr=False)
+
+    def __post_init__(self):
+        if self.images.ndim != 5 or self.images.dtype != np.uint8:
+            raise DataError(
+                f"Data set {self.name!r} needs uint8 images of shape (classes, examples, channels, height, "
+                f"width); got {self.images.dtype} of shape {self.images.shape}."
+            )
+        if len(self.images) != len(self.class_names):
+            raise DataError(
+                f"Data set {self.name!r} has {len(self.images)} classes of images "
+                f"and {len(self.class_names)} class names."
+            )
+
+    @property
+    def examples(self) -> int:
+        """Drawings of each class."""
+        return self.images.shape[1]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return self.images.shape[2], self.images.shape[3], self.images.shape[4]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over class names and pixels: two runs saw the same data if and only if this is equal."""
+        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        digest.update(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
+    def class_indices(self, names: tuple[str, ...] | list[str]) -> np.ndarray:
+        """Positions of the named classes.
+
+        Raises:
+            DataError: if a class is not in this data set; the first few are named.
+        """
+        position = {name: index for index, name in enumerate(self.class_names)}
+        missing = [name for name in names if name not in position]
+        if missing:
+            raise DataError(
+                f"{len(missing)} classes of the split are not in data set {self.name!r}, for instance "
+                f"{missing[0]!r}. The split belongs to another data set: choose another --split or --data."
+            )
+        return np.array([position[name] for name in names], dtype=np.int64)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Shrink or grow one image to ``size`` x ``size`` pixels, each the mean of the area that it covers.
+
+    The one resize function: training, image folders and predictions all pass through it, so that a
+    drawing looks the same to the network wherever it comes from.
+
+    Args:
+        image: (height, width) or (height, width, channels) uint8.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size) or (size, size, channels) uint8.
+    """
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))

@@ -1,0 +1,298 @@
+"""Omniglot (Lake et al., 2015): find or download it, verify every drawing, decode once, cache. No sampling here.
+
+1623 characters of 50 alphabets, each drawn by 20 people: 964 in the background set, 659 in the evaluation set.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.data.archives import (
+    DRAWINGS,
+    MAX_ARCHIVE_BYTES,
+    ArchiveContents,
+    Character,
+    read_bytes,
+    read_characters,
+)
+from innerloop.data.download import Progress, fetch
+from innerloop.data.images import FewShotDataset, resize
+from innerloop.errors import DataError, DiskError
+
+MIRRORS = (
+    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
+    "https://github.com/brendenlake/omniglot/raw/master/python/",
+)
+CACHE_VERSION = 1  # another number when the cache's layout or the resizing changes
+DIGEST_BYTES = 32
+HELP = "put both archives into a folder and name it with --data-dir or $INNERLOOP_DATA"
+
+
+class NotFoundError(DataError):
+    """Omniglot is neither here nor to be had; nothing that was found is wrong."""
+
+
+@dataclass(frozen=True)
+class VerifiedArchive:
+    """One archive that holds exactly what it should.
+
+    Attributes:
+        path: the archive.
+        alphabets: how many it holds.
+        characters: how many it holds.
+        drawings: how many it holds, all decoded and compared.
+        digest: SHA-256 over names and pixels.
+        md5: of the archive's bytes.
+        is_official: whether these are the official release's bytes; an archive packed anew differs, and is as good.
+    """
+
+    path: Path
+    alphabets: int
+    characters: int
+    drawings: int
+    digest: str
+    md5: str
+    is_official: bool
+
+
+@cache
+def contents() -> tuple[ArchiveContents, ...]:
+    """What the two archives have to hold: the committed digests."""
+    stored = json.loads(files("innerloop.data").joinpath("omniglot.json").read_text(encoding="utf-8"))
+    return tuple(
+        ArchiveContents(
+            folder,
+            tuple(
+                Character(f"{alphabet}/character{index + 1:02d}", entry["first"] + index, digest)
+                for alphabet, entry in sorted(archive["alphabets"].items())
+                for index, digest in enumerate(entry["characters"])
+            ),
+            archive["digest"],
+            archive["md5"],
+        )
+        for folder, archive in stored.items()
+    )
+
+
+def class_names(expected: Sequence[ArchiveContents]) -> tuple[str, ...]:
+    """``background/<alphabet>/characterNN`` and ``evaluation/...``, in the archives' order, which is sorted."""
+    return tuple(
+        f"{archive.folder.removeprefix('images_')}/{character.name}"
+        for archive in expected
+        for character in archive.characters
+    )
+
+
+def load(
+    data_dir: Path | None = None,
+    *,
+    size: int = 28,
+    download: bool = True,
+    expected: Sequence[ArchiveContents] | None = None,
+) -> FewShotDataset:
+    """Omniglot, its images ``size`` pixels wide, as (1623, 20, 1, size, size) uint8; drawings by file name.
+
+    Looked for in ``data_dir``, then in ``$INNERLOOP_DATA``, then in the cache, then downloaded into the cache.
+    A folder that is named has to hold the archives; there is no falling on to the next place then.
+
+    Args:
+        data_dir: folder of ``images_background.zip`` and ``images_evaluation.zip``.
+        size: side of the images in pixels.
+        download: whether the network may be asked.
+        expected: what the archives have to hold; Omniglot itself by default.
+
+    Raises:
+        NotFoundError: if no folder is named, the cache is empty, and it cannot be downloaded.
+        DataError: if a named folder lacks an archive, or an archive is damaged or not Omniglot's.
+    """
+    expected = contents() if expected is None else expected
+    if data_dir is not None:
+        return _from_named(Path(data_dir), "data_dir (--data-dir)", expected, size)
+    if named := os.environ.get("INNERLOOP_DATA"):
+        return _from_named(Path(named), "$INNERLOOP_DATA", expected, size)
+    cache_path = _cache_path(expected, size)
+    if (images := _read_cache(cache_path, _shape(expected, size))) is not None:
+        return FewShotDataset("omniglot", images, class_names(expected), source=f"the cache {cache_path}")
+    directory = cache_path.parent
+    if all(_archive_path(directory, archive).is_file() for archive in expected):
+        try:
+            return _from_archives(directory, expected, size, f"downloaded to {directory}")
+        except DataError:
+            if not download:
+                raise
+    if not download:
+        raise NotFoundError(f"Omniglot is not on this machine and was not to be downloaded: {HELP}.")
+    try:
+        _download(directory, MIRRORS, None, expected)
+    except (DataError, DiskError) as error:
+        raise NotFoundError(str(error)) from error
+    return _from_archives(directory, expected, size, f"downloaded to {directory}")
+
+
+def verify(directory: Path, *, expected: Sequence[ArchiveContents] | None = None) -> tuple[VerifiedArchive, ...]:
+    """Decode and compare every drawing of both archives in a folder.
+
+    Raises:
+        DataError: at the first fault, naming it.
+    """
+    expected = contents() if expected is None else expected
+    return tuple(_verify_archive(_archive_path(directory, archive), archive) for archive in expected)
+
+
+def download(directory: Path, *, mirrors: Sequence[str] = MIRRORS, progress: Progress | None = None) -> None:
+    """Download both archives into a folder; whichever is there already, and genuine, is kept.
+
+    Args:
+        directory: made if it is missing.
+        mirrors: URLs that the archives' names are appended to, tried in turn.
+        progress: told the file's name, bytes so far and bytes in all after each block.
+
+    Raises:
+        DataError: if no mirror delivers a genuine archive.
+        DiskError: if the folder cannot be written.
+    """
+    _download(directory, mirrors, progress, contents())
+
+
+def cache_directory() -> Path:
+    """``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else ``~/.cache/innerloop``; may not exist yet."""
+    if named := os.environ.get("INNERLOOP_CACHE"):
+        return Path(named)
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named, "innerloop")
+    try:
+        return Path.home() / ".cache" / "innerloop"
+    except RuntimeError:  # a user without a home: a place where nothing is found and nothing can be written
+        return Path(os.devnull, "innerloop")
+
+
+def _archive_path(directory: Path, archive: ArchiveContents) -> Path:
+    return directory / f"{archive.folder}.zip"
+
+
+def _from_named(directory: Path, named_by: str, expected: Sequence[ArchiveContents], size: int) -> FewShotDataset:
+    """From a folder that the user named: it has to hold the archives."""
+    for archive in expected:
+        if not _archive_path(directory, archive).is_file():
+            raise DataError(
+                f"The folder {str(directory)!r} named by {named_by} does not hold {archive.folder}.zip: put both "
+                f"archives there (innerloop data download), or name another folder."
+            )
+    return _from_archives(directory, expected, size, f"{directory}, named by {named_by}")
+
+
+def _from_archives(directory: Path, expected: Sequence[ArchiveContents], size: int, source: str) -> FewShotDataset:
+    """Decode and verify; or, if the cache was made from the very bytes of these archives, read that."""
+    paths = [_archive_path(directory, archive) for archive in expected]
+    archives = [read_bytes(path) for path in paths]
+    made_from = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in archives)).digest()
+    cache_path = _cache_path(expected, size)
+    images = _read_cache(cache_path, _shape(expected, size), made_from)
+    if images is None:
+        images = np.empty(_shape(expected, size), np.uint8)
+        characters = chain.from_iterable(map(read_characters, paths, archives, expected))
+        for row, ink in zip(images, characters, strict=True):
+            row[:, 0] = [resize(drawing, size) for drawing in ink * np.uint8(255)]
+        _write_cache(cache_path, images, made_from)
+    return FewShotDataset("omniglot", images, class_names(expected), source=source)
+
+
+def _verify_archive(path: Path, archive: ArchiveContents) -> VerifiedArchive:
+    data = read_bytes(path)
+    for _ in read_characters(path, data, archive):
+        pass
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return VerifiedArchive(
+        path=path,
+        alphabets=len({character.name.partition("/")[0] for character in archive.characters}),
+        characters=len(archive.characters),
+        drawings=len(archive.files),
+        digest=archive.digest,
+        md5=md5,
+        is_official=md5 == archive.md5,
+    )
+
+
+def _download(
+    directory: Path, mirrors: Sequence[str], progress: Progress | None, expected: Sequence[ArchiveContents]
+) -> None:
+    for archive in expected:
+        target = _archive_path(directory, archive)
+        is_genuine = partial(_is_genuine, archive)
+        if not is_genuine(target):
+            fetch(
+                [f"{mirror}{target.name}" for mirror in mirrors],
+                target,
+                is_genuine=is_genuine,
+                max_bytes=MAX_ARCHIVE_BYTES,
+                otherwise=HELP,
+                progress=progress,
+            )
+
+
+def _is_genuine(archive: ArchiveContents, path: Path) -> bool:
+    """Whether a file is the official archive, or one packed anew with the same contents."""
+    try:
+        data = read_bytes(path)
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != archive.md5:
+            _verify_archive(path, archive)
+    except DataError:
+        return False
+    return True
+
+
+def _shape(expected: Sequence[ArchiveContents], size: int) -> tuple[int, ...]:
+    return sum(len(archive.characters) for archive in expected), DRAWINGS, 1, size, size
+
+
+def _cache_path(expected: Sequence[ArchiveContents], size: int) -> Path:
+    """By contents and image size: what is read is always what was asked for."""
+    key = hashlib.sha256("".join(archive.digest for archive in expected).encode()).hexdigest()[:16]
+    return cache_directory() / "omniglot" / f"{key}-{size}px-v{CACHE_VERSION}.cache"
+
+
+def _read_cache(path: Path, shape: tuple[int, ...], made_from: bytes | None = None) -> np.ndarray | None:
+    """The cached images, or None if they are not there, damaged, or made from other archives.
+
+    The file is a SHA-256 over the rest of it, the SHA-256 of the archives it was made from, and the pixels.
+    """
+    try:
+        if path.stat().st_size != 2 * DIGEST_BYTES + math.prod(shape):
+            return None
+        stored = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    checksum, origin = stored[:DIGEST_BYTES].tobytes(), stored[DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes()
+    if hashlib.sha256(stored[DIGEST_BYTES:].data).digest() != checksum:
+        return None
+    if made_from is not None and origin != made_from:
+        return None
+    return stored[2 * DIGEST_BYTES :].reshape(shape)
+
+
+def _write_cache(path: Path, images: np.ndarray, made_from: bytes) -> None:
+    """Keep the images for the next time, whole or not at all; where that is impossible, do without."""
+    body = made_from + images.tobytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(body).digest() + body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError:
+        pass

@@ -1,0 +1,34 @@
+"""The errors a user can meet. Each is one sentence, and each kind has its exit code.
+
+Everything that innerloop refuses on purpose is an `InnerloopError`; any other exception is a bug.
+"""
+
+
+class InnerloopError(Exception):
+    """Base of all errors that innerloop raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(InnerloopError, ValueError):
+    """A setting is unknown, out of range, or does not fit the others."""
+
+    exit_code = 2
+
+
+class NonFiniteError(InnerloopError, ArithmeticError):
+    """Training reached a loss or gradient that is NaN or infinite."""
+
+    exit_code = 3
+
+
+class DiskError(InnerloopError):
+    """A run directory, checkpoint or weight file cannot be written."""
+
+    exit_code = 4
+
+
+class DataError(InnerloopError, ValueError):
+    """A data set, archive, image or weight file is missing, damaged or not what it claims to be."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Methods of few-shot learning: one method, one file."""

@@ -1,0 +1,138 @@
+"""What every method is to the rest of the package, and how a method is found by name."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.config import RunConfig
+from innerloop.data.images import LabelledImages
+from innerloop.episodes import EpisodeBatch
+from innerloop.errors import ConfigError
+from innerloop.fast_weights import FastWeights
+from innerloop.models.batch_norm import BatchNormMode
+
+METHODS = {
+    "fomaml": "innerloop.learners.maml:MAML",
+    "maml": "innerloop.learners.maml:MAML",
+}
+"""Methods of this package: name -> module:class. Others come by entry point ``innerloop.learners``."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapting to E support sets left behind; `Learner.predict` takes it as it is.
+
+    Attributes:
+        fast_weights: φ_K, (E, *shape) for each parameter.
+        support: the support set adapted to, whose statistics batch norm may need.
+        support_loss: (E, K + 1) mean support loss at φ_0 ... φ_K.
+        support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K; NaN
+            where the labels are not classes.
+    """
+
+    fast_weights: FastWeights
+    support: LabelledImages
+    support_loss: Tensor
+    support_accuracy: Tensor
+
+    @property
+    def steps(self) -> int:
+        """Inner steps taken so far, K."""
+        return self.support_loss.shape[1] - 1
+
+
+class Learner(nn.Module):
+    """A method of few-shot learning. Training, evaluation and reports know only this.
+
+    A subclass outside the package is found by ``module:Class`` or by an entry point of the group
+    ``innerloop.learners``. What it trains are its parameters, what is saved is its ``state_dict``.
+    """
+
+    trains_on: ClassVar[Literal["episodes"]] = "episodes"
+    batch_norm_modes: ClassVar[tuple[BatchNormMode, ...]] = ("transductive", "support")
+    """The modes that `predict` knows, the method's own first."""
+
+    @classmethod
+    def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
+        """Build the method around a network, from the settings of a run."""
+        raise NotImplementedError(f"{cls.__name__} must say how it is built from a RunConfig.")  # pragma: no cover
+
+    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of one outer step, and what to log beside it.
+
+        Args:
+            episodes: E episodes. The objective is a mean over them, so that chunks can be averaged.
+
+        Returns:
+            A scalar to minimise, and detached scalars by name, also means over the episodes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define meta_loss.")  # pragma: no cover
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        """Adapt, yielding the state after 0, 1, ..., ``steps`` inner steps. The learner is not changed."""
+        raise NotImplementedError(f"{type(self).__name__} must define trajectory.")  # pragma: no cover
+
+    def adapt(self, support: LabelledImages, *, steps: int) -> Adaptation:
+        """Adapt to E support sets by ``steps`` inner steps. The learner is not changed.
+
+        Args:
+            support: images (E, ways * shots, channels, height, width), labels (E, ways * shots).
+            steps: K >= 0; may be more than in training.
+
+        Raises:
+            ConfigError: if ``steps`` is negative or the labels do not fit the network.
+        """
+        if steps < 0:
+            raise ConfigError(f"inner steps must be at least 0: got {steps}.")
+        *_, last = self.trajectory(support, steps=steps)
+        return last
+
+    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+        """Logits (E, n, ways) for images (E, n, channels, height, width).
+
+        Args:
+            adaptation: what `adapt` returned for the same E episodes.
+            images: what to classify.
+            batch_norm: whose statistics normalise; by default the first of ``batch_norm_modes``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define predict.")  # pragma: no cover
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Fraction classified right, per episode.
+
+    Args:
+        logits: (E, n, ways).
+        labels: (E, n) int64; other labels (a regression's targets) have no accuracy.
+
+    Returns:
+        (E,) in [0, 1], or NaN.
+    """
+    if labels.dtype != torch.int64 or logits.ndim != 3:
+        return torch.full((len(labels),), torch.nan)
+    return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)
+
+
+def find_learner(method: str) -> type[Learner]:
+    """The class behind a method's name: one of `METHODS`, an entry point, or ``module:Class``.
+
+    Raises:
+        ConfigError: if there is no such method, with the nearest name.
+    """
+    registered = METHODS | {entry.name: entry.value for entry in entry_points(group="innerloop.learners")}
+    target = registered.get(method, method)
+    module_name, _, class_name = target.partition(":")
+    if not class_name:
+        raise ConfigError(f"There is no method {method!r}. Methods: {', '.join(sorted(registered))}, or module:Class.")
+    try:
+        learner = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"Method {method!r} cannot be imported: {error}.") from error
+    if not (isinstance(learner, type) and issubclass(learner, Learner)):
+        raise ConfigError(f"Method {method!r} is not a subclass of innerloop.Learner.")
+    return learner

@@ -1,0 +1,231 @@
+"""MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.config import RunConfig
+from innerloop.data.images import LabelledImages
+from innerloop.episodes import EpisodeBatch
+from innerloop.errors import ConfigError
+from innerloop.fast_weights import FastWeights, call, call_with_support_statistics, expand, gradient, step
+from innerloop.learners.base import Adaptation, Learner, accuracy
+from innerloop.learners.checks import refuse_running_statistics
+from innerloop.models.batch_norm import BatchNormMode
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
+
+
+class MAML(Learner):
+    """Model-agnostic meta-learning (Finn, Abbeel and Levine, 2017, arXiv 1703.03400).
+
+    Let θ be the parameters, L the loss, α the inner rate. For each episode, from φ_0 = θ::
+
+        φ_{k+1} = φ_k − α ∇_φ L(φ_k; support)                k = 0 ... K − 1    (inner loop)
+        minimise over θ:  mean over episodes of L(φ_K; query)                   (outer loop)
+
+    With ``first_order=False`` the outer gradient goes through every inner gradient::
+
+        ∂L/∂θ = Π_k (I − α ∇² L(φ_k; support)) ∇_φ L(φ_K; query)
+
+    With ``first_order=True`` (FO-MAML, section 5.2) each inner gradient is a constant, ∂φ_K/∂θ is the
+    identity, and the outer gradient is ∇_φ L(φ_K; query).
+
+    Deviation from the paper: a mean over the episodes instead of a sum, so that losses, gradient norms
+    and clipping compare across meta-batch sizes (under Adam the scale cancels).
+
+    Args:
+        model: maps images (n, channels, height, width) to logits (n, ways). Any module that `check_model`
+            finds nothing against; every trainable parameter is adapted.
+        inner_lr: α.
+        inner_steps: K in training.
+        first_order: FO-MAML if true, MAML if false.
+        fresh_head: name of the submodule that is the head. It is not part of θ: in every episode it starts
+            from zero, with as many outputs as the episode has ways, and only the inner loop trains it
+            (the "zeroing trick" of Kao, Chiu and Chen, 2022, arXiv 2106.15367). So ways at test may
+            differ from training. None: the head is meta-learned like everything else.
+        query_batches: the query loss is the mean over this many class-balanced mini-batches of the
+            query set; more than one changes it only through batch statistics.
+        loss_fn: L, for one episode: (outputs, labels) -> mean loss.
+
+    Raises:
+        ConfigError: if the model keeps running batch-norm statistics, or has no such head.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        inner_lr: float = 0.4,
+        inner_steps: int = 5,
+        first_order: bool = True,
+        fresh_head: str | None = None,
+        query_batches: int = 1,
+        loss_fn: LossFunction = F.cross_entropy,
+    ):
+        super().__init__()
+        refuse_running_statistics(model)
+        self.model = model
+        self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
+        self.query_batches, self.loss_fn = query_batches, loss_fn
+        prefix = f"{fresh_head}."
+        self._fresh = [name for name, _ in model.named_parameters() if fresh_head and name.startswith(prefix)]
+        if fresh_head and not self._fresh:
+            raise ConfigError(f"The model has no parameters under {fresh_head!r} to be a fresh head.")
+
+    @classmethod
+    def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
+        """``fomaml`` is first order, ``maml`` second."""
+        return cls(
+            model,
+            inner_lr=config.inner_lr,
+            inner_steps=config.inner_steps,
+            first_order=config.method == "fomaml",
+            fresh_head="head" if config.fresh_head else None,
+            query_batches=config.query_batches,
+        )
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """θ: the model's trainable parameters by name, without a fresh head."""
+        return {
+            name: weight
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad and name not in self._fresh
+        }
+
+    def inner_loop(self, params: Mapping[str, Tensor], support: LabelledImages, *, steps: int) -> Adaptation:
+        """Adapt θ to each of E support sets by K = ``steps`` steps of gradient descent.
+
+        The assignment prints φ^l = θ − η ∇L(φ^(l−1)); read with its own product formula the recursion
+        meant is the standard one, from φ^(l−1), and that is what is done here.
+
+        Args:
+            params: θ, by name as in ``model.named_parameters()``. Read, never written.
+            support: images (E, ways * shots, channels, height, width), labels (E, ways * shots).
+            steps: K >= 0.
+
+        Returns:
+            φ_K as ``fast_weights``, with the support loss and accuracy at φ_0 ... φ_K. It stays
+            differentiable with respect to θ, through every step if the learner is of second order.
+
+        Raises:
+            ConfigError: if ``steps`` is negative or a label has no output.
+
+        Note: needs autograd, also at evaluation. With second order all K graphs are kept.
+        """
+        if steps < 0:
+            raise ConfigError(f"inner steps must be at least 0: got {steps}.")
+        *_, last = self._descend(params, support, steps, create_graph=not self.first_order)
+        return last
+
+    def outer_loop(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective over a batch of episodes, and accuracies before and after adaptation.
+
+        Args:
+            episodes: E episodes.
+
+        Returns:
+            The mean query loss at φ_K, a scalar whose gradient with respect to θ is the meta-gradient;
+            and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
+            ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
+        """
+        adaptation = self.inner_loop(self.params, episodes.support, steps=self.inner_steps)
+        loss, after = self._query_loss(adaptation.fast_weights, episodes)
+        with torch.no_grad():
+            before = call(self.model, self._start(self.params, episodes.support), episodes.query.images)
+        return loss, {
+            "support_accuracy_before": adaptation.support_accuracy[:, 0],
+            "support_accuracy_after": adaptation.support_accuracy[:, -1],
+            "query_accuracy_before": accuracy(before, episodes.query.labels),
+            "query_accuracy_after": after,
+        }
+
+    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of `outer_loop`, without the forward passes that only its metrics need."""
+        fast_weights = self._start(self.params, episodes.support)
+        support_accuracy = torch.tensor(torch.nan)
+        for index in range(self.inner_steps):
+            fast_weights, _, correct = self._inner_step(
+                fast_weights, episodes.support, create_graph=not self.first_order
+            )
+            support_accuracy = correct.mean() if index == 0 else support_accuracy
+        loss, after = self._query_loss(fast_weights, episodes)
+        return loss, {"support_accuracy_before": support_accuracy, "query_accuracy_after": after.mean()}
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
+        theta = {name: weight.detach() for name, weight in self.params.items()}
+        yield from self._descend(theta, support, steps, create_graph=False)
+
+    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+        """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
+        if batch_norm == "support":
+            return call_with_support_statistics(self.model, adaptation.fast_weights, adaptation.support.images, images)
+        return call(self.model, adaptation.fast_weights, images)
+
+    def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
+        """φ_0: every episode's copy of θ, and its fresh head if it has one."""
+        fast_weights = expand(params, len(support))
+        if self._fresh:
+            ways = int(support.labels.max()) + 1
+            for name in self._fresh:
+                weight = self.model.get_parameter(name)
+                fast_weights[name] = weight.new_zeros(len(support), ways, *weight.shape[1:]).requires_grad_()
+        return fast_weights
+
+    def _descend(
+        self, params: Mapping[str, Tensor], support: LabelledImages, steps: int, *, create_graph: bool
+    ) -> Iterator[Adaptation]:
+        """Yield the adaptation at φ_0 ... φ_K."""
+        fast_weights = self._start(params, support)
+        losses, accuracies = [], []
+        for index in range(steps + 1):
+            if index < steps:
+                following, loss, correct = self._inner_step(fast_weights, support, create_graph=create_graph)
+            else:
+                following = fast_weights
+                with torch.no_grad():
+                    loss, correct = self._losses(fast_weights, support)
+            losses.append(loss.detach())
+            accuracies.append(correct)
+            yield Adaptation(fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1))
+            fast_weights = following
+
+    def _inner_step(
+        self, fast_weights: FastWeights, support: LabelledImages, *, create_graph: bool
+    ) -> tuple[FastWeights, Tensor, Tensor]:
+        """φ_{k+1} from φ_k, with support loss (E,) and accuracy (E,) at φ_k."""
+        with torch.enable_grad():
+            for weight in fast_weights.values():
+                if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
+                    weight.requires_grad_()
+            loss, correct = self._losses(fast_weights, support)
+            gradients = gradient(loss, fast_weights, create_graph=create_graph)
+            return step(fast_weights, gradients, self.inner_lr), loss, correct
+
+    def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Mean query loss, a scalar, and query accuracy (E,), both as means over the mini-batches."""
+        parts = (
+            [self._losses(fast_weights, part) for part in episodes.query_batches(self.query_batches)]
+            if self.query_batches > 1
+            else [self._losses(fast_weights, episodes.query)]
+        )
+        losses, accuracies = zip(*parts, strict=True)
+        return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
+
+    def _losses(self, fast_weights: FastWeights, batch: LabelledImages) -> tuple[Tensor, Tensor]:
+        """Loss (E,) and accuracy (E,) of a labelled batch at the given weights."""
+        outputs = call(self.model, fast_weights, batch.images)
+        if batch.labels.dtype == torch.int64 and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]:
+            raise ConfigError(
+                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. MAML learns the "
+                f"initial weights of every output, so it cannot tell more classes apart than it was trained "
+                f"for: train with ways={needed}, or with a fresh head."
+            )
+        losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
+        return torch.stack(losses), accuracy(outputs.detach(), batch.labels)

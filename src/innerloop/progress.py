@@ -1,0 +1,114 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from innerloop.training import Stop
+
+LINE_EVERY_S = 5.0
+
+
+class TrainingProgress:
+    """Shows the outer steps with loss, latest validation accuracy and time left.
+
+    Args:
+        total: outer steps of the run.
+        quiet: show nothing (``--json``).
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False):
+        self.total, self.quiet = total, quiet
+        self.validation, self.loss = "", float("nan")
+        self._first: tuple[int, float] | None = None
+        self._last_line = 0.0
+        self._bar: Any = None
+
+    @contextmanager
+    def shown(self) -> Iterator["TrainingProgress"]:
+        """Within the context a bar is on the terminal, if standard error is one."""
+        if self.quiet or not sys.stderr.isatty():
+            yield self
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn(),
+                   TextColumn("{task.description}"))  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True)) as self._bar:
+            self._task = self._bar.add_task("", total=self.total)
+            yield self
+
+    def on_step(self, step: int, record: dict[str, Any]) -> None:
+        """Take in a record of the metrics."""
+        if record["kind"] == "validation":
+            accuracy, half = 100 * record["query_accuracy"], 100 * record["query_accuracy_ci95"]
+            self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
+        else:
+            self.loss = record["loss"]
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=f"loss {self.loss:.3f}  {self.validation}")
+        elif not self.quiet:
+            self._print_line(step, important=record["kind"] == "validation")
+
+    def _print_line(self, step: int, *, important: bool) -> None:
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        if not important and step < self.total and now - self._last_line < LINE_EVERY_S:
+            return
+        self._last_line = now
+        done, seconds = step - self._first[0], now - self._first[1]
+        left = f"  about {_duration(seconds / done * (self.total - step))} left" if done and step < self.total else ""
+        print(f"step {step}/{self.total}  loss {self.loss:.3f}  {self.validation}{left}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class CountProgress:
+    """A line every few seconds with how many of a number of things are done."""
+
+    def __init__(self, what: str, total: int, *, quiet: bool = False):
+        self.what, self.total, self.quiet = what, total, quiet
+        self._last_line = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Take in how many are done."""
+        now = time.monotonic()
+        if not self.quiet and (now - self._last_line >= LINE_EVERY_S):
+            self._last_line = now
+            print(f"{self.what} {done}/{self.total}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | None]]:
+    """Within the context Ctrl-C, SIGTERM and a time limit ask the run to stop after the step at hand.
+
+    Yields:
+        A function for `Training.train`: what to stop for, or None. A second Ctrl-C is not caught.
+    """
+    received: list[int] = []
+    started = time.monotonic()
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def should_stop() -> Stop | None:
+        if received:
+            name = signal.Signals(received[0]).name
+            return Stop("interrupted", 128 + received[0], f"Interrupted by {name} and saved.")
+        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
+            return Stop("paused", 0, f"Paused after {max_minutes:g} minutes and saved.")
+        return None
+
+    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield should_stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

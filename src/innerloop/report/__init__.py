@@ -1,0 +1,16 @@
+"""What is made from a run's files: figures and the page of hyperparameters. Imports no torch."""
+
+from innerloop.report.figures import draw_figures
+from innerloop.report.hyperparameters import hyperparameters
+from innerloop.runs import RunDirectory, write_atomic
+
+
+def write_results(run: RunDirectory) -> None:
+    """Write ``hyperparameters.md`` and ``figures/`` into a run directory.
+
+    Raises:
+        DataError: if the run holds no validation yet.
+        DiskError: if something cannot be written.
+    """
+    write_atomic(run.path / "hyperparameters.md", hyperparameters(run))
+    draw_figures(run)

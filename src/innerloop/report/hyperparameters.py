@@ -1,0 +1,46 @@
+"""``hyperparameters.md``: every setting of a run in words and values, and what the run found."""
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+from innerloop.config import RunConfig
+from innerloop.runs import RunDirectory
+
+
+def setting_descriptions() -> dict[str, str]:
+    """The sentence under each setting of `RunConfig`, by name."""
+    source = inspect.getsource(RunConfig)
+    found = re.findall(r'^    (\w+): [^\n]+\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def hyperparameters(run: RunDirectory) -> str:
+    """The text of ``hyperparameters.md``."""
+    config, descriptions = run.config, setting_descriptions()
+    lines = [
+        f"# Hyperparameters of {run.path.name}",
+        "",
+        "| setting | value | meaning |",
+        "|---|---|---|",
+    ]
+    for spec in dataclasses.fields(config):
+        meaning = descriptions[spec.name].replace("|", "\\|")
+        lines.append(f"| `{spec.name}` | {_value(getattr(config, spec.name))} | {meaning} |")
+    lines += [
+        "",
+        "Fixed by the method: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and "
+        "0.999, eps 1e-8, no weight decay, no schedule; the outer loss is the mean over the episodes of a "
+        "meta-batch; batch norm in training by the statistics of each batch (transductive), eps 1e-5.",
+        "",
+        "## Environment",
+        "",
+        *(f"- {name}: {_value(value)}" for name, value in run.environment.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,33 @@
+"""Named, counter-based random streams: draw number i of a stream depends on (seed, name, i) alone."""
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+
+
+def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
+    """Make the random generator of one draw.
+
+    There is no state to carry along: a resumed run, another meta-batch size or another rank asks for
+    the same (seed, name, index) and gets the same numbers. A stream of its own for every use means
+    that a change in how training samples cannot move the validation episodes.
+
+    Args:
+        seed: the run's seed, >= 0.
+        name: what is drawn, for instance ``"episodes/val"``.
+        index: number of the draw in the stream, >= 0.
+
+    Returns:
+        A Philox generator: key from SHA-256 of (seed, name), counter from the index.
+    """
+    # The index sits in the high words of the 256-bit counter, so that draws of one index
+    # (which count up the low words) never run into those of the next.
+    counter = np.array([0, 0, index, 0], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=_key(seed, name), counter=counter))
+
+
+@lru_cache(maxsize=256)
+def _key(seed: int, name: str) -> np.ndarray:
+    """128 bits from SHA-256 of the stream's name."""
+    return np.frombuffer(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], dtype=np.uint64)

@@ -1,0 +1,295 @@
+"""The outer loop, one for every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from innerloop.config import RunConfig
+from innerloop.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.errors import ConfigError, NonFiniteError
+from innerloop.learners.base import Learner, find_learner
+from innerloop.models.conv4 import Conv4
+from innerloop.runs import RunDirectory
+from innerloop.seeding import stream
+from innerloop.weights import save_weights
+
+
+def build_learner(config: RunConfig, channels: int) -> Learner:
+    """The method of a run around its network, with initial weights from the run's seed.
+
+    Args:
+        config: the settings.
+        channels: channels of the data set's images.
+    """
+    # PyTorch's initialisers take their numbers from the global generator: seeded here, restored after.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(config.seed, "initial weights").integers(2**63)))
+        model = Conv4(
+            config.ways,
+            channels=channels,
+            image_size=config.image_size,
+            filters=config.filters,
+            downsample=config.downsample,
+            features=config.features,
+            last_relu=config.last_relu,
+            feature_norm=config.feature_norm,
+            feature_scale=config.feature_scale,
+            conv_bias=config.conv_bias,
+            conv_init=config.conv_init,
+            head_init=config.head_init,
+        )
+        return find_learner(config.method).from_config(config, model).to(config.device)
+
+
+class MovingAverage:
+    """An exponential moving average of a learner's weights (Polyak and Juditsky, 1992).
+
+    w̄_t = d_t w̄_{t−1} + (1 − d_t) w_t with d_t = min(decay, t / (t + 10)), so that the initial weights
+    are soon forgotten. It takes the noise of a small meta-batch out of the weights without a change of
+    the outer learning rate.
+
+    Args:
+        learner: whose parameters are averaged.
+        decay: d per outer step, in (0, 1).
+    """
+
+    def __init__(self, learner: Learner, decay: float):
+        self.decay = decay
+        self.weights = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, learner: Learner, step: int) -> None:
+        """Take in the weights after outer step ``step`` (counted from one)."""
+        decay = min(self.decay, (step - 1) / (step + 9))
+        for name, weight in learner.named_parameters():
+            self.weights[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def in_place(self, learner: Learner) -> Iterator[None]:
+        """Within the context the learner holds the average; afterwards its own weights again."""
+        own = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
+        _fill(learner, self.weights)
+        try:
+            yield
+        finally:
+            _fill(learner, own)
+
+
+@torch.no_grad()
+def _fill(learner: Learner, weights: dict[str, Tensor]) -> None:
+    for name, weight in learner.named_parameters():
+        weight.copy_(weights[name])
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why training ended before its last step: ``state`` interrupted or paused, and the exit code."""
+
+    state: str
+    exit_code: int
+    reason: str
+
+
+class Training:
+    """A run in memory: learner, optimiser, average and position, and how they reach the disk.
+
+    Args:
+        learner: what is trained.
+        sampler: the stream of training episodes.
+        run: where to write.
+        data_fingerprint: of the data set; a resume with another is refused.
+    """
+
+    def __init__(self, learner: Learner, sampler: EpisodeSampler, run: RunDirectory, data_fingerprint: str):
+        self.learner, self.sampler, self.run = learner, sampler, run
+        self.config, self.data_fingerprint = run.config, data_fingerprint
+        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.outer_lr)
+        self.average = MovingAverage(learner, self.config.averaging) if self.config.averaging else None
+        self.step, self.elapsed_s = 0, 0.0
+
+    def train(
+        self,
+        validate: Callable[[Learner], dict[str, Any]],
+        *,
+        should_stop: Callable[[], Stop | None] = lambda: None,
+        on_step: Callable[[int, dict[str, Any]], None] = lambda step, record: None,
+    ) -> Stop | None:
+        """Go on until the last step, or until told to stop.
+
+        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps, before the
+        first and after the last, a ``validation`` record follows. Checkpoints are written at their
+        interval and at a stop; the final weights after the last step.
+
+        Args:
+            validate: measures the (averaged) learner; what it returns is recorded.
+            should_stop: asked after every step.
+            on_step: told of every record.
+
+        Returns:
+            None when finished, else what `should_stop` said.
+
+        Raises:
+            NonFiniteError: within the step at which loss or gradient stops being finite.
+            DiskError: if something cannot be written.
+        """
+        config, started = self.config, time.monotonic() - self.elapsed_s
+        try:
+            if self.step == 0:
+                self._record("validation", validate, on_step)
+            while self.step < config.meta_steps:
+                metrics = self._outer_step()
+                self.elapsed_s = time.monotonic() - started
+                self._record("train", lambda _, metrics=metrics: metrics, on_step)
+                last = self.step == config.meta_steps
+                if last or self.step % config.validation_every == 0:
+                    self._record("validation", validate, on_step)
+                    self.elapsed_s = time.monotonic() - started
+                stop = None if last else should_stop()
+                if stop or last or self.step % config.checkpoint_every == 0:
+                    self.save()
+                if stop:
+                    self.run.set_status(stop.state, self.step, stop.reason)
+                    return stop
+        except NonFiniteError as error:
+            self.run.set_status("failed", self.step, str(error))
+            raise
+        self._save_final()
+        return None
+
+    def _outer_step(self) -> dict[str, float]:
+        config = self.config
+        episodes = self.sampler.batch(self.step * config.meta_batch_size, config.meta_batch_size).to(config.device)
+        metrics = accumulate_meta_gradient(self.learner, episodes, config.episodes_per_chunk)
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
+            raise NonFiniteError(
+                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's norm "
+                f"{metrics['gradient_norm']}. Nothing after step {self.step} is saved. Lower --inner-lr or "
+                f"--outer-lr and train again."
+            )
+        self.optimiser.step()
+        self.step += 1
+        if self.average:
+            self.average.update(self.learner, self.step)
+        return metrics
+
+    def _record(
+        self,
+        kind: str,
+        measure: Callable[[Learner], dict[str, Any]],
+        on_step: Callable[[int, dict[str, Any]], None],
+    ) -> None:
+        if kind == "validation" and self.average and self.step:
+            with self.average.in_place(self.learner):
+                values = measure(self.learner)
+        else:
+            values = measure(self.learner)
+        record = {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
+        self.run.append_metrics(record)
+        on_step(self.step, record)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that a resume needs, by name, in this process's own tensors."""
+        tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
+        for name, weight in self.learner.named_parameters():
+            moments = self.optimiser.state.get(weight) or {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
+            tensors |= {f"optimiser.{name}.{key}": value for key, value in moments.items()}
+            if self.average:
+                tensors[f"average.{name}"] = self.average.weights[name]
+        return tensors
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        state = {
+            "elapsed_s": self.elapsed_s,
+            "config": self.config.to_json(),
+            "data_fingerprint": self.data_fingerprint,
+        }
+        save_checkpoint(self.run, Checkpoint(self.step, self._tensors(), state))
+        self.run.set_status("running", self.step)
+
+    def resume(self) -> list[str]:
+        """Go back to the newest whole checkpoint, or to the start where there is none.
+
+        Returns:
+            A sentence for each checkpoint that is damaged and was passed over.
+
+        Raises:
+            ConfigError: if the configuration or the data set is not the checkpoint's.
+        """
+        checkpoint, warnings = load_checkpoint(self.run, self._tensors())
+        if checkpoint:
+            self._refuse_changes(checkpoint)
+            self._restore(checkpoint)
+        self.run.cut_metrics(self.step if checkpoint else -1)
+        return warnings
+
+    def _refuse_changes(self, checkpoint: Checkpoint) -> None:
+        saved = RunConfig.from_json(checkpoint.state["config"], source="the checkpoint's configuration")
+        for name in saved.__dataclass_fields__:
+            before, now = getattr(saved, name), getattr(self.config, name)
+            if before != now:
+                raise ConfigError(
+                    f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now {now!r}. Restore "
+                    f"config.json, or start a new run."
+                )
+        if checkpoint.state["data_fingerprint"] != self.data_fingerprint:
+            raise ConfigError(
+                f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another data set than the "
+                f"run was trained on."
+            )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.step, self.elapsed_s = checkpoint.step, float(checkpoint.state["elapsed_s"])
+        tensors = checkpoint.tensors
+        self.learner.load_state_dict({name: tensors[f"learner.{name}"] for name in self.learner.state_dict()})
+        for name, weight in self.learner.named_parameters():
+            moments = {key: tensors[f"optimiser.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            if moments["step"] > 0:
+                # In the weights' own memory layout, as Adam itself makes them.
+                self.optimiser.state[weight] = {
+                    key: torch.empty_like(weight).copy_(value) if value.shape else value.clone()
+                    for key, value in moments.items()
+                }
+            if self.average:
+                self.average.weights[name].copy_(tensors[f"average.{name}"])
+
+    def _save_final(self) -> None:
+        if self.average:
+            _fill(self.learner, self.average.weights)
+        metadata = {"method": self.config.method, "config": self.config.to_json()}
+        save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
+        self.run.set_status("finished", self.step)
+
+
+def accumulate_meta_gradient(learner: nn.Module, episodes: EpisodeBatch, episodes_per_chunk: int) -> dict[str, float]:
+    """Leave the meta-gradient of a meta-batch in ``.grad``, chunk by chunk, so that memory does not grow.
+
+    Args:
+        learner: its `Learner.meta_loss` is a mean over episodes.
+        episodes: the meta-batch, E episodes.
+        episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
+
+    Returns:
+        ``loss``, what `Learner.meta_loss` logs, and ``gradient_norm``, over the whole meta-batch.
+    """
+    learner.zero_grad()
+    totals: dict[str, float] = {}
+    for chunk in episodes.chunks(episodes_per_chunk):
+        share = len(chunk) / len(episodes)
+        loss, logged = learner.meta_loss(chunk)
+        (loss * share).backward()
+        for name, value in ({"loss": loss.detach()} | logged).items():
+            totals[name] = totals.get(name, 0.0) + share * value.item()
+    norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
+    return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}

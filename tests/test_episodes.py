@@ -1,0 +1,166 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.data.images import FewShotDataset
+from innerloop.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.errors import ConfigError
+
+
+def numbered(classes: int = 12, examples: int = 20) -> FewShotDataset:
+    """A data set whose every image tells its class (pixel 0) and example (pixel 1)."""
+    images = np.zeros((classes, examples, 1, 4, 4), dtype=np.uint8)
+    images[..., 0, 0, 0] = np.arange(classes)[:, None]
+    images[..., 0, 0, 1] = np.arange(examples)[None, :]
+    return FewShotDataset("numbered", images, tuple(f"alphabet/{index:03d}" for index in range(classes)))
+
+
+def sampler(dataset: FewShotDataset | None = None, *, classes: int = 12, **changes) -> EpisodeSampler:
+    settings = {"ways": 5, "shots": 5, "queries": 15, "seed": 0, "stream_name": "episodes/train"} | changes
+    return EpisodeSampler(dataset or numbered(classes), np.arange(classes), **settings)
+
+
+def read_back(batch: EpisodeBatch, part: str) -> np.ndarray:
+    """(E, n, 2) class and example, read from the pixels of support or query."""
+    images = getattr(batch, part).images
+    return (images[:, :, 0, 0, :2] * 255).round().long().numpy()
+
+
+def same(one: EpisodeBatch, other: EpisodeBatch) -> bool:
+    return torch.equal(one.support.images, other.support.images) and torch.equal(one.query.images, other.query.images)
+
+
+def test_support_and_query_share_no_image_in_ten_thousand_episodes():
+    batch_source = sampler(shots=5, queries=10)
+
+    for start in range(0, 10_000, 500):
+        batch = batch_source.batch(start, 500)
+        drawings = torch.cat([batch.support_drawings, batch.query_drawings], dim=2).sort(dim=2).values
+        assert (drawings.diff(dim=2) > 0).all()
+        assert (batch.classes.sort(dim=1).values.diff(dim=1) > 0).all()
+
+
+def test_images_are_those_that_the_bookkeeping_names():
+    batch = sampler().batch(0, 20)
+
+    for part, drawings in (("support", batch.support_drawings), ("query", batch.query_drawings)):
+        found = read_back(batch, part)
+        n = drawings.shape[2]
+        expected_classes = batch.classes.repeat_interleave(n, dim=1).numpy()
+        assert (found[..., 0] == expected_classes).all()
+        assert (found[..., 1] == drawings.flatten(1).numpy()).all()
+
+
+def test_labels_follow_the_order_of_the_episodes_classes():
+    batch = sampler().batch(0, 3)
+
+    assert batch.support.labels.tolist() == [sorted(list(range(5)) * 5)] * 3
+    assert batch.query.labels.tolist() == [sorted(list(range(5)) * 15)] * 3
+
+
+def test_a_class_gets_every_label():
+    """Without a permutation per episode, a head could memorise which class has which label."""
+    classes = sampler(classes=5).batch(0, 200).classes
+
+    for label in range(5):
+        assert set(classes[:, label].tolist()) == set(range(5))
+
+
+def test_classes_are_uniform():
+    """4,000 episodes of 5 from 12: chi-square of 11 degrees stays under its 99.9 % quantile, 31.3."""
+    counts = torch.bincount(sampler().batch(0, 4_000).classes.flatten(), minlength=12).double()
+
+    expected = 4_000 * 5 / 12
+    assert ((counts - expected) ** 2 / expected).sum() < 31.3
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_episodes_are_the_same_whatever_the_batch_size(size):
+    source, whole = sampler(rotations=True), sampler(rotations=True).batch(0, 8)
+
+    for start in range(0, 8, size):
+        assert same(source.batch(start, min(size, 8 - start)), whole[start : start + size])
+
+
+def test_a_slice_in_the_middle_needs_nothing_before_it():
+    assert same(sampler().batch(1_000_003, 2), sampler().batch(1_000_000, 8)[3:5])
+
+
+def test_seeds_and_streams_differ():
+    first = sampler().batch(0, 4)
+
+    assert not same(first, sampler(seed=1).batch(0, 4))
+    assert not same(first, sampler(stream_name="episodes/val").batch(0, 4))
+
+
+def test_shots_do_not_depend_on_how_many_queries_there_are():
+    """So that tables over shots or queries compare the same support sets."""
+    assert torch.equal(sampler(queries=15).batch(0, 4).support.images, sampler(queries=2).batch(0, 4).support.images)
+
+
+def test_a_rotation_turns_support_and_query_of_a_class_alike_and_all_four_occur():
+    images = np.zeros((6, 20, 1, 4, 4), dtype=np.uint8)
+    images[..., 0, 0] = 255
+    dataset = FewShotDataset("corners", images, tuple(f"a/{index}" for index in range(6)))
+
+    batch = sampler(dataset, classes=6, rotations=True).batch(0, 50)
+
+    corners = batch.support.images.view(50, 5, 5, 16).argmax(dim=-1)
+    assert (corners == corners[..., :1]).all()
+    assert (batch.query.images.view(50, 5, 15, 16).argmax(dim=-1) == corners[..., :1]).all()
+    assert set(corners.flatten().tolist()) == {0, 3, 12, 15}
+
+
+def test_rotations_off_leaves_every_drawing_upright():
+    batch, turned = sampler().batch(0, 30), sampler(rotations=True).batch(0, 30)
+
+    assert torch.equal(batch.classes, turned.classes)
+    assert not same(batch, turned)
+    assert (read_back(batch, "support")[..., 0] == batch.classes.repeat_interleave(5, dim=1).numpy()).all()
+
+
+def test_sixteen_episodes_take_under_five_milliseconds():
+    """The fastest of many: other work on the machine only adds."""
+    images = np.zeros((964, 20, 1, 28, 28), dtype=np.uint8)
+    dataset = FewShotDataset("size of Omniglot", images, tuple(f"a/{index:04d}" for index in range(964)))
+    source, times = sampler(dataset, classes=964), []
+
+    for start in range(60):
+        begun = time.perf_counter()
+        source.batch(16 * start, 16)
+        times.append(time.perf_counter() - begun)
+
+    assert min(times) < 0.005
+
+
+def test_chunks_cover_the_batch_in_order():
+    batch = sampler().batch(0, 5)
+
+    chunks = list(batch.chunks(2))
+
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    assert torch.equal(torch.cat([chunk.query.images for chunk in chunks]), batch.query.images)
+
+
+@pytest.mark.parametrize("name", ["ways", "shots", "queries"])
+@pytest.mark.parametrize("count", [0, -1])
+def test_counts_below_one_are_refused(name, count):
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1: got {count}"):
+        sampler(**{name: count})
+
+
+def test_more_ways_than_classes_are_refused():
+    with pytest.raises(ConfigError, match=r"Cannot sample 13-way episodes: there are 12 classes.*ways <= 12"):
+        sampler(ways=13)
+
+
+def test_more_drawings_than_there_are_are_refused():
+    with pytest.raises(ConfigError, match=r"6 shots and 15 queries per class.*has 20 drawings.*<= 20"):
+        sampler(shots=6)
+
+
+def test_query_batches_that_do_not_divide_the_queries_are_refused():
+    with pytest.raises(ConfigError, match=r"query_batches=4 must divide the queries per class \(15\)"):
+        sampler().batch(0, 1).query_batches(4)

@@ -1,0 +1,71 @@
+"""Rooms import only from rooms to their left; importing the package and the command line is cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
+ORDER = [
+    "errors", "config", "seeding", "data", "episodes", "models", "fast_weights", "learners", "runs", "weights",
+    "checkpoints", "training", "evaluation", "experiments", "report", "reproduction", "progress", "doctor",
+    "data_commands", "cli",
+]  # fmt: skip
+"""From left to right; `docs/architecture.md` says why."""
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms that a file imports from, wherever in the file; imports for type checkers alone count too."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("innerloop."):
+            rooms.add(node.module.split(".")[1])
+        if isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("innerloop.")}
+    return rooms
+
+
+def files() -> list[Path]:
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room_of(path) for path in files()} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_only_from_rooms_to_its_left(path):
+    room = room_of(path)
+    allowed = set(ORDER[: ORDER.index(room) + 1])
+
+    assert imported_rooms(path) <= allowed
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("module", ["innerloop", "innerloop.cli", "innerloop.runs", "innerloop.report"])
+def test_importing_does_not_import_torch(module):
+    assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"
+
+
+def test_every_public_name_loads_and_the_list_is_sorted():
+    import innerloop
+
+    assert innerloop.__all__[1:] == sorted(innerloop.__all__[1:])
+    for name in innerloop.__all__:
+        assert getattr(innerloop, name) is not None
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    import innerloop
+
+    with pytest.raises(AttributeError, match="has no attribute 'Mamal'"):
+        innerloop.Mamal  # noqa: B018
