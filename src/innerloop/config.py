@@ -82,7 +82,7 @@ class RunConfig:
     free; otherwise its initial weights are meta-learned."""
     validation_every: int = setting(50, 1, 10_000_000)
     """Outer steps between validations."""
-    validation_episodes: int = setting(50, 2, 100_000)
+    validation_episodes: int = setting(30, 2, 100_000)
     """Fixed episodes of each validation during training."""
     checkpoint_every: int = setting(50, 1, 10_000_000)
     """Outer steps between checkpoints."""

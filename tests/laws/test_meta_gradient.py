@@ -96,9 +96,7 @@ def relative(difference: Tensor, whole: Tensor) -> float:
 def test_meta_gradient_matches_the_closed_form(steps, first_order):
     """On ½(φ − s)² the inner loop contracts to s: ∂L_query/∂θ = (1 − α)^K (φ_K − q); FO-MAML drops (1 − α)^K."""
     theta, support, query, alpha = 0.7, 2.0, -1.3, 0.1
-    learner = MAML(
-        Point(theta), inner_lr=alpha, inner_steps=steps, first_order=first_order, loss_fn=half_squared_error
-    )
+    learner = MAML(Point(theta), inner_lr=alpha, inner_steps=steps, first_order=first_order, loss_fn=half_squared_error)
 
     gradient = meta_gradient(learner, point_episode(support, query))
 

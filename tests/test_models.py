@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from innerloop.config import RunConfig, preset
+from innerloop.errors import ConfigError
+from innerloop.models.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
+from innerloop.models.conv4 import Conv4
+from innerloop.training import build_learner
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def test_the_courses_network_has_113_221_parameters():
+    """Three convolutions of 64 x 64 x 9, one of 64 x 9, biases and batch norm of 4 x 64 x 3, a head of 5 x 257."""
+    learner = build_learner(preset("course").replace(device="cpu"), channels=1)
+
+    assert parameter_count(learner) == 3 * 64 * 64 * 9 + 64 * 9 + 4 * 64 * 3 + 5 * 257 == 113_221
+
+
+def test_the_default_network_has_no_convolution_bias_and_64_features():
+    learner = build_learner(RunConfig(device="cpu"), channels=1)
+
+    assert parameter_count(learner) == 3 * 64 * 64 * 9 + 64 * 9 + 4 * 64 * 2 + 5 * 65
+
+
+@pytest.mark.parametrize(
+    ("downsample", "features", "size"),
+    [("stride", "flatten", 256), ("stride", "mean", 64), ("max-pool", "flatten", 64), ("max-pool", "mean", 64)],
+)
+def test_feature_sizes_at_28_pixels(downsample, features, size):
+    model = Conv4(5, downsample=downsample, features=features)
+
+    assert model.feature_size == size
+    assert model.embed(torch.rand(3, 1, 28, 28)).shape == (3, size)
+    assert model(torch.rand(3, 1, 28, 28)).shape == (3, 5)
+
+
+def test_colour_images_and_other_sizes():
+    assert Conv4(4, channels=3, image_size=84)(torch.rand(2, 3, 84, 84)).shape == (2, 4)
+
+
+def test_images_that_vanish_are_refused():
+    with pytest.raises(ConfigError, match="Images of 8 pixels vanish in four blocks"):
+        Conv4(5, image_size=8, downsample="max-pool")
+
+
+def test_convolution_weights_lie_channels_last():
+    """The layout that makes them fast on a CPU survives construction, loading and a float64 copy."""
+    model = Conv4(5, filters=8)
+    model.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
+
+    assert all(conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in model.convs)
+
+
+def test_a_zero_head_gives_the_same_logit_to_every_class():
+    assert Conv4(5, filters=8)(torch.rand(3, 1, 28, 28)).abs().max() == 0
+
+
+def test_initial_weights_have_the_deviation_of_their_source():
+    """Kaiming: sqrt(2 / (9 * 64)) for a 3x3 convolution of 64 channels. Glorot, uniform: bound sqrt(6 / (2 * 9 * 64))."""
+    kaiming, glorot = Conv4(5).convs[2].weight, Conv4(5, conv_init="glorot").convs[2].weight
+
+    assert kaiming.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.02)
+    assert glorot.abs().max().item() == pytest.approx((6 / 1152) ** 0.5, rel=0.01)
+
+
+def test_feature_norm_standardises_every_feature_over_the_batch():
+    features = Conv4(5, filters=8, feature_norm=True).embed(torch.rand(200, 1, 28, 28))
+
+    assert features.mean(dim=0).abs().max() < 1e-5
+    assert features.var(dim=0, correction=0).sub(1).abs().max() < 0.05
+
+
+def test_batch_norm_equals_pytorchs_own():
+    x, ours, theirs = torch.rand(6, 3, 4, 4), BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_recorded_statistics_are_used_and_then_forgotten():
+    layer, first, second = BatchNorm2d(2).double(), torch.rand(5, 2, 3, 3).double(), torch.rand(4, 2, 3, 3).double()
+    with batch_norm_statistics(layer, "record"):
+        layer(first)
+    with batch_norm_statistics(layer, "recorded"):
+        found = layer(second)
+    forget_statistics(layer)
+
+    mean, variance = first.mean(dim=(0, 2, 3)), first.var(dim=(0, 2, 3), correction=0)
+    expected = (second - mean[:, None, None]) / (variance + layer.eps).sqrt()[:, None, None]
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(layer(second), F.batch_norm(second, None, None, training=True), rtol=0, atol=1e-12)
+    assert layer._recorded is None
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    """Also when the global generator was used before, and the global generator is left as it was."""
+    torch.manual_seed(123)
+    one = build_learner(RunConfig(filters=4, device="cpu"), channels=1)
+    after = torch.rand(1)
+    torch.manual_seed(123)
+    expected_after = torch.rand(1)
+    two = build_learner(RunConfig(filters=4, device="cpu"), channels=1)
+    other = build_learner(RunConfig(filters=4, device="cpu", seed=1), channels=1)
+
+    name = "model.convs.0.weight"
+    assert torch.equal(one.state_dict()[name], two.state_dict()[name])
+    assert not torch.equal(one.state_dict()[name], other.state_dict()[name])
+    assert torch.equal(after, expected_after)
