@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,8 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
     final = parent / f"step-{checkpoint.step:08d}"
     temporary = parent / f".step-{checkpoint.step:08d}.tmp"
     with disk_errors(f"the checkpoint {final}"):
-        shutil.rmtree(temporary, ignore_errors=True)
+        for half_written in parent.glob(".step-*.tmp"):  # by a process that was killed
+            shutil.rmtree(half_written, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             save_weights(temporary / "state.safetensors", checkpoint.tensors)
@@ -69,12 +70,18 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(run: RunDirectory, expected: Mapping[str, "Tensor"]) -> tuple[Checkpoint | None, list[str]]:
+def load_checkpoint(
+    run: RunDirectory,
+    expected: Mapping[str, "Tensor"],
+    refuse_changes: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, or None where there is none.
 
     Args:
         run: where to look.
         expected: the tensors that it must hold by name, shape and kind.
+        refuse_changes: given the state of an undamaged checkpoint, before its tensors are looked at; what
+            it raises is passed on. So other settings are not taken for damage.
 
     Returns:
         The checkpoint, and a sentence for each newer one that was passed over because it is damaged.
@@ -82,13 +89,15 @@ def load_checkpoint(run: RunDirectory, expected: Mapping[str, "Tensor"]) -> tupl
     warnings = []
     for directory in reversed(_numbered(run)):
         try:
-            return _read(directory, expected), warnings
+            return _read(directory, expected, refuse_changes), warnings
         except DataError as error:
             warnings.append(f"Checkpoint {directory.name} is damaged and passed over: {error}")
     return None, warnings
 
 
-def _read(directory: Path, expected: Mapping[str, "Tensor"]) -> Checkpoint:
+def _read(
+    directory: Path, expected: Mapping[str, "Tensor"], refuse_changes: Callable[[dict[str, Any]], None]
+) -> Checkpoint:
     manifest = read_json(directory / "manifest.json")
     try:
         found = _checksums(directory)
@@ -97,11 +106,12 @@ def _read(directory: Path, expected: Mapping[str, "Tensor"]) -> Checkpoint:
     for name in ("state.safetensors", "state.json"):
         if manifest.get(name) is None or found.get(name) != manifest[name]:
             raise DataError(f"{directory / name} is missing or does not match its checksum.")
-    tensors = load_weights(directory / "state.safetensors", expected)
     state = read_json(directory / "state.json")
     step = state.pop("step", None)
     if not isinstance(step, int):
         raise DataError(f"{directory / 'state.json'} names no step.")
+    refuse_changes(state)
+    tensors = load_weights(directory / "state.safetensors", expected)
     return Checkpoint(step, tensors, state)
 
 

@@ -1,10 +1,11 @@
 """The command line: parses, calls, prints. Nothing that takes time is imported before it is needed."""
 
 import dataclasses
-import difflib
 import json
+import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +13,28 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from innerloop.config import RunConfig, load_config, preset
+from innerloop.config import RunConfig, did_you_mean, load_config, preset
 from innerloop.errors import ConfigError, InnerloopError
+
+Unset = tyro.conf.arg(help_behavior_hint="")
+"""Marks an option whose sentence says what happens without it, so that no "(default: None)" follows."""
 
 
 @dataclass(frozen=True)
 class Common:
     """Options of every command."""
 
-    json: bool = False
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one machine-readable JSON object on standard output, and nothing else there."""
-    debug: bool = False
-    """Show the traceback of an error instead of one sentence."""
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show the traceback of an error before its sentence."""
 
 
 @dataclass(frozen=True)
 class DataOptions(Common):
     """Options of the commands that read a data set."""
 
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, Unset] = None
     """Folder with images_background.zip and images_evaluation.zip; default: $INNERLOOP_DATA, the cache, a download."""
 
 
@@ -38,14 +42,28 @@ class DataOptions(Common):
 class TrainOptions(DataOptions):
     """Meta-train a method; writes a run directory with weights, metrics, figures and every hyperparameter."""
 
-    preset: str | None = None
-    """Start from a named set of settings: course (the network and batches of the assignment's own code)."""
-    config: Path | None = None
-    """Start from a saved config.json; the same file gives the same bits on the same machine."""
-    run_dir: Path | None = None
+    preset: Annotated[str | None, Unset] = None
+    """Start from a named set of settings: course (the network and batches of the assignment's own code);
+    options given beside it win."""
+    config: Annotated[Path | None, Unset] = None
+    """Start from a saved config.json; the same file gives the same bits on the same machine; options given
+    beside it win."""
+    run_dir: Annotated[Path | None, Unset] = None
     """Run directory; default: runs/<method>-<data>-<ways>w<shots>s-s<seed>, numbered if taken."""
-    max_minutes: float | None = None
-    """Stop and save after this many minutes; go on with `innerloop resume`."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes, to go on with `innerloop resume`; default: no limit."""
+
+
+@dataclass(frozen=True)
+class Settings(RunConfig):
+    """What decides the run's numbers; all of it is saved in the run's config.json."""
+
+    def __post_init__(self):
+        """Checked by `checked`, after parsing: so the sentence of an error is the same as everywhere."""
+
+    def checked(self) -> RunConfig:
+        """The same settings, refused if one of them is wrong."""
+        return RunConfig(**dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
@@ -54,8 +72,8 @@ class ResumeOptions(DataOptions):
 
     run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
     """The run directory."""
-    max_minutes: float | None = None
-    """Stop and save after this many minutes."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes; default: no limit."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +85,14 @@ class EvaluateOptions(DataOptions):
     part: Literal["val", "test"] = "val"
     """Which classes of the split; test classes are touched by this alone."""
     episodes: int = 600
-    """Fixed episodes."""
-    ways: int | None = None
+    """How many of the part's fixed episodes, at least 2."""
+    ways: Annotated[int | None, Unset] = None
     """Classes in an episode; default: as trained."""
-    shots: tuple[int, ...] = ()
+    shots: Annotated[tuple[int, ...], Unset] = ()
     """Support images per class; several make one table; default: as trained."""
-    queries: int | None = None
+    queries: Annotated[int | None, Unset] = None
     """Query images per class; default: as trained, or 10 where several shots are compared."""
-    inner_steps: int | None = None
+    inner_steps: Annotated[int | None, Unset] = None
     """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
     batch_norm: Literal["both", "transductive", "support"] = "both"
     """Whose statistics normalise the query images: their own batch's, or the support set's."""
@@ -89,13 +107,13 @@ class DataCommandOptions(DataOptions):
     )
     """show: a PNG of one episode; verify: check every name and pixel; download: fetch Omniglot; info: what is there."""
     data: str = "auto"
-    """Data set: omniglot, strokes, or auto."""
+    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
     split: str = "auto"
-    """Which split an episode is drawn from."""
+    """Split that the episode is drawn from; auto is assignment for Omniglot and alphabets for strokes."""
     part: Literal["train", "val", "test"] = "train"
     """Which part of the split."""
     episode: int = 0
-    """Number of the episode to show."""
+    """Number of the episode to show, counted from 0."""
     seed: int = 0
     """Seed of the episodes to show."""
     rotations: bool = False
@@ -114,43 +132,50 @@ class ReproduceOptions(DataOptions):
     """Train, evaluate and draw what the README shows; typed again after a kill, it goes on where it was."""
 
     budget: Literal["quick", "full"] = "quick"
-    """quick: fewer episodes an outer step and in the evaluation, minutes; full: the published settings."""
+    """quick: fewer episodes an outer step and in the evaluation, takes minutes; full: the published settings."""
     data: str = "auto"
-    """Data set: omniglot, strokes, or auto."""
+    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
     out: Path = Path("runs/reproduce")
-    """Where the run directories go."""
-    max_minutes: float | None = None
-    """Stop and save after this many minutes of training."""
+    """Folder that the run directories go into."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes of training; default: no limit."""
 
 
-def _parse(options: type[Any], command: str, arguments: list[str], **defaults: Any) -> Any:
-    """Parse a command's own options with tyro; usage errors exit with 2."""
-    return tyro.cli(
-        options, prog=f"innerloop {command}", args=arguments, config=(tyro.conf.AvoidSubcommands,), **defaults
-    )
+def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
+    """Parse a command's own options with tyro, which reports what it cannot parse and exits with 2."""
+    config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
+    parsed = tyro.cli(options, prog=f"innerloop {command}", args=arguments, config=config)
+    minutes = getattr(parsed, "max_minutes", None)
+    if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
+        raise ConfigError(f"--max-minutes must be a number of minutes, at least 0: got {minutes}.")
+    return parsed
 
 
 def _train(arguments: list[str]) -> int:
     """Two sets of options in one command: those of the run, and the settings that are saved with it."""
     base = _base_settings(arguments)
     if arguments and not arguments[0].startswith("-"):
+        if (other := _option(arguments, "method")) is not None:
+            raise ConfigError(f"Give one method: here are {arguments[0]!r} and --method {other!r}.")
         base, arguments = base.replace(method=arguments[0]), arguments[1:]
-    elif "--help" not in arguments and "-h" not in arguments and not _option(arguments, "config"):
-        raise ConfigError("Say which method: innerloop train fomaml, or innerloop train maml.")
+    elif not ({"--help", "-h"} & set(arguments)) and not (_option(arguments, "config") or _option(arguments, "method")):
+        raise ConfigError("Say which method, before the options: innerloop train fomaml, or innerloop train maml.")
 
     @dataclass(frozen=True)
     class Train(TrainOptions):
         __doc__ = TrainOptions.__doc__
-        settings: tyro.conf.OmitArgPrefixes[RunConfig] = base
+        settings: tyro.conf.OmitArgPrefixes[Settings] = Settings(**dataclasses.asdict(base))
 
     options = _parse(Train, "train METHOD", arguments)
     from innerloop.experiments import environment, prepare
     from innerloop.learners.base import find_learner
     from innerloop.runs import RunDirectory
 
-    find_learner(options.settings.method)
-    say = _sayer(options)
-    experiment = prepare(options.settings, data_dir=options.data_dir, say=say)
+    config, say = options.settings.checked(), _sayer(options)
+    if options.run_dir and options.run_dir.name in ("", ".."):
+        raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
+    find_learner(config.method)
+    experiment = prepare(config, data_dir=options.data_dir, say=say)
     experiment.training_sampler(), experiment.evaluation_sampler("val"), experiment.build_learner()
     path = options.run_dir or Path("runs") / experiment.config.run_name
     run = RunDirectory.create(experiment.config, environment(experiment), path)
@@ -174,7 +199,7 @@ def _option(arguments: list[str], name: str) -> str | None:
 def _base_settings(arguments: list[str]) -> RunConfig:
     config, name = _option(arguments, "config"), _option(arguments, "preset")
     if config and name:
-        raise ConfigError("--config and --preset are both complete sets of settings: give one of them.")
+        raise ConfigError("--config and --preset are each a complete set of settings: give one of them.")
     return load_config(Path(config)) if config else preset(name) if name else RunConfig()
 
 
@@ -221,7 +246,7 @@ def _resume(arguments: list[str]) -> int:
     from innerloop.runs import RunDirectory
 
     run = RunDirectory(options.run)
-    if run.weights_path.is_file() and run.status["state"] == "finished":
+    if run.weights_path.is_file() and run.status.get("state") == "finished":
         from innerloop.report import write_results
 
         write_results(run)
@@ -244,14 +269,19 @@ def _evaluate(arguments: list[str]) -> int:
     experiment, learner = open_run(run, data_dir=options.data_dir, say=say)
     config = experiment.config
     steps = config.inner_steps if options.inner_steps is None else options.inner_steps
-    modes = ("transductive", "support") if options.batch_norm == "both" else (options.batch_norm,)
+    if not 0 <= steps <= 1000:
+        raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
+    modes = learner.batch_norm_modes if options.batch_norm == "both" else (options.batch_norm,)
     shots = options.shots or (config.shots,)
-    queries = options.queries or (10 if len(shots) > 1 else config.queries)
+    ways = config.ways if options.ways is None else options.ways
+    queries = (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
+    for count in shots:  # all of them are checked before the first evaluation is written
+        experiment.evaluation_sampler(options.part, ways=ways, shots=count, queries=queries)
     rows = []
     for count in shots:
         for evaluation in evaluate_run(
             experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps, batch_norms=modes,
-            ways=options.ways or config.ways, shots=count, queries=queries,
+            ways=ways, shots=count, queries=queries,
             on_episodes=CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json),
         ):  # fmt: skip
             save_evaluation(run, evaluation, inner_steps=steps)
@@ -353,7 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130/143 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
         from innerloop import __version__
@@ -362,15 +392,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if arguments[0] not in COMMANDS:
-            near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
-            raise ConfigError(f"There is no command {arguments[0]!r}.{hint}")
+            raise ConfigError(f"There is no command {arguments[0]!r}.{did_you_mean(arguments[0], list(COMMANDS))}")
         return COMMANDS[arguments[0]][0](arguments[1:])
     except InnerloopError as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         print(f"innerloop: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("innerloop: Interrupted.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

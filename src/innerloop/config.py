@@ -7,6 +7,8 @@ import dataclasses
 import difflib
 import json
 import math
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -53,7 +55,7 @@ class RunConfig:
     """Training query loss as the mean over this many class-balanced mini-batches; evaluation always uses 1."""
     averaging: float = setting(0.98, 0.0, 0.99999)
     """Decay per outer step of the moving average of the weights that is validated and saved; 0 is off."""
-    rotations: bool = False
+    rotations: bool = True
     """Turn each class of each training episode by a random multiple of 90 degrees; never at validation."""
     seed: int = setting(0, 0, 2**31 - 1)
     """Seed of the initial weights and of the training episodes."""
@@ -73,8 +75,8 @@ class RunConfig:
     """Factor on the features before the head."""
     conv_bias: bool = False
     """Give convolutions a bias (batch norm cancels it)."""
-    conv_init: Literal["kaiming", "glorot"] = "kaiming"
-    """Initial convolution weights: kaiming (normal, fan in) or glorot (uniform)."""
+    conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch"
+    """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot (uniform)."""
     head_init: Literal["zero", "glorot"] = "zero"
     """Initial weights of the linear head."""
     fresh_head: bool = True
@@ -132,22 +134,26 @@ class RunConfig:
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION or isinstance(version, bool):
             raise ConfigError(
-                f"{source} has format version {version!r} and this innerloop reads {FORMAT_VERSION}: use the "
+                f"{source} has format version {_shown(version)} and this innerloop reads {FORMAT_VERSION}: use the "
                 f"innerloop that wrote it, or start a new run."
             )
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                raise ConfigError(f"{source}: there is no setting {name!r}.{did_you_mean(name, names)}")
+                raise ConfigError(f"{source}: there is no setting {_shown(name)}.{did_you_mean(name, names)}")
         if missing := [name for name in names if name not in values]:
             raise ConfigError(f"{source}: setting {missing[0]!r} is missing; a saved configuration is complete.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(
         meta_batch_size=20,
         query_batches=3,
+        rotations=False,
         averaging=0.0,
         features="flatten",
         feature_norm=False,
@@ -176,8 +182,10 @@ def load_config(path: Path) -> RunConfig:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration {path} is not JSON: it is not even UTF-8 text.") from error
     return RunConfig.from_json(text, source=str(path))
 
 
@@ -192,10 +200,15 @@ def read_json_object(text: str, source: str) -> dict[str, Any]:
     return values
 
 
-def did_you_mean(name: str, names: list[str]) -> str:
-    """A suggestion to append to an error, or nothing."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names)}."
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """To append to an error: the most similar name, or all of them."""
+    return nearest(name, names) or f" There are: {', '.join(names)}."
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Asks in an error whether the most similar name is meant, or nothing where none is similar."""
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _check(spec: dataclasses.Field, value: Any) -> None:
@@ -203,15 +216,20 @@ def _check(spec: dataclasses.Field, value: Any) -> None:
     if get_origin(spec.type) is Literal:
         if value not in (choices := get_args(spec.type)):
             hint = did_you_mean(value, list(choices)) if isinstance(value, str) else ""
-            raise ConfigError(f"{spec.name} must be one of {', '.join(choices)}: got {value!r}.{hint}")
+            raise ConfigError(f"{spec.name} must be one of {', '.join(choices)}: got {_shown(value)}.{hint}")
         return
     accepted = {int: int, float: (int, float), bool: bool, str: str}[spec.type]  # type: ignore[index]
     if not isinstance(value, accepted) or (isinstance(value, bool) and spec.type is not bool):
-        raise ConfigError(f"{spec.name} must be {_article(spec.type)}: got {value!r}.")
+        raise ConfigError(f"{spec.name} must be {_article(spec.type)}: got {_shown(value)}.")
     if "range" in spec.metadata:
         low, high = spec.metadata["range"]
         if not (isinstance(value, int) or math.isfinite(value)) or not low <= value <= high:
-            raise ConfigError(f"{spec.name} must be between {low} and {high}: got {value!r}.")
+            raise ConfigError(f"{spec.name} must be between {low:,} and {high:,}: got {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it: cut short, however long or deep it is."""
+    return reprlib.repr(value)
 
 
 def _article(kind: Any) -> str:

@@ -23,10 +23,11 @@ def run_data_command(options: Any, say: Callable[[str], None], report: Callable[
 
 
 def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
+    for name, value in (("episode", options.episode), ("seed", options.seed)):
+        if not 0 <= value < 2**31:
+            raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
     dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
     split = find_split(DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset)
-    if options.episode < 0:
-        raise ConfigError(f"--episode must be at least 0: got {options.episode}.")
     sampler = EpisodeSampler(
         dataset, dataset.class_indices(split.part(options.part)), ways=5, shots=5, queries=15,
         seed=options.seed, stream_name=f"episodes/{options.part}", rotations=options.rotations,
@@ -79,9 +80,12 @@ def _info(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
     split = find_split(DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset)
     parts = {part: len(names) for part, names in split.parts.items()}
-    say(f"{dataset.name} from {dataset.source or 'this package'}: {len(dataset.class_names)} classes of "
-        f"{dataset.examples} drawings, {dataset.image_shape[1]} pixels wide; split {split.name}: "
-        + ", ".join(f"{count} {part}" for part, count in parts.items()) + f"; fingerprint {dataset.fingerprint[:16]}")  # fmt: skip
+    counts = ", ".join(f"{count} {part}" for part, count in parts.items())
+    say(
+        f"{dataset.name} from {dataset.source or 'this package'}: {len(dataset.class_names)} classes of "
+        f"{dataset.examples} drawings, {dataset.image_shape[1]} pixels wide; split {split.name}: {counts}; "
+        f"fingerprint {dataset.fingerprint[:16]}"
+    )
     return {
         "data": dataset.name,
         "source": dataset.source,

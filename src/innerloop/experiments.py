@@ -1,7 +1,9 @@
 """A run put together: data, split, episodes, learner and directory, from the settings alone."""
 
+import io
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.config import RunConfig
+from innerloop.config import RunConfig, did_you_mean
 from innerloop.data import load_dataset
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
@@ -21,7 +23,7 @@ from innerloop.errors import ConfigError
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.learners.base import Learner
 from innerloop.models.batch_norm import BatchNormMode
-from innerloop.runs import RunDirectory, disk_errors, write_atomic
+from innerloop.runs import RunDirectory, write_atomic
 from innerloop.training import Stop, Training, build_learner
 from innerloop.weights import load_weights
 
@@ -110,10 +112,12 @@ def prepare(config: RunConfig, *, data_dir: Path | None = None, say: Callable[[s
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}")
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"Device {name!r} cannot be used on this machine: choose --device cpu or auto.") from error
     return name
 
 
@@ -191,6 +195,8 @@ def train(
         stop = training.train(validator(experiment), **hooks)
         if stop is None:
             save_episode(experiment, run, training.learner)
+            # Only now: a run that is killed before this has something left for `resume` to do.
+            run.set_status("finished", training.step)
     return stop
 
 
@@ -258,13 +264,13 @@ def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) ->
     with torch.no_grad():
         logits = learner.predict(adaptation, moved.query.images)
     pixels = [(images[0] * 255).round().byte().numpy() for images in (batch.support.images, batch.query.images)]
-    path = run.path / "episode.npz"
-    with disk_errors(str(path)):
-        np.savez_compressed(
-            path,
-            support=pixels[0],
-            query=pixels[1],
-            labels=batch.query.labels[0].numpy(),
-            predictions=logits[0].argmax(dim=-1).cpu().numpy(),
-            class_names=np.array([experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]),
-        )
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        support=pixels[0],
+        query=pixels[1],
+        labels=batch.query.labels[0].numpy(),
+        predictions=logits[0].argmax(dim=-1).cpu().numpy(),
+        class_names=np.array([experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]),
+    )
+    write_atomic(run.path / "episode.npz", content.getvalue())

@@ -22,7 +22,7 @@ class TrainingProgress:
 
     def __init__(self, total: int, *, quiet: bool = False):
         self.total, self.quiet = total, quiet
-        self.validation, self.loss = "", float("nan")
+        self.validation, self.loss = "", ""
         self._first: tuple[int, float] | None = None
         self._last_line = 0.0
         self._bar: Any = None
@@ -48,9 +48,9 @@ class TrainingProgress:
             accuracy, half = 100 * record["query_accuracy"], 100 * record["query_accuracy_ci95"]
             self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
         else:
-            self.loss = record["loss"]
+            self.loss = f"loss {record['loss']:.3f}  "
         if self._bar:
-            self._bar.update(self._task, completed=step, description=f"loss {self.loss:.3f}  {self.validation}")
+            self._bar.update(self._task, completed=step, description=f"{self.loss}{self.validation}")
         elif not self.quiet:
             self._print_line(step, important=record["kind"] == "validation")
 
@@ -62,7 +62,7 @@ class TrainingProgress:
         self._last_line = now
         done, seconds = step - self._first[0], now - self._first[1]
         left = f"  about {_duration(seconds / done * (self.total - step))} left" if done and step < self.total else ""
-        print(f"step {step}/{self.total}  loss {self.loss:.3f}  {self.validation}{left}", file=sys.stderr, flush=True)
+        print(f"step {step}/{self.total}  {self.loss}{self.validation}{left}", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -51,9 +51,9 @@ def build_learner(config: RunConfig, channels: int) -> Learner:
 class MovingAverage:
     """An exponential moving average of a learner's weights (Polyak and Juditsky, 1992).
 
-    w̄_t = d_t w̄_{t−1} + (1 − d_t) w_t with d_t = min(decay, t / (t + 10)), so that the initial weights
-    are soon forgotten. It takes the noise of a small meta-batch out of the weights without a change of
-    the outer learning rate.
+    w̄_t = d_t w̄_{t−1} + (1 − d_t) w_t with d_t = min(decay, (t − 1) / (t + 9)) after outer step
+    t = 1, 2, ..., so that the initial weights are forgotten at once. It takes the noise of a small
+    meta-batch out of the weights without a change of the outer learning rate.
 
     Args:
         learner: whose parameters are averaged.
@@ -227,15 +227,16 @@ class Training:
         Raises:
             ConfigError: if the configuration or the data set is not the checkpoint's.
         """
-        checkpoint, warnings = load_checkpoint(self.run, self._tensors())
+        checkpoint, warnings = load_checkpoint(self.run, self._tensors(), self._refuse_changes)
         if checkpoint:
-            self._refuse_changes(checkpoint)
             self._restore(checkpoint)
+        else:
+            self._refuse_other_data(self.run.environment.get("data_fingerprint", self.data_fingerprint))
         self.run.cut_metrics(self.step if checkpoint else -1)
         return warnings
 
-    def _refuse_changes(self, checkpoint: Checkpoint) -> None:
-        saved = RunConfig.from_json(checkpoint.state["config"], source="the checkpoint's configuration")
+    def _refuse_changes(self, state: dict[str, Any]) -> None:
+        saved = RunConfig.from_json(state["config"], source="the checkpoint's configuration")
         for name in saved.__dataclass_fields__:
             before, now = getattr(saved, name), getattr(self.config, name)
             if before != now:
@@ -243,7 +244,10 @@ class Training:
                     f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now {now!r}. Restore "
                     f"config.json, or start a new run."
                 )
-        if checkpoint.state["data_fingerprint"] != self.data_fingerprint:
+        self._refuse_other_data(state["data_fingerprint"])
+
+    def _refuse_other_data(self, fingerprint: str) -> None:
+        if fingerprint != self.data_fingerprint:
             raise ConfigError(
                 f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another data set than the "
                 f"run was trained on."
@@ -269,7 +273,6 @@ class Training:
             _fill(self.learner, self.average.weights)
         metadata = {"method": self.config.method, "config": self.config.to_json()}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
-        self.run.set_status("finished", self.step)
 
 
 def accumulate_meta_gradient(learner: nn.Module, episodes: EpisodeBatch, episodes_per_chunk: int) -> dict[str, float]:

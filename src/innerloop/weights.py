@@ -25,7 +25,7 @@ def save_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if broken := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
         raise NonFiniteError(f"{path.name} is not saved: {broken[0]!r} holds NaN or infinity.")
-    write_atomic(path, save(plain, dict(metadata or {}) | {"sha256": _digest(plain)}))
+    write_atomic(path, _in_order(save(plain, dict(metadata or {}) | {"sha256": _digest(plain)})))
 
 
 def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> dict[str, "Tensor"]:
@@ -63,6 +63,14 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{path}: tensor {name!r} holds NaN or infinity.")
     return tensors
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its header sorted: the library's order is random, and equal runs shall be equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that tensors stay aligned in the file
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _refuse_misfits(path: Path, tensors: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from innerloop.config import did_you_mean
 from innerloop.data import omniglot, strokes
 from innerloop.data.images import FewShotDataset
 from innerloop.errors import ConfigError, DataError
@@ -27,7 +28,7 @@ def load_dataset(
         DataError: if Omniglot was asked for and is not to be had, or is damaged.
     """
     if name not in DATASETS:
-        raise ConfigError(f"There is no data set {name!r}; choose --data {', --data '.join(DATASETS)}.")
+        raise ConfigError(f"There is no data set {name!r}.{did_you_mean(name, list(DATASETS))}")
     if name == "strokes":
         return strokes.generate(size=size)
     try:

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
+from innerloop.config import nearest
 from innerloop.data.images import FewShotDataset
 from innerloop.errors import ConfigError, DataError
 
@@ -66,6 +67,7 @@ def find_split(name: str, dataset: FewShotDataset) -> Split:
     if name not in choices:
         raise ConfigError(
             f"Data set {dataset.name!r} has no split {name!r}. Choose --split {', or --split '.join(choices)}."
+            f"{nearest(name, choices)}"
         )
     return _by_alphabet(dataset) if name == "alphabets" else _committed(name)
 

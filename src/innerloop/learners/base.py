@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from innerloop.config import RunConfig
+from innerloop.config import RunConfig, did_you_mean
 from innerloop.data.images import LabelledImages
 from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
@@ -128,10 +128,11 @@ def find_learner(method: str) -> type[Learner]:
     target = registered.get(method, method)
     module_name, _, class_name = target.partition(":")
     if not class_name:
-        raise ConfigError(f"There is no method {method!r}. Methods: {', '.join(sorted(registered))}, or module:Class.")
+        hint = did_you_mean(method, sorted(registered))
+        raise ConfigError(f"There is no method {method!r}.{hint} One of your own is module:Class.")
     try:
         learner = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise ConfigError(f"Method {method!r} cannot be imported: {error}.") from error
     if not (isinstance(learner, type) and issubclass(learner, Learner)):
         raise ConfigError(f"Method {method!r} is not a subclass of innerloop.Learner.")

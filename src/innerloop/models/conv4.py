@@ -31,7 +31,9 @@ class Conv4(nn.Module):
         feature_scale: the features are multiplied by this; it sets the head's effective step size.
         conv_bias: give convolutions a bias. Batch norm cancels it, and Adam turns the round-off of its
             zero gradient into drift; only the course's network has it.
-        conv_init: ``kaiming`` (He et al. 2015, normal, fan in) or ``glorot`` (Glorot and Bengio 2010, uniform).
+        conv_init: ``pytorch`` (uniform within 1 / sqrt(fan in), what `torch.nn.Conv2d` does), ``kaiming``
+            (He et al. 2015, normal, fan in) or ``glorot`` (Glorot and Bengio 2010, uniform). Batch norm makes
+            the network indifferent to the scale of these weights, so smaller ones take larger inner steps.
         head_init: ``zero`` or ``glorot`` (uniform); the head's bias is zero.
 
     Raises:
@@ -51,7 +53,7 @@ class Conv4(nn.Module):
         feature_norm: bool = True,
         feature_scale: float = 1.0,
         conv_bias: bool = False,
-        conv_init: Literal["kaiming", "glorot"] = "kaiming",
+        conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch",
         head_init: Literal["zero", "glorot"] = "zero",
     ):
         super().__init__()
@@ -74,10 +76,10 @@ class Conv4(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def _initialise(self, conv_init: str, head_init: str) -> None:
-        for conv in self.convs:
+        for conv in self.convs:  # made by PyTorch as ``pytorch`` says
             if conv_init == "kaiming":
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            else:
+            elif conv_init == "glorot":
                 nn.init.xavier_uniform_(conv.weight)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)

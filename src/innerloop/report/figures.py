@@ -1,5 +1,6 @@
 """Figures of a run, drawn from its files alone; no torch, no network, no learner."""
 
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.errors import DataError
-from innerloop.runs import RunDirectory, disk_errors
+from innerloop.runs import RunDirectory, disk_errors, write_atomic
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
@@ -41,7 +42,9 @@ def draw_figures(run: RunDirectory) -> list[Path]:
         for name, draw in drawings.items():
             figure = draw(run)
             for suffix in ("png", "svg"):
-                figure.savefig(run.path / "figures" / f"{name}.{suffix}", dpi=150)
+                picture = io.BytesIO()
+                figure.savefig(picture, format=suffix, dpi=150)
+                write_atomic(run.path / "figures" / f"{name}.{suffix}", picture.getvalue())
             drawn.append(run.path / "figures" / f"{name}.png")
     return drawn
 
@@ -76,7 +79,7 @@ def draw_validation(run: RunDirectory) -> Figure:
         f"{records[-1]['episodes']} fixed episodes, batch norm {records[-1]['batch_norm']}, band: 95 % over episodes",
         fontsize=8, loc="right", color=GREY,
     )  # fmt: skip
-    axes.legend(loc="center right", frameon=False)
+    axes.legend(loc="center right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
 
@@ -98,7 +101,7 @@ def draw_loss(run: RunDirectory) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("outer step")
     axes.set_ylabel("cross-entropy, nats")
-    axes.legend(frameon=False)
+    axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
 
@@ -120,7 +123,7 @@ def draw_inner_steps(run: RunDirectory) -> Figure:
         f"outer step {record['step']}, {record['episodes']} episodes, batch norm {record['batch_norm']}",
         fontsize=8, loc="right", color=GREY,
     )  # fmt: skip
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="center right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
 
