@@ -79,7 +79,7 @@ def test_active_dropout_is_found_and_inactive_is_not():
 
 
 def test_maml_refuses_running_statistics():
-    with pytest.raises(ConfigError, match="Layer '0' keeps running batch-norm statistics.*use innerloop.BatchNorm2d"):
+    with pytest.raises(ConfigError, match=r"Layer '0' keeps running batch-norm statistics.*use innerloop\.BatchNorm2d"):
         MAML(nn.Sequential(nn.BatchNorm2d(1), linear()))
 
 

@@ -52,7 +52,8 @@ def test_convolution_weights_lie_channels_last():
     model = Conv4(5, filters=8)
     model.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
 
-    assert all(conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in model.convs)
+    weights = [model.get_parameter(f"convs.{block}.weight") for block in range(4)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 def test_a_zero_head_gives_the_same_logit_to_every_class():
@@ -60,9 +61,13 @@ def test_a_zero_head_gives_the_same_logit_to_every_class():
 
 
 def test_initial_weights_have_the_deviation_of_their_source():
-    """Kaiming: sqrt(2 / (9 * 64)) for a 3x3 convolution of 64 channels. Glorot, uniform: bound sqrt(6 / (2 * 9 * 64))."""
-    kaiming, glorot = Conv4(5).convs[2].weight, Conv4(5, conv_init="glorot").convs[2].weight
+    """For 3x3 of 64 channels: Kaiming sqrt(2 / (9 * 64)); Glorot's bound sqrt(6 / (2 * 9 * 64)); PyTorch's 1 / 24."""
+    name = "convs.2.weight"
+    kaiming = Conv4(5, conv_init="kaiming").get_parameter(name)
+    glorot = Conv4(5, conv_init="glorot").get_parameter(name)
+    pytorch = Conv4(5, conv_init="pytorch").get_parameter(name)
 
+    assert pytorch.abs().max().item() == pytest.approx(1 / 24, rel=0.01)
     assert kaiming.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.02)
     assert glorot.abs().max().item() == pytest.approx((6 / 1152) ** 0.5, rel=0.01)
 

@@ -70,7 +70,7 @@ def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _download(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    folder = options.data_dir or (options.out if options.out != Path("episode.png") else omniglot.cache_directory())
+    folder = options.data_dir or omniglot.cache_directory()
     omniglot.download(folder)
     say(f"{folder}: Omniglot's two archives are here and verified.")
     return {"directory": str(folder)}

@@ -132,7 +132,7 @@ def evaluate(
         "episode_seed": sampler.seed,
     } | protocol
     return [
-        Evaluation(described | {"batch_norm": name}, *query[mode], support_accuracy, support_loss)
+        Evaluation(described | {"batch_norm": name}, query[mode, 0], query[mode, 1], support_accuracy, support_loss)
         for mode, name in enumerate(batch_norms)
     ]
 

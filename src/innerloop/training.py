@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.config import RunConfig
@@ -275,7 +275,7 @@ class Training:
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
 
 
-def accumulate_meta_gradient(learner: nn.Module, episodes: EpisodeBatch, episodes_per_chunk: int) -> dict[str, float]:
+def accumulate_meta_gradient(learner: Learner, episodes: EpisodeBatch, episodes_per_chunk: int) -> dict[str, float]:
     """Leave the meta-gradient of a meta-batch in ``.grad``, chunk by chunk, so that memory does not grow.
 
     Args:

@@ -26,6 +26,7 @@ class Server(http.server.ThreadingHTTPServer):
     says_length = True
     cuts = 0
     stalls = False
+    refuses: int | None = None
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -46,6 +47,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.path, wanted))
         if self.server.stalls:
             self.server.released.wait()
+            return
+        if self.server.refuses:
+            self.send_error(self.server.refuses)
             return
         content = self.server.contents.get(self.path)
         if content is None:
@@ -165,6 +169,7 @@ def test_a_server_without_ranges_sends_everything_again(server: Server, part: Pa
     download(target, server)
 
     assert target.read_bytes() == CONTENT
+    assert server.requests == [("/file.zip", "bytes=1000-")]
 
 
 def test_a_server_that_keeps_the_length_to_itself_is_fine(server: Server, target: Path):
@@ -233,6 +238,21 @@ def test_a_file_above_the_limit_is_refused(server: Server, target: Path, says_le
     with pytest.raises(DataError, match="its file is larger than 200,000 bytes"):
         download(target, server, max_bytes=200_000)
     assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_declared_above_the_limit_is_not_even_begun(server: Server, target: Path):
+    told = []
+
+    with pytest.raises(DataError, match="its file is larger than 200,000 bytes"):
+        download(target, server, max_bytes=200_000, progress=lambda *progress: told.append(progress))
+    assert told == []
+
+
+def test_a_server_that_refuses_a_range_nobody_asked_for_is_named(server: Server, target: Path):
+    server.refuses = 416
+
+    with pytest.raises(DataError, match=r"127\.0\.0\.1: 416 Requested Range Not Satisfiable"):
+        download(target, server)
 
 
 def test_every_mirrors_reason_is_named_in_one_sentence(server: Server, mirror: Server, target: Path):

@@ -1,7 +1,9 @@
+import copy
 import hashlib
 import io
 import json
 import os
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -110,10 +112,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "omniglot"
 
 
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Fake:
+    """Read-only."""
+    return Fake(tmp_path_factory.mktemp("intact"))
+
+
 @pytest.fixture
-def fake(tmp_path: Path) -> Fake:
-    (tmp_path / "data").mkdir()
-    return Fake(tmp_path / "data")
+def fake(intact: Fake, tmp_path: Path) -> Fake:
+    """A copy to damage."""
+    fake = copy.copy(intact)
+    fake.directory = shutil.copytree(intact.directory, tmp_path / "data")
+    return fake
 
 
 @pytest.fixture(scope="session")
@@ -443,22 +453,17 @@ def test_a_truncated_image_is_refused(fake: Fake):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_damaged_archive_is_refused_or_read_right_and_nothing_else_is_raised(fuzz_fake: Fake, seed: int):
+def test_a_damaged_archive_is_refused_or_read_right_and_nothing_else_is_raised(intact: Fake, seed: int):
     random = np.random.default_rng(seed)
-    data = np.frombuffer(fuzz_fake.path.read_bytes(), np.uint8).copy()
+    data = np.frombuffer(intact.path.read_bytes(), np.uint8).copy()
     where = random.integers(len(data) - (6000 if seed % 2 else 0), size=4) if seed % 4 else -random.integers(1, 6000, 4)
     data[where] = random.integers(256, size=4)
 
     try:
-        ink = list(read_characters(fuzz_fake.path, data.tobytes(), fuzz_fake.expected[0]))
+        ink = list(read_characters(intact.path, data.tobytes(), intact.expected[0]))
     except DataError:
         return
-    assert np.array_equal(np.stack(ink), np.stack(list(fuzz_fake.ink.values())[:3]))
-
-
-@pytest.fixture(scope="module")
-def fuzz_fake(tmp_path_factory: pytest.TempPathFactory) -> Fake:
-    return Fake(tmp_path_factory.mktemp("fuzz"))
+    assert np.array_equal(np.stack(ink), np.stack(list(intact.ink.values())[:3]))
 
 
 # Where it is looked for
@@ -542,7 +547,7 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("INNERLOOP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
 
-    assert omniglot.cache_directory() == Path("/xdg/innerloop")
+    assert omniglot.cache_directory() == Path("/xdg/innerloop/omniglot")
 
 
 # The cache
@@ -612,7 +617,7 @@ def test_a_damaged_cache_is_rebuilt_from_the_archives(fake: Fake, cache: Path, p
     assert fake.load(fake.directory).fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("content", [b"", b"short", bytes(10_000_000)])
+@pytest.mark.parametrize("content", [b"", b"short", bytes(10_000_000), hashlib.sha256(bytes(99)).digest() + bytes(99)])
 def test_a_damaged_cache_without_archives_is_passed_over(fake: Fake, cache: Path, content: bytes):
     fake.load(fake.directory)
     (file,) = cache.iterdir()

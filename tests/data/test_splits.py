@@ -89,9 +89,9 @@ def test_a_changed_list_is_refused(monkeypatch, names_only):
 
 
 def test_a_split_of_another_data_set_is_refused(names_only):
-    with pytest.raises(ConfigError, match="Data set 'omniglot' has no split 'alphabets'. Choose --split assignment"):
+    with pytest.raises(ConfigError, match=r"Data set 'omniglot' has no split 'alphabets'. Choose --split assignment"):
         find_split("alphabets", names_only)
-    with pytest.raises(ConfigError, match="Data set 'strokes' has no split 'assignment'. Choose --split alphabets"):
+    with pytest.raises(ConfigError, match=r"Data set 'strokes' has no split 'assignment'. Choose --split alphabets"):
         find_split("assignment", strokes.generate(2, drawings=1))
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from innerloop.data.images import LabelledImages
 from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
-from innerloop.fast_weights import call_looped, call_vmapped, expand
+from innerloop.fast_weights import FastWeights, call_looped, call_vmapped, expand
 from innerloop.learners.maml import MAML
 from innerloop.models.batch_norm import BatchNorm2d
 from innerloop.models.conv4 import Conv4
@@ -177,9 +177,15 @@ def test_a_batch_of_episodes_equals_one_at_a_time(first_order, fresh_head):
     assert relative(together - alone, alone) <= 1e-10
 
 
+def three_different(model: nn.Module) -> FastWeights:
+    """Weights of three episodes, each its own."""
+    same = expand(dict(model.named_parameters()), 3)
+    return {name: (weight + 0.1 * torch.randn(weight.shape)).detach().requires_grad_() for name, weight in same.items()}
+
+
 def test_the_vectorised_pass_equals_the_loop_over_episodes():
     model, images = SmallConv(F.relu), random_episodes(3).query.images
-    weights = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in expand(dict(model.named_parameters()), 3).items()}  # fmt: skip
+    weights = three_different(model)
 
     looped, vectorised = call_looped(model, weights, images), call_vmapped(model, weights, images)
 
@@ -188,7 +194,7 @@ def test_the_vectorised_pass_equals_the_loop_over_episodes():
 
 def test_the_vectorised_pass_has_the_gradients_of_the_loop():
     model, images = SmallConv(F.relu), random_episodes(3).query.images
-    weights = {name: weight.detach().clone().requires_grad_() for name, weight in expand(dict(model.named_parameters()), 3).items()}  # fmt: skip
+    weights = three_different(model)
 
     looped = torch.autograd.grad(call_looped(model, weights, images).square().sum(), list(weights.values()))
     vectorised = torch.autograd.grad(call_vmapped(model, weights, images).square().sum(), list(weights.values()))

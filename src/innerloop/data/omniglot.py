@@ -165,15 +165,18 @@ def download(directory: Path, *, mirrors: Sequence[str] = MIRRORS, progress: Pro
 
 
 def cache_directory() -> Path:
-    """``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else ``~/.cache/innerloop``; may not exist yet."""
+    """Where downloaded archives and decoded images are kept; may not exist yet.
+
+    The folder ``omniglot`` in ``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else ``~/.cache/innerloop``.
+    """
     if named := os.environ.get("INNERLOOP_CACHE"):
-        return Path(named)
+        return Path(named, "omniglot")
     if named := os.environ.get("XDG_CACHE_HOME"):
-        return Path(named, "innerloop")
+        return Path(named, "innerloop", "omniglot")
     try:
-        return Path.home() / ".cache" / "innerloop"
+        return Path.home() / ".cache" / "innerloop" / "omniglot"
     except RuntimeError:  # a user without a home: a place where nothing is found and nothing can be written
-        return Path(os.devnull, "innerloop")
+        return Path(os.devnull, "omniglot")
 
 
 def _archive_path(directory: Path, archive: ArchiveContents) -> Path:
@@ -258,7 +261,7 @@ def _shape(expected: Sequence[ArchiveContents], size: int) -> tuple[int, ...]:
 def _cache_path(expected: Sequence[ArchiveContents], size: int) -> Path:
     """By contents and image size: what is read is always what was asked for."""
     key = hashlib.sha256("".join(archive.digest for archive in expected).encode()).hexdigest()[:16]
-    return cache_directory() / "omniglot" / f"{key}-{size}px-v{CACHE_VERSION}.cache"
+    return cache_directory() / f"{key}-{size}px-v{CACHE_VERSION}.cache"
 
 
 def _read_cache(path: Path, shape: tuple[int, ...], made_from: bytes | None = None) -> np.ndarray | None:

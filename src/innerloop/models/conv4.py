@@ -73,10 +73,11 @@ class Conv4(nn.Module):
         self.head = nn.Linear(self.feature_size, ways)
         self._initialise(conv_init, head_init)
         # On a CPU oneDNN's kernels are faster when a pixel's channels lie together (see benchmarks/).
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _initialise(self, conv_init: str, head_init: str) -> None:
         for conv in self.convs:  # made by PyTorch as ``pytorch`` says
+            assert isinstance(conv, nn.Conv2d)
             if conv_init == "kaiming":
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             elif conv_init == "glorot":

@@ -1,0 +1,137 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from innerloop.config import RunConfig
+from innerloop.data.images import FewShotDataset
+from innerloop.episodes import EpisodeSampler
+from innerloop.errors import ConfigError
+from innerloop.evaluation import evaluate, mean_and_interval
+from innerloop.learners.base import accuracy
+from innerloop.training import build_learner
+
+TINY = RunConfig(filters=4, device="cpu")
+
+
+@pytest.fixture
+def sampler(drawings) -> EpisodeSampler:
+    return EpisodeSampler(
+        drawings, np.arange(20), ways=5, shots=2, queries=3, seed=0, stream_name="episodes/val"
+    )  # fmt: skip
+
+
+def run(sampler: EpisodeSampler, learner: nn.Module | None = None, **changes):
+    settings = {"episodes": 6, "steps": 2, "batch_norms": ("transductive", "support"), "protocol": {"split": "x"}}
+    return evaluate(learner or build_learner(TINY, 1), sampler, **(settings | changes))  # type: ignore[arg-type]
+
+
+def test_interval_is_1_96_standard_errors():
+    """By hand: mean 0.5, sample deviation sqrt(0.5 / 3) of four values, over sqrt(4)."""
+    mean, half = mean_and_interval(np.array([0.0, 0.5, 0.5, 1.0]))
+
+    assert mean == pytest.approx(0.5)
+    assert half == pytest.approx(1.96 * math.sqrt(0.5 / 3) / 2)
+
+
+def test_accuracy_is_the_fraction_of_right_argmaxes_per_episode():
+    logits = torch.tensor([[[2.0, 1.0], [0.0, 3.0]], [[0.0, 1.0], [0.0, 1.0]]])
+
+    assert accuracy(logits, torch.tensor([[0, 1], [0, 1]])).tolist() == [1.0, 0.5]
+
+
+def test_accuracy_of_a_regression_is_not_a_number():
+    assert accuracy(torch.zeros(2, 3), torch.zeros(2, 3)).isnan().all()
+
+
+def test_evaluating_changes_no_weight_and_draws_no_random_number(sampler):
+    learner = build_learner(TINY, 1)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    random_before = torch.random.get_rng_state()
+
+    run(sampler, learner)
+
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), random_before)
+
+
+@pytest.mark.parametrize("chunk", [2, 4, 6])
+def test_chunks_change_nothing_but_rounding(sampler, chunk):
+    whole, parts = run(sampler), run(sampler, episodes_per_chunk=chunk)
+
+    for one, other in zip(whole, parts, strict=True):
+        assert np.array_equal(one.query_accuracy, other.query_accuracy, equal_nan=True)
+        np.testing.assert_allclose(one.query_loss, other.query_loss, rtol=1e-5)
+
+
+def test_more_episodes_keep_the_first_ones(sampler):
+    few, many = run(sampler, episodes=3)[0], run(sampler, episodes=6)[0]
+
+    assert np.array_equal(few.query_accuracy, many.query_accuracy[:3])
+
+
+def test_accuracies_equal_a_plain_loop_over_the_episodes(sampler):
+    learner = build_learner(TINY, 1)
+    transductive, support = run(sampler, learner, steps=2)
+
+    for index in range(6):
+        batch = sampler.batch(index, 1)
+        adaptation = learner.adapt(batch.support, steps=2)
+        for evaluation in (transductive, support):
+            mode = evaluation.protocol["batch_norm"]
+            logits = learner.predict(adaptation, batch.query.images, batch_norm=mode)
+            assert evaluation.query_accuracy[index, 2] == accuracy(logits, batch.query.labels).item()
+
+
+def test_extra_steps_are_measured_beyond_the_reported_one(sampler):
+    first, second = run(sampler, steps=2, extra_steps=2)
+
+    row = first.to_json(step=2)
+    assert len(row["query_accuracy_per_step"]) == 5
+    assert row["query_accuracy"] == row["query_accuracy_per_step"][2]
+    assert second.to_json(step=2)["query_accuracy_per_step"][1] is None
+
+
+def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler):
+    row = run(sampler)[1].to_json(step=2)
+
+    assert row["split"] == "x"
+    assert row["batch_norm"] == "support"
+    assert row["stream"] == "episodes/val"
+    expected = {"data": "strokes", "ways": 5, "shots": 2, "queries": 3, "query_batches": 1, "rotations": False,
+                "episode_seed": 0, "inner_steps": 2, "episodes": 6}  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert len(row["query_accuracy_per_episode"]) == 6
+    assert np.mean(row["query_accuracy_per_episode"]) == pytest.approx(row["query_accuracy"], abs=1e-6)
+
+
+def test_one_episode_has_no_interval(sampler):
+    with pytest.raises(ConfigError, match="An interval needs at least 2 episodes: got 1"):
+        run(sampler, episodes=1)
+
+
+def easy(ways: int) -> EpisodeSampler:
+    """Episodes of classes that differ at a glance: each is its own random pattern, with a little noise."""
+    random = np.random.default_rng(0)
+    patterns = random.integers(0, 200, (20, 1, 1, 28, 28))
+    images = (patterns + random.integers(0, 50, (20, 8, 1, 28, 28))).astype(np.uint8)
+    dataset = FewShotDataset("patterns", images, tuple(f"a/{index:02d}" for index in range(20)))
+    return EpisodeSampler(dataset, np.arange(20), ways=ways, shots=3, queries=3, seed=0, stream_name="x")
+
+
+@pytest.mark.parametrize("ways", [2, 5, 8])
+def test_a_fresh_head_is_at_chance_before_adaptation_and_above_it_after_at_any_number_of_ways(ways):
+    (evaluation,) = run(easy(ways), batch_norms=("transductive",))
+
+    assert evaluation.query_accuracy[:, 0] == pytest.approx(1 / ways)
+    assert evaluation.query_accuracy[:, 2].mean() > 2 / ways - 1 / ways**2
+
+
+def test_a_learnt_head_refuses_more_ways_at_test(drawings):
+    sampler = EpisodeSampler(drawings, np.arange(20), ways=8, shots=2, queries=3, seed=0, stream_name="x")
+    learner = build_learner(TINY.replace(fresh_head=False), 1)
+
+    with pytest.raises(ConfigError, match="8-way and the network has 5 outputs"):
+        run(sampler, learner)

@@ -1,0 +1,89 @@
+"""The README's example runs, and every command line in the README and in docs/ parses."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from innerloop import cli
+from innerloop.config import RunConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+class ParsedError(Exception):
+    """Raised in place of running a command, once all of its options are understood."""
+
+
+def python_example() -> str:
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    return example
+
+
+def command_lines(page: Path) -> list[str]:
+    """``innerloop ...`` in fenced blocks of shell commands, and between backticks in the text."""
+    text = page.read_text("utf-8")
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    shell = [block.replace("\\\n", " ") for language, block in fences if language in ("", "sh", "console")]
+    prose = re.sub(r"^```\w*\n.*?^```$", "", text, flags=re.M | re.S)
+    lines = [line for block in shell for line in re.findall(r"^(?:\$ )?(innerloop .+)$", block, re.M)]
+    return lines + re.findall(r"`(innerloop [^`]+)`", prose)
+
+
+COMMAND_LINES = [(page, line) for page in PAGES for line in command_lines(page)]
+
+
+def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse a command line as the shell would, and do nothing else; files that it names need not exist."""
+    parse = cli._parse
+
+    def parse_only(*arguments, **defaults):
+        parse(*arguments, **defaults)
+        raise ParsedError
+
+    monkeypatch.setattr(cli, "_parse", parse_only)
+    monkeypatch.setattr(cli, "load_config", lambda path: RunConfig())
+    with pytest.raises(ParsedError):
+        cli.main(shlex.split(line, comments=True)[1:])
+
+
+def test_the_python_example_has_at_most_15_lines():
+    lines = [line for line in python_example().splitlines() if line.strip() and not line.strip().startswith("#")]
+
+    assert len(lines) <= 15
+
+
+@pytest.mark.slow
+def test_the_python_example_learns():
+    names: dict = {}
+
+    exec(compile(python_example(), "README.md", "exec"), names)
+
+    logits, labels = names["logits"], names["unseen"].query.labels
+    assert logits.shape == (10, 75, 5)
+    assert (logits.argmax(dim=-1) == labels).float().mean().item() > 0.5  # chance is 0.2
+
+
+def test_the_readme_shows_every_command():
+    shown = {line.split()[1] for page, line in COMMAND_LINES if page.name == "README.md"}
+
+    assert shown == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=[f"{page.name}: {line}" for page, line in COMMAND_LINES])
+def test_every_command_line_parses(page, line, monkeypatch):
+    understand(line, monkeypatch)
+
+
+@pytest.mark.parametrize("line", ["innerloop trian fomaml", "innerloop train fomaml --preset curse", "innerloop train"])
+def test_a_command_line_that_innerloop_refuses_is_noticed(line, monkeypatch):
+    """Else the test above could pass whatever the pages say."""
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        understand(line, monkeypatch)
+
+
+def test_an_option_that_does_not_exist_is_noticed(monkeypatch):
+    with pytest.raises(SystemExit):
+        understand("innerloop train fomaml --meta-step 10", monkeypatch)

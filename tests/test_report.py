@@ -1,0 +1,95 @@
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.config import RunConfig
+from innerloop.errors import DataError
+from innerloop.report import write_results
+from innerloop.report.figures import draw_figures
+from innerloop.report.hyperparameters import hyperparameters, setting_descriptions
+from innerloop.runs import RunDirectory
+
+CONFIG = RunConfig(data="strokes", split="alphabets", meta_steps=4)
+
+
+def validation(step: int, accuracy: float) -> dict:
+    return {
+        "step": step, "kind": "validation", "query_accuracy": accuracy, "query_accuracy_ci95": 0.01,
+        "query_accuracy_before": 0.2, "query_accuracy_before_ci95": 0.02, "query_loss": 0.4, "inner_steps": 5,
+        "episodes": 30, "batch_norm": "transductive", "query_accuracy_per_step": [0.2, 0.5, 0.6, 0.7, 0.75, accuracy],
+        "query_accuracy_per_step_ci95": [0.01] * 6, "support_accuracy_per_step": [0.2, 0.9, 1.0, 1.0, 1.0, 1.0],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory.create(CONFIG, {"torch": "2.13.0", "threads": 1}, tmp_path / "run")
+    run.append_metrics(validation(0, 0.6))
+    for step in range(1, 5):
+        run.append_metrics({"step": step, "kind": "train", "loss": 1 / step})
+    run.append_metrics(validation(4, 0.8))
+    return run
+
+
+def test_figures_are_drawn_from_the_metrics_alone(run):
+    drawn = draw_figures(run)
+
+    assert [path.name for path in drawn] == ["validation.png", "loss.png", "inner-steps.png"]
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert picture.size == (1080, 660)
+        assert ElementTree.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
+
+
+def test_figures_say_which_data_it_was(run):
+    draw_figures(run)
+
+    assert "not Omniglot" in svg_text(run.path / "figures" / "validation.svg")
+
+
+def svg_text(path: Path) -> str:
+    """Matplotlib draws letters as outlines and keeps the text in comments beside them."""
+    return path.read_text(encoding="utf-8")
+
+
+def test_an_episode_is_drawn_where_there_is_one(run):
+    images = np.zeros((5 * 3, 1, 8, 8), dtype=np.uint8)
+    np.savez(
+        run.path / "episode.npz", support=images, query=images, labels=np.repeat(np.arange(5), 3),
+        predictions=np.zeros(15, dtype=np.int64), class_names=np.array([f"alphabet/{i}" for i in range(5)]),
+    )  # fmt: skip
+
+    assert (run.path / "figures" / "episode.png") in draw_figures(run)
+    assert "12 of 15 query drawings wrong" in svg_text(run.path / "figures" / "episode.svg")
+
+
+def test_a_run_without_a_validation_is_refused(tmp_path):
+    run = RunDirectory.create(CONFIG, {}, tmp_path / "run")
+
+    with pytest.raises(DataError, match="holds no validation yet"):
+        draw_figures(run)
+
+
+def test_hyperparameters_name_every_setting_with_its_value_and_meaning(run):
+    text = hyperparameters(run)
+
+    for name in json.loads(CONFIG.to_json()):
+        if name != "format_version":
+            assert f"| `{name}` |" in text
+    assert "| `inner_lr` | 0.4 | Learning rate of the inner steps" in text
+    assert "- torch: 2.13.0" in text
+
+
+def test_every_setting_is_described():
+    assert set(setting_descriptions()) == set(RunConfig.__dataclass_fields__)
+
+
+def test_results_are_written_beside_the_run(run):
+    write_results(run)
+
+    assert (run.path / "hyperparameters.md").is_file()
+    assert (run.path / "figures" / "loss.svg").is_file()
