@@ -1,0 +1,134 @@
+"""The options of every command: the dataclasses that tyro turns into flags and help texts."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from innerloop.config import RunConfig
+
+Unset = tyro.conf.arg(help_behavior_hint="")
+"""Marks an option whose sentence says what happens without it, so that no "(default: None)" follows."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one machine-readable JSON object on standard output, and nothing else there."""
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show the traceback of an error before its sentence."""
+
+
+@dataclass(frozen=True)
+class DataOptions(Common):
+    """Options of the commands that read a data set."""
+
+    data_dir: Annotated[Path | None, Unset] = None
+    """Folder with images_background.zip and images_evaluation.zip; default: $INNERLOOP_DATA, the cache, a download."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(DataOptions):
+    """Meta-train a method; writes a run directory with weights, metrics, figures and every hyperparameter."""
+
+    preset: Annotated[str | None, Unset] = None
+    """Start from a named set of settings: course (the network and batches of the assignment's own code);
+    options given beside it win."""
+    config: Annotated[Path | None, Unset] = None
+    """Start from a saved config.json; the same file gives the same bits on the same machine; options given
+    beside it win."""
+    run_dir: Annotated[Path | None, Unset] = None
+    """Run directory; default: runs/<method>-<data>-<ways>w<shots>s-s<seed>, numbered if taken."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes, to go on with `innerloop resume`; default: no limit."""
+
+
+@dataclass(frozen=True)
+class Settings(RunConfig):
+    """What decides the run's numbers; all of it is saved in the run's config.json."""
+
+    def __post_init__(self):
+        """Checked by `checked`, after parsing: so the sentence of an error is the same as everywhere."""
+
+    def checked(self) -> RunConfig:
+        """The same settings, refused if one of them is wrong."""
+        return RunConfig(**dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class ResumeOptions(DataOptions):
+    """Go on with an interrupted run; the final weights are those of the uninterrupted one, bit for bit."""
+
+    run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directory."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes; default: no limit."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(DataOptions):
+    """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
+
+    run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directory."""
+    part: Literal["val", "test"] = "val"
+    """Which classes of the split; test classes are touched by this alone."""
+    episodes: int = 600
+    """How many of the part's fixed episodes, at least 2."""
+    ways: Annotated[int | None, Unset] = None
+    """Classes in an episode; default: as trained."""
+    shots: Annotated[tuple[int, ...], Unset] = ()
+    """Support images per class; several make one table; default: as trained."""
+    queries: Annotated[int | None, Unset] = None
+    """Query images per class; default: as trained, or 10 where several shots are compared."""
+    inner_steps: Annotated[int | None, Unset] = None
+    """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
+    batch_norm: Literal["both", "transductive", "support"] = "both"
+    """Whose statistics normalise the query images: their own batch's, or the support set's."""
+
+
+@dataclass(frozen=True)
+class DataCommandOptions(DataOptions):
+    """Look at, check or fetch the data."""
+
+    action: Annotated[Literal["show", "verify", "download", "info"], tyro.conf.Positional] = dataclasses.field(
+        kw_only=True
+    )
+    """show: a PNG of one episode; verify: check every name and pixel; download: fetch Omniglot; info: what is there."""
+    data: str = "auto"
+    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
+    split: str = "auto"
+    """Split that the episode is drawn from; auto is assignment for Omniglot and alphabets for strokes."""
+    part: Literal["train", "val", "test"] = "train"
+    """Which part of the split."""
+    episode: int = 0
+    """Number of the episode to show, counted from 0."""
+    seed: int = 0
+    """Seed of the episodes to show."""
+    rotations: bool = False
+    """Show the episode with training rotations."""
+    out: Path = Path("episode.png")
+    """File that show writes its picture to."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions(DataOptions):
+    """Say what this installation can do: versions, device, threads, data, free disk."""
+
+
+@dataclass(frozen=True)
+class ReproduceOptions(DataOptions):
+    """Train, evaluate and draw what the README shows; typed again after a kill, it goes on where it was."""
+
+    budget: Literal["quick", "full"] = "quick"
+    """quick: fewer episodes an outer step and in the evaluation, takes minutes; full: the published settings."""
+    data: str = "auto"
+    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
+    out: Path = Path("runs/reproduce")
+    """Folder that the run directories go into."""
+    max_minutes: Annotated[float | None, Unset] = None
+    """Stop and save after this many minutes of training; default: no limit."""
