@@ -47,12 +47,12 @@ def _train(arguments: list[str]) -> int:
     elif not ({"--help", "-h"} & set(arguments)) and not (_option(arguments, "config") or _option(arguments, "method")):
         raise ConfigError("Say which method, before the options: innerloop train fomaml, or innerloop train maml.")
 
-    settings = Settings(**dataclasses.asdict(base))
+    start = Settings(**dataclasses.asdict(base))
 
     @dataclass(frozen=True)
     class Train(TrainOptions):
         __doc__ = TrainOptions.__doc__
-        settings: tyro.conf.OmitArgPrefixes[Settings] = settings
+        settings: tyro.conf.OmitArgPrefixes[Settings] = start
 
     options = _parse(Train, "train METHOD", arguments)
     from innerloop.experiments import environment, prepare

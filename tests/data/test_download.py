@@ -165,11 +165,13 @@ def test_the_next_mirror_goes_on_with_what_the_first_one_gave(server: Server, mi
 def test_a_server_without_ranges_sends_everything_again(server: Server, part: Path, target: Path):
     part.write_bytes(CONTENT[:1000])
     server.ranges = False
+    told = []
 
-    download(target, server)
+    download(target, server, progress=lambda *progress: told.append(progress))
 
     assert target.read_bytes() == CONTENT
     assert server.requests == [("/file.zip", "bytes=1000-")]
+    assert told[-1] == ("file.zip", 300_000, 300_000)
 
 
 def test_a_server_that_keeps_the_length_to_itself_is_fine(server: Server, target: Path):

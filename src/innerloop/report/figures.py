@@ -99,6 +99,8 @@ def draw_loss(run: RunDirectory) -> Figure:
         color=BEFORE, marker="o", markersize=3, label="validation",
     )  # fmt: skip
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("outer step")
     axes.set_ylabel("cross-entropy, nats")
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
