@@ -1,0 +1,204 @@
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from innerloop.config import RunConfig
+from innerloop.errors import DiskError, NonFiniteError
+from innerloop.runs import RunDirectory
+
+EXPECTED = {"learner.head": torch.zeros(3), "optimiser.head.step": torch.zeros(())}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(RunConfig(), {}, tmp_path / "run")
+
+
+def checkpoint(step: int, value: float | None = None) -> Checkpoint:
+    head = torch.full((3,), float(step) if value is None else value)
+    return Checkpoint(
+        step, {"learner.head": head, "optimiser.head.step": torch.tensor(float(step))}, {"elapsed_s": 1.5}
+    )
+
+
+def names(run: RunDirectory) -> list[str]:
+    """Everything in ``checkpoints/``, hidden files too."""
+    return sorted(path.name for path in (run.path / "checkpoints").iterdir())
+
+
+def contents(run: RunDirectory) -> dict[str, bytes]:
+    parent = run.path / "checkpoints"
+    return {str(path.relative_to(parent)): path.read_bytes() for path in parent.rglob("*") if path.is_file()}
+
+
+def newest_step(run: RunDirectory) -> int | None:
+    found, _ = load_checkpoint(run, EXPECTED)
+    return found.step if found else None
+
+
+def test_what_is_saved_is_loaded(run):
+    save_checkpoint(run, checkpoint(7))
+
+    found, warnings = load_checkpoint(run, EXPECTED)
+
+    assert warnings == []
+    assert found and (found.step, found.state) == (7, {"elapsed_s": 1.5})
+    assert torch.equal(found.tensors["learner.head"], torch.full((3,), 7.0))
+
+
+def test_the_newest_two_are_kept(run):
+    for step in (1, 2, 9, 10):
+        save_checkpoint(run, checkpoint(step))
+
+    assert names(run) == ["step-00000009", "step-00000010"]
+    assert newest_step(run) == 10
+
+
+def test_where_there_is_none_there_is_none(run):
+    assert load_checkpoint(run, EXPECTED) == (None, [])
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(run):
+    save_checkpoint(run, checkpoint(1))
+
+    assert sorted(contents(run)) == [
+        f"step-00000001/{name}" for name in ("manifest.json", "state.json", "state.safetensors")
+    ]
+    assert json.loads(contents(run)["step-00000001/state.json"]) == {"step": 1, "elapsed_s": 1.5}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.safetensors"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
+def test_a_damaged_newest_falls_back_to_the_previous_one_and_says_so(run, name, damage):
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+    path = run.path / "checkpoints" / "step-00000002" / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+
+    if damage == "missing":
+        path.unlink()
+    else:
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes({"flipped": flipped, "truncated": content[:middle], "empty": b""}[damage])
+
+    found, (warning,) = load_checkpoint(run, EXPECTED)
+    assert found and found.step == 1
+    assert warning.startswith("Checkpoint step-00000002 is damaged and passed over: ")
+    assert name in warning or name == "manifest.json"  # a wrong checksum is blamed on the file that it is of
+
+
+def test_a_flipped_byte_anywhere_in_the_newest_falls_back(run):
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+
+    for path in sorted((run.path / "checkpoints" / "step-00000002").iterdir()):
+        content = path.read_bytes()
+        for position in range(0, len(content), 5):
+            path.write_bytes(content[:position] + bytes([content[position] ^ 0x11]) + content[position + 1 :])
+            assert newest_step(run) == 1, f"{path.name} byte {position}"
+        path.write_bytes(content)
+    assert newest_step(run) == 2
+
+
+def test_a_file_in_place_of_a_checkpoint_is_passed_over(run):
+    save_checkpoint(run, checkpoint(1))
+    (run.path / "checkpoints" / "step-00000002").write_text("not a directory")
+
+    assert newest_step(run) == 1
+
+
+def test_where_both_are_damaged_there_is_none_and_two_sentences(run):
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+        (run.path / "checkpoints" / f"step-{step:08d}" / "manifest.json").unlink()
+
+    found, warnings = load_checkpoint(run, EXPECTED)
+
+    assert found is None
+    assert [warning[:24] for warning in warnings] == ["Checkpoint step-00000002", "Checkpoint step-00000001"]
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_same_step(run):
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+    (run.path / "checkpoints" / "step-00000002" / "state.json").write_text("{}")
+
+    save_checkpoint(run, checkpoint(2))
+
+    assert newest_step(run) == 2
+    assert names(run) == ["step-00000001", "step-00000002"]
+
+
+def test_what_a_kill_left_half_written_is_passed_over_and_cleared_by_the_next_saving(run):
+    save_checkpoint(run, checkpoint(1))
+    shutil.copytree(run.path / "checkpoints" / "step-00000001", run.path / "checkpoints" / ".step-00000002.tmp")
+
+    assert newest_step(run) == 1
+    save_checkpoint(run, checkpoint(3))
+
+    assert names(run) == ["step-00000001", "step-00000003"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_checkpoint_that_is_not_finite_is_never_saved(run, value):
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+    before = contents(run)
+
+    with pytest.raises(NonFiniteError, match=r"is not saved: 'learner.head' holds NaN or infinity"):
+        save_checkpoint(run, checkpoint(3, value))
+
+    assert contents(run) == before
+    assert names(run) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("nth_call", range(5))
+@pytest.mark.parametrize("function", ["fsync", "replace", "rename"])
+def test_a_disk_that_refuses_leaves_the_previous_checkpoints_as_they_were(run, monkeypatch, function, nth_call, number):
+    """Whichever call fails: either the saving says so and nothing has changed, or it is complete."""
+    for step in (1, 2):
+        save_checkpoint(run, checkpoint(step))
+    before, real, calls = contents(run), getattr(os, function), []
+
+    def refuse(*arguments):
+        calls.append(arguments)
+        if len(calls) == nth_call + 1:
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, function, refuse)
+    failed = False
+    try:
+        save_checkpoint(run, checkpoint(3))
+    except DiskError as error:
+        failed = True
+        assert os.strerror(number) in str(error)
+        assert "What was saved before is intact" in str(error)
+    monkeypatch.undo()
+
+    assert failed == (len(calls) > nth_call)
+    assert all(name.startswith("step-") for name in names(run))
+    if failed:
+        assert {name: before[name] for name in before} == {name: contents(run)[name] for name in before}
+    assert newest_step(run) in ((2, 3) if failed else (3,))
+
+
+def test_a_read_only_directory_is_a_sentence(run):
+    save_checkpoint(run, checkpoint(1))
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    (run.path / "checkpoints").chmod(0o555)
+
+    with pytest.raises(DiskError, match=r"Cannot write the checkpoint .*step-00000002: Permission denied"):
+        save_checkpoint(run, checkpoint(2))
+
+    (run.path / "checkpoints").chmod(0o755)
+    assert newest_step(run) == 1

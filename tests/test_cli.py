@@ -1,0 +1,671 @@
+"""The command line: what it does, and what it says and leaves untouched where it refuses."""
+
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop import cli
+from innerloop.config import RunConfig
+from innerloop.data import omniglot, strokes
+from innerloop.progress import TrainingProgress
+from innerloop.runs import RunDirectory
+
+TINY = ["--data", "strokes", "--filters", "4", "--image-size", "16", "--meta-steps", "4", "--validation-episodes", "2",
+        "--ways", "3", "--shots", "2", "--queries", "2", "--inner-steps", "2", "--meta-batch-size", "2",
+        "--threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_data():
+    """100 strokes characters, 50 to train and 25 each to validate and test, drawn once for each image size."""
+    patch, generate = pytest.MonkeyPatch(), strokes.generate
+    cached = functools.cache(lambda size: generate(100, size=size))
+    patch.setattr(strokes, "generate", lambda *, size: cached(size))
+    patch.delenv("INNERLOOP_DATA", raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working directory, and an empty cache elsewhere."""
+    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture(scope="module")
+def finished(small_data, tmp_path_factory) -> Path:
+    """A finished run; what a test writes into it stays there."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    assert cli.main(["train", "fomaml", *TINY, "--run-dir", str(path), "--json"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def paused(small_data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "paused"
+    assert cli.main(["train", "fomaml", *TINY, "--run-dir", str(path), "--max-minutes", "0", "--json"]) == 0
+    return path
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refusal(arguments: list[str], capsys, code: int, *, untouched: Path | None = None) -> str:
+    """The one sentence that refuses; nothing else is said, and nothing written."""
+    folders = [Path.cwd(), *([untouched] if untouched else [])]
+    before = [files(folder) for folder in folders]
+
+    assert cli.main(arguments) == code
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"innerloop: [^\n]+[.?]\n", said.err), said.err
+    assert [files(folder) for folder in folders] == before
+    return said.err.removeprefix("innerloop: ").strip()
+
+
+def misuse(arguments: list[str], capsys) -> str:
+    """What tyro says of options that it cannot parse, its lines put together."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+
+    said = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert said.out == "" and "Traceback" not in said.err
+    assert not list(Path.cwd().iterdir())
+    return " ".join(re.sub(r"[│╭╮╰╯─]|--{4,}", " ", said.err).split())
+
+
+# Help
+
+
+def help_of(command: str, capsys) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+
+    said = capsys.readouterr().out
+    assert re.findall(r"^  (\w+) {2,}\S", said, re.MULTILINE) == list(cli.COMMANDS)
+
+
+def test_no_command_is_a_usage_error_with_the_same_list(capsys):
+    assert cli.main([]) == 2
+
+    said = capsys.readouterr()
+    assert said.out == "" and "usage: innerloop COMMAND" in said.err
+
+
+def test_the_version_is_said(capsys):
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"innerloop \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def described_options(text: str) -> dict[str, str]:
+    """Option or positional argument -> its help sentence, from a help page, in boxes (a terminal's) or plain."""
+    found: dict[str, str] = {}
+    name = ""
+    for row in text.replace("│", " ").splitlines():
+        if re.match(r"  (-(?!-{3})|\{|[A-Z]{2,} )", row):
+            name, _, sentence = row.strip().partition("  ")
+            name = re.split("[, ]", name)[0]
+            found[name] = sentence.strip()
+        elif name and row.startswith("    "):
+            found[name] = f"{found[name]} {row.strip()}".strip()
+    return found
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    options = described_options(help_of(command, capsys))
+    options.pop("-h")
+
+    assert {"--json", "--debug", "--data-dir"} <= options.keys()
+    for name, sentence in options.items():
+        assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)
+        assert "default:" in sentence or "(required)" in sentence or name == "--preset" or name == "--config", name
+        assert "None" not in sentence and "``" not in sentence, (name, sentence)
+
+
+def test_train_offers_every_setting(capsys):
+    options = described_options(help_of("train", capsys))
+
+    expected = {"--" + name.replace("_", "-") for name in RunConfig.__dataclass_fields__}
+    assert expected <= options.keys()
+
+
+PROBE = """
+import sys, time
+started = time.monotonic()
+from innerloop import cli
+try:
+    cli.main({arguments})
+except SystemExit:
+    pass
+print("torch" in sys.modules, "matplotlib" in sys.modules, time.monotonic() - started, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in cli.COMMANDS)])
+def test_help_imports_no_torch_and_comes_at_once(arguments):
+    """Half a second of an idle machine's time; the bound leaves room for a busy one."""
+    command = [sys.executable, "-c", PROBE.format(arguments=arguments)]
+    last = subprocess.run(command, capture_output=True, text=True, check=True).stderr.split()
+
+    assert last[:2] == ["False", "False"]
+    assert float(last[2]) < 10
+
+
+# Typing errors
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    assert refusal(["trian"], capsys, 2) == "There is no command 'trian'. Did you mean 'train'?"
+    assert refusal(["zzz"], capsys, 2).startswith("There is no command 'zzz'. There are: train, resume")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "fomal"], "There is no method 'fomal'. Did you mean 'fomaml'? One of your own is module:Class."),
+        (["train", "fomaml", "--data", "stroke"], "There is no data set 'stroke'. Did you mean 'strokes'?"),
+        (["train", "fomaml", "--data=strokes", "--split=alphabet"],
+         "Data set 'strokes' has no split 'alphabet'. Choose --split alphabets. Did you mean 'alphabets'?"),
+        (["train", "fomaml", "--preset", "coarse"], "There is no preset 'coarse'. Did you mean 'course'?"),
+        (["train", "fomaml", "--device", "cdua"], "There is no device 'cdua'. Did you mean 'cuda'?"),
+        (["data", "info", "--data", "omniglt"], "There is no data set 'omniglt'. Did you mean 'omniglot'?"),
+        (["data", "show", "--data=strokes", "--split=assignment"],
+         "Data set 'strokes' has no split 'assignment'. Choose --split alphabets."),
+        (["reproduce", "--data", "storkes"], "There is no data set 'storkes'. Did you mean 'strokes'?"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_value_is_answered_with_the_nearest(arguments, sentence, capsys):
+    if arguments[0] == "reproduce":  # it says its plan first
+        arguments = [*arguments, "--json"]
+        assert cli.main(arguments) == 2
+        assert capsys.readouterr().err.endswith(f"innerloop: {sentence}\n")
+    else:
+        assert refusal(arguments, capsys, 2) == sentence
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
+    said = misuse(["train", "fomaml", "--metasteps", "3"], capsys)
+    assert "Unrecognized options: --metasteps" in said and "Perhaps you meant: --meta-steps" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "fomaml", "--ways", "abc"], "Error parsing --ways: invalid literal for int() with base 10: 'abc'"),
+        (
+            ["train", "fomaml", "--features", "flat"],
+            "invalid choice 'flat' for argument '--features'. Expected one of ('flatten', 'mean').",
+        ),
+        (["train", "fomaml", "--ways"], "--ways"),
+        (["evaluate"], "PATH"),
+        (
+            ["evaluate", "run", "--part", "tset"],
+            "invalid choice 'tset' for argument '--part'. Expected one of ('val', 'test').",
+        ),
+        (["evaluate", "run", "--episodes", "many"], "Error parsing --episodes"),
+        (
+            ["data", "shwo"],
+            "invalid choice 'shwo' for argument 'action'. Expected one of ('show', 'verify', 'download', 'info').",
+        ),
+        (
+            ["reproduce", "--budget", "quik"],
+            "invalid choice 'quik' for argument '--budget'. Expected one of ('quick', 'full').",
+        ),
+    ],
+)
+def test_what_cannot_be_parsed_is_a_usage_error_naming_the_option(arguments, words, capsys):
+    assert words in misuse(arguments, capsys)
+
+
+# Wrong settings of a training
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--ways", "51"], "Cannot sample 51-way episodes: there are 50 classes to sample from. Choose ways <= 50"),
+        (["--ways", "26"], "Cannot sample 26-way episodes: there are 25 classes"),
+        (["--ways", "1"], "ways must be between 2 and 1,000: got 1."),
+        (["--shots", "0"], "shots must be between 1 and 1,000: got 0."),
+        (["--shots", "19"], "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings"),
+        (["--queries", "-3"], "queries must be between 1 and 1,000: got -3."),
+        (["--meta-steps", "0"], "meta_steps must be between 1 and 10,000,000: got 0."),
+        (["--meta-batch-size", "-1"], "meta_batch_size must be between 1 and 10,000: got -1."),
+        (["--validation-episodes", "1"], "validation_episodes must be between 2 and 100,000: got 1."),
+        (["--inner-steps", "-1"], "inner_steps must be between 0 and 1,000: got -1."),
+        (["--inner-lr", "nan"], "inner_lr must be between 0.0 and 1,000.0: got nan."),
+        (["--outer-lr", "inf"], "outer_lr must be between 0.0 and 1,000.0: got inf."),
+        (["--outer-lr=-0.1"], "outer_lr must be between 0.0 and 1,000.0: got -0.1."),
+        (["--averaging", "1"], "averaging must be between 0.0 and 0.99999: got 1.0."),
+        (["--query-batches", "4"], "query_batches=4 must divide queries=2."),
+        (["--seed", "-1"], "seed must be between 0 and 2,147,483,647: got -1."),
+        (["--image-size", "8"], "image_size must be between 16 and 105: got 8."),
+        (["--split", "assignment"], "Data set 'strokes' has no split 'assignment'. Choose --split alphabets."),
+        (["--device", "nonsense"], "There is no device 'nonsense'. There are: auto, cpu, cuda, mps."),
+        (["--device", "meta"], "There is no device 'meta'."),
+        (["--device", "cpu:3"], "There is no device 'cpu:3'. Did you mean 'cpu'?"),
+        (["--device", "cuda:99"], "Device 'cuda:99' cannot be used on this machine: choose --device cpu or auto."),
+        (["--max-minutes", "nan"], "--max-minutes must be a number of minutes, at least 0: got nan."),
+        (["--max-minutes=-1"], "--max-minutes must be a number of minutes, at least 0: got -1.0."),
+        (["--run-dir", "."], "--run-dir must end in a name of its own: got '.'."),
+        (["--run-dir", ".."], "--run-dir must end in a name of its own: got '..'."),
+        (["--config", "none.json"], "Cannot read the configuration none.json: No such file or directory."),
+        (["--config", ""], "Cannot read the configuration .: Is a directory."),
+        (["--preset", "course", "--config", "a.json"], "--config and --preset are each a complete set of settings"),
+        (["--method", "maml"], "Give one method: here are 'fomaml' and --method 'maml'."),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_in_a_sentence_and_nothing_is_written(options, sentence, capsys):
+    assert refusal(["train", "fomaml", *TINY, *options], capsys, 2).startswith(sentence)
+
+
+def test_training_without_a_method_is_refused(capsys):
+    sentence = "Say which method, before the options: innerloop train fomaml, or innerloop train maml."
+    assert refusal(["train"], capsys, 2) == sentence
+    assert refusal(["train", "--data", "strokes", "fomaml"], capsys, 2) == sentence
+
+
+@pytest.mark.parametrize("method", [":Learner", ".relative:Learner", "no_such_module:Learner", "json:NoSuchClass"])
+def test_a_method_that_cannot_be_imported_is_refused(method, capsys):
+    assert refusal(["train", method, *TINY], capsys, 2).startswith(f"Method {method!r} cannot be imported: ")
+
+
+def test_a_method_that_is_no_learner_is_refused(capsys):
+    assert "is not a subclass of innerloop.Learner" in refusal(["train", "json:JSONDecoder", *TINY], capsys, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"ways: 5\n", "old.json is not JSON: "),
+        (b"\x89PNG\x00\xff", "old.json is not JSON: it is not even UTF-8 text."),
+        (b"[]", "old.json must hold one JSON object, not a list."),
+        (RunConfig().to_json().replace('version": 1', 'version": 2').encode(), "has format version 2 and this "),
+        (RunConfig().to_json().replace('"ways"', '"wasy"').encode(), "no setting 'wasy'. Did you mean 'ways'?"),
+        (RunConfig().to_json().replace('  "ways": 5,\n', "").encode(), "setting 'ways' is missing"),
+        (RunConfig().to_json().replace('"ways": 5', '"ways": "5"').encode(), "ways must be a whole number: got '5'."),
+        (RunConfig().to_json().replace('"ways": 5', '"ways": 0').encode(), "old.json: ways must be between 2 and"),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration_file_is_refused_in_a_sentence(content, words, capsys):
+    Path("old.json").write_bytes(content)
+
+    assert words in refusal(["train", "--config", "old.json"], capsys, 2)
+
+
+# A training
+
+
+def test_a_training_leaves_a_whole_run_and_says_its_result_with_all_it_depends_on(finished, capsys):
+    assert cli.main(["train", "fomaml", *TINY]) == 0
+
+    said = capsys.readouterr()
+    (run,) = [path for path in Path("runs").iterdir()]
+    assert run.name == "fomaml-strokes-3w2s-s0"
+    assert re.search(
+        r"fomaml: \d+\.\d\d ± \d+\.\d\d % query accuracy after 2 inner steps \(.* % before\), strokes, "
+        r"split alphabets, part val, 3-way 2-shot, 2 queries, batch norm transductive, query batches 1, rotations off, "
+        r"2 episodes of seed 0, training seed 0; 95 % interval over episodes",
+        said.out,
+    )
+    assert "step 4/4  loss " in said.err and "nan" not in said.err
+    names = {path.name for path in run.iterdir()}
+    assert {
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+        "status.json",
+        "model.safetensors",
+        "hyperparameters.md",
+    } <= names
+    assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_a_run_directory_is_never_overwritten(finished, capsys):
+    before = files(finished)
+
+    assert cli.main(["train", "fomaml", *TINY, "--run-dir", str(finished), "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["run"] == f"{finished}-2"
+    assert files(finished) == before
+
+
+def test_a_runs_own_configuration_gives_the_same_run_again(finished, capsys):
+    assert cli.main(["train", "--config", str(finished / "config.json"), "--run-dir", "again", "--json"]) == 0
+
+    for name in ("config.json", "model.safetensors"):
+        assert Path("again", name).read_bytes() == (finished / name).read_bytes()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["state"] == "finished"
+
+
+@pytest.mark.parametrize("start", [["--config"], ["--preset", "course"]])
+def test_options_beside_a_configuration_or_preset_win(start, finished, capsys):
+    start = [*start, str(finished / "config.json")] if start == ["--config"] else start
+    tiny = [*TINY[: TINY.index("--queries")], "--queries", "3", "--seed", "7", "--inner-steps", "1", "--threads", "1"]
+
+    assert cli.main(["train", "maml", *start, *tiny, "--meta-batch-size", "2", "--json"]) == 0
+
+    config = RunDirectory(Path(json.loads(capsys.readouterr().out)["run"])).config
+    assert (config.method, config.seed, config.queries, config.meta_batch_size) == ("maml", 7, 3, 2)
+    assert config.conv_bias == (start[0] == "--preset")
+    assert config.query_batches == (3 if start[0] == "--preset" else 1)
+
+
+def test_the_method_may_be_an_option(capsys):
+    assert cli.main(["train", "--method", "maml", *TINY, "--max-minutes", "0", "--json"]) == 0
+    assert RunDirectory(Path(json.loads(capsys.readouterr().out)["run"])).config.method == "maml"
+
+
+def test_a_time_limit_pauses_and_says_how_to_go_on(finished, capsys):
+    assert cli.main(["train", "fomaml", *TINY, "--run-dir", "run", "--max-minutes", "0"]) == 0
+    assert "Paused after 0 minutes and saved. Go on with: innerloop resume run\n" in capsys.readouterr().out
+
+    assert cli.main(["resume", "run"]) == 0
+    assert cli.main(["resume", "run"]) == 0
+
+    assert capsys.readouterr().out.endswith("run is finished; nothing is left to do.\n")
+    assert Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_sets_the_exit_code(number, code, finished, capsys, monkeypatch):
+    on_step = TrainingProgress.on_step
+
+    def send(self, step, record):
+        on_step(self, step, record)
+        if step == 2 and record["kind"] == "train":
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_step", send)
+        assert cli.main(["train", "fomaml", *TINY, "--run-dir", "run"]) == code
+
+    assert f"Interrupted by {number.name} and saved. Go on with: innerloop resume run" in capsys.readouterr().out
+    assert RunDirectory(Path("run")).status["step"] == 2
+    assert cli.main(["resume", "run", "--json"]) == 0
+    assert Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_elsewhere_is_a_sentence_too(finished, capsys, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("innerloop.experiments.evaluate_run", interrupt)
+
+    assert refusal(["evaluate", str(finished)], capsys, 130, untouched=finished) == "Interrupted."
+
+
+def test_a_run_that_stops_being_finite_exits_with_3(capsys):
+    options = ["--outer-lr", "1000", "--inner-lr", "1000", "--feature-scale", "1e6", "--no-feature-norm",
+               "--no-fresh-head", "--inner-steps", "9", "--meta-steps", "30"]  # fmt: skip
+
+    assert cli.main(["train", "fomaml", *TINY, *options, "--run-dir", "run"]) == 3
+
+    assert re.search(
+        r"innerloop: Outer step \d+: the loss is .* Lower --inner-lr or --outer-lr and train again\.\n$",
+        capsys.readouterr().err,
+    )
+    assert RunDirectory(Path("run")).status["state"] == "failed"
+
+
+def test_a_run_that_cannot_be_written_exits_with_4(capsys):
+    Path("file").touch()
+
+    sentence = refusal(["train", "fomaml", *TINY, "--run-dir", "file/run"], capsys, 4)
+    assert sentence.startswith("Cannot write the run directory file/run: ")
+
+
+def test_data_that_is_not_there_exits_with_5(capsys):
+    arguments = ["train", "fomaml", "--data", "omniglot", "--data-dir", "nowhere"]
+    assert "nowhere" in refusal(arguments, capsys, 5)
+
+
+def test_debug_shows_the_traceback_with_the_same_exit_code(capsys):
+    assert cli.main(["train", "fomaml", *TINY, "--ways", "1", "--debug"]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last)")
+    assert said.endswith("\ninnerloop: ways must be between 2 and 1,000: got 1.\n")
+
+
+# Resume and evaluate
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_what_is_no_run_is_refused(command, capsys):
+    Path("file").touch()
+
+    for name in ("nowhere", "file", "."):
+        sentence = f"{name} is not a run directory: it holds no config.json."
+        assert refusal([command, name], capsys, 2) == sentence
+
+
+def test_an_unfinished_run_is_not_evaluated(paused, capsys):
+    sentence = refusal(["evaluate", str(paused)], capsys, 2, untouched=paused)
+    assert sentence == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume {paused}"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--episodes", "0"], "An interval needs at least 2 episodes: got 0."),
+        (["--episodes", "1"], "An interval needs at least 2 episodes: got 1."),
+        (["--episodes=-5"], "An interval needs at least 2 episodes: got -5."),
+        (["--ways", "0"], "ways must be at least 1: got 0."),
+        (["--ways", "26"], "Cannot sample 26-way episodes: there are 25 classes"),
+        (["--shots", "0"], "shots must be at least 1: got 0."),
+        (["--shots", "1", "0"], "shots must be at least 1: got 0."),
+        (["--shots", "19"], "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings"),
+        (["--queries", "0"], "queries must be at least 1: got 0."),
+        (["--inner-steps=-1"], "--inner-steps must be between 0 and 1000: got -1."),
+        (["--inner-steps", "1000000000"], "--inner-steps must be between 0 and 1000: got 1000000000."),
+    ],
+)
+def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence, finished, capsys):
+    assert refusal(["evaluate", str(finished), *options], capsys, 2, untouched=finished).startswith(sentence)
+
+
+def test_a_part_that_the_split_lacks_is_refused(finished, capsys, monkeypatch):
+    from innerloop.data.splits import Split, find_split
+
+    def without_test(name, dataset):
+        split = find_split(name, dataset)
+        return Split(split.name, {part: names for part, names in split.parts.items() if part != "test"})
+
+    monkeypatch.setattr("innerloop.experiments.find_split", without_test)
+
+    sentence = "Split 'alphabets' has no part 'test'; it has: train, val."
+    assert refusal(["evaluate", str(finished), "--part", "test"], capsys, 2, untouched=finished) == sentence
+
+
+def test_an_evaluation_prints_a_table_and_writes_every_episode(finished, capsys):
+    assert cli.main(["evaluate", str(finished), "--episodes", "3", "--shots", "1", "2", "--part", "test"]) == 0
+
+    said = capsys.readouterr().out
+    assert said.count("part test, 3-way 1-shot, 10 queries") == 2
+    assert re.search(r"^    1  support  +\d+\.\d\d %", said, re.MULTILINE)
+    saved = json.loads((finished / "evaluation-alphabets-test-3w1s10q-2steps-transductive.json").read_text())
+    assert len(saved["query_accuracy_per_episode"]) == 3
+
+
+def test_json_is_one_object_alone_on_standard_output(finished, capsys):
+    assert cli.main(["evaluate", str(finished), "--episodes", "2", "--batch-norm", "support", "--json"]) == 0
+
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    (row,) = json.loads(line)["rows"]
+    assert row["batch_norm"] == "support" and "query accuracy after 2 inner steps" in said.err
+
+
+# Data
+
+
+def test_data_show_draws_an_episode_and_names_its_characters(capsys):
+    assert cli.main(["data", "show", "--data", "strokes", "--part", "val", "--rotations"]) == 0
+
+    assert "episode.png: episode 0 of strokes, split alphabets, part val" in capsys.readouterr().out
+    assert Path("episode.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_info_says_what_is_there(capsys):
+    assert cli.main(["data", "info", "--data", "strokes", "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["parts"] == {"train": 50, "val": 25, "test": 25} and said["drawings"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["show", "--episode", "-1"], 2, "--episode must be between 0 and 2,147,483,647: got -1."),
+        (["show", "--episode", "9" * 30], 2, "--episode must be between 0 and 2,147,483,647: got 999"),
+        (["show", "--seed", "-1"], 2, "--seed must be between 0 and 2,147,483,647: got -1."),
+        (["show", "--out", "nowhere/sheet.png"], 4, "Cannot write nowhere/sheet.png: No such file or directory."),
+        (["show", "--out", "."], 4, "Cannot write .: Is a directory."),
+        (["verify", "--data-dir", "nowhere"], 5, "There is no archive nowhere"),
+        (["info", "--data", "omniglot", "--data-dir", "nowhere"], 5, ""),
+    ],
+)
+def test_a_wrong_data_command_is_refused(options, code, sentence, capsys):
+    options = [*options[:1], "--data", "strokes", *options[1:]] if "--data" not in options else options
+    assert refusal(["data", *options], capsys, code).startswith(sentence)
+
+
+def test_data_download_goes_where_it_is_told(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(omniglot, "download", asked.append)
+
+    assert cli.main(["data", "download", "--data-dir", "elsewhere"]) == 0
+    assert cli.main(["data", "download"]) == 0
+
+    assert asked == [Path("elsewhere"), omniglot.cache_directory()]
+    assert "elsewhere: Omniglot's two archives are here and verified." in capsys.readouterr().out
+
+
+# Doctor
+
+
+def test_doctor_says_versions_device_threads_data_and_disk(capsys):
+    assert cli.main(["doctor"]) == 0
+
+    said = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.+)$", capsys.readouterr().out, re.MULTILINE))
+    assert said.keys() == {
+        "innerloop", "python", "torch", "device", "threads", "processor", "omniglot", "strokes", "free disk",
+    }  # fmt: skip
+    assert said["torch"].startswith(torch.__version__)
+    assert re.match(r"\d+ of \d+ processors", said["threads"])
+    assert said["omniglot"].startswith("not found: Omniglot is not on this machine")
+    assert re.match(r"\d+\.\d GB here", said["free disk"])
+    assert not list(Path.cwd().iterdir())
+
+
+def test_doctor_notices_a_cuda_build_without_a_gpu(capsys, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert cli.main(["doctor", "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert "a CUDA 13.0 build on a machine where no GPU can be used" in said["torch"]
+    assert said["device"] == "cpu"
+
+
+def test_doctor_warns_of_a_full_disk_and_of_a_folder_without_data(capsys, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5e8}))
+
+    assert cli.main(["doctor", "--data-dir", "nowhere", "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["free disk"] == "0.5 GB here; a run needs up to 0.1 GB"
+    assert said["omniglot"].startswith("not found: ") and "nowhere" in said["omniglot"]
+
+
+# Reproduce
+
+
+@pytest.fixture
+def quick(monkeypatch) -> list[str]:
+    small = {"filters": 4, "image_size": 16, "meta_steps": 3, "validation_episodes": 2, "meta_batch_size": 2}
+    monkeypatch.setattr("innerloop.reproduction.QUICK", small | {"ways": 3, "shots": 2, "queries": 2, "inner_steps": 2})
+    monkeypatch.setattr("innerloop.reproduction.EVALUATION_EPISODES", {"quick": 2, "full": 600})
+    return ["reproduce", "--data", "strokes", "--out", "out"]
+
+
+def test_reproduce_typed_again_keeps_the_finished_run(quick, capsys):
+    assert cli.main(quick) == 0
+    assert "This budget is smaller than the published run" in capsys.readouterr().out
+    before = files(Path("out"))
+
+    assert cli.main(quick) == 0
+
+    assert "out/fomaml-strokes-3w2s-s0 is trained already and kept." in capsys.readouterr().out
+    assert files(Path("out")) == before
+
+
+def test_reproduce_goes_on_with_a_paused_run(quick, capsys):
+    assert cli.main([*quick, "--max-minutes", "0"]) == 0
+    assert not Path("out/fomaml-strokes-3w2s-s0/model.safetensors").exists()
+
+    assert cli.main([*quick, "--json"]) == 0
+
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["batch_norm"] for row in rows] == ["transductive", "support"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("meta_steps", 5), ("inner_lr", 0.1), ("seed", 3)])
+def test_reproduce_refuses_a_run_of_other_settings_by_name(name, value, quick, capsys):
+    assert cli.main([*quick, "--max-minutes", "0"]) == 0
+    path = Path("out/fomaml-strokes-3w2s-s0")
+    (path / "config.json").write_text(RunDirectory(path).config.replace(**{name: value}).to_json())
+    before = files(Path("out"))
+
+    assert cli.main(quick) == 2
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"innerloop: {path} is there with another {name!r} ({value!r}, here ")
+    assert said.endswith("choose another --out, or remove it.")
+    assert files(Path("out")) == before
+
+
+# One whole use, as a stranger types it
+
+
+@pytest.mark.slow
+def test_the_installed_command_trains_and_evaluates_from_end_to_end(here):
+    def innerloop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "innerloop.cli", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    trained = innerloop("train", "fomaml", *TINY, "--json")
+    run = json.loads(trained.stdout)["run"]
+    evaluated = innerloop("evaluate", run, "--episodes", "2")
+    refused = innerloop("evaluate", run, "--episodes", "1")
+
+    assert (trained.returncode, evaluated.returncode, refused.returncode) == (0, 0, 2)
+    assert "query accuracy after 2 inner steps" in evaluated.stdout
+    assert refused.stderr == "innerloop: An interval needs at least 2 episodes: got 1.\n"

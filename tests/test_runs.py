@@ -1,0 +1,248 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from innerloop.config import RunConfig
+from innerloop.errors import ConfigError, DataError, DiskError
+from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(RunConfig(seed=3), {"python": "3.11"}, tmp_path / "runs" / "name")
+
+
+def record(step: int, kind: str = "train") -> dict:
+    return {"step": step, "kind": kind, "loss": step / 3}
+
+
+# Creating and opening
+
+
+def test_a_new_run_holds_its_settings_and_environment(run):
+    assert run.config == RunConfig(seed=3)
+    assert run.environment == {"python": "3.11"}
+    assert run.read_metrics() == []
+    assert run.status == {"state": "running", "step": 0, "message": ""}
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+    ]
+
+
+def test_an_opened_run_is_the_one_created(run):
+    assert RunDirectory(run.path).config == run.config
+
+
+def test_a_run_is_never_overwritten_but_numbered(run):
+    names = [RunDirectory.create(RunConfig(), {}, run.path).path.name for _ in range(3)]
+
+    assert names == ["name-2", "name-3", "name-4"]
+    assert run.config == RunConfig(seed=3)
+
+
+def test_a_file_in_the_way_is_not_overwritten_either(tmp_path):
+    (tmp_path / "name").write_text("mine")
+
+    assert RunDirectory.create(RunConfig(), {}, tmp_path / "name").path.name == "name-2"
+    assert (tmp_path / "name").read_text() == "mine"
+
+
+def test_others_may_read_a_run(run):
+    """A temporary directory is private; the run that it becomes is as any directory."""
+    assert run.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_directory_without_a_configuration_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"is not a run directory: it holds no config\.json\."):
+        RunDirectory(tmp_path)
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"Cannot write .*: No space left on device\. What was saved before is intact"):
+        RunDirectory.create(RunConfig(), {}, tmp_path / "name")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parent_that_is_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("")
+
+    with pytest.raises(DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"):
+        RunDirectory.create(RunConfig(), {}, tmp_path / "runs" / "name")
+
+
+# Files that are whole or not there
+
+
+def test_what_is_written_is_there_and_nothing_else(tmp_path):
+    write_atomic(tmp_path / "file", "größer")
+    write_atomic(tmp_path / "file", b"\x00\xff")
+
+    assert (tmp_path / "file").read_bytes() == b"\x00\xff"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_disk_that_refuses_leaves_the_file_as_it_was(tmp_path, monkeypatch, function, number):
+    write_atomic(tmp_path / "file", "before")
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, function, refuse)
+    with pytest.raises(DiskError, match=f"Cannot write .*file: {os.strerror(number)}. What was saved before is intact"):
+        write_atomic(tmp_path / "file", "after")
+
+    assert (tmp_path / "file").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    for function in ("fsync", "replace"):
+        real = getattr(os, function)
+        monkeypatch.setattr(os, function, lambda *a, real=real, name=function: (calls.append(name), real(*a)))
+
+    write_atomic(tmp_path / "file", "content")
+
+    assert calls == ["fsync", "replace"]
+
+
+def test_errors_of_the_disk_have_exit_code_4_and_others_pass():
+    with pytest.raises(DiskError, match="Cannot write x: Is a directory") as caught, disk_errors("x"):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    assert caught.value.exit_code == 4
+
+    with pytest.raises(KeyError), disk_errors("x"):
+        raise KeyError("not of the disk")
+
+
+# Metrics
+
+
+def test_metrics_are_read_back_in_order_all_or_of_one_kind(run):
+    records = [record(0, "validation"), record(1), record(2), record(2, "validation")]
+    for each in records:
+        run.append_metrics(each)
+
+    assert run.read_metrics() == records
+    assert run.read_metrics("validation") == [records[0], records[3]]
+
+
+def test_a_line_torn_anywhere_is_passed_over_and_cut_off(run):
+    """As a killed process leaves it, also in the middle of a character."""
+    run.append_metrics(record(1))
+    whole = (run.path / "metrics.jsonl").read_bytes()
+    line = json.dumps(record(2) | {"note": "ü"}, ensure_ascii=False).encode()
+
+    for length in range(len(line)):
+        (run.path / "metrics.jsonl").write_bytes(whole + line[:length])
+        assert run.read_metrics() == [record(1)]
+
+    run.cut_metrics(5)
+    run.append_metrics(record(2))
+    assert run.read_metrics() == [record(1), record(2)]
+
+
+def test_a_last_line_that_lacks_only_its_end_of_line_counts(run):
+    (run.path / "metrics.jsonl").write_text(json.dumps(record(1)))
+
+    run.cut_metrics(1)
+    run.append_metrics(record(2))
+
+    assert run.read_metrics() == [record(1), record(2)]
+
+
+@pytest.mark.parametrize("line", ["{", "nonsense", "[1, 2]", '{"step": 1, "kind": "tr'])
+def test_a_damaged_line_in_the_middle_is_named(run, line):
+    (run.path / "metrics.jsonl").write_text(f"{json.dumps(record(0))}\n{line}\n{json.dumps(record(1))}\n")
+
+    with pytest.raises(DataError, match=r"metrics.jsonl line 2 .*Remove that line to go on without it\."):
+        run.read_metrics()
+
+
+def test_cutting_drops_what_was_recorded_after_a_step(run):
+    for step in range(5):
+        run.append_metrics(record(step))
+        run.append_metrics(record(step, "validation"))
+
+    run.cut_metrics(2)
+    assert [each["step"] for each in run.read_metrics()] == [0, 0, 1, 1, 2, 2]
+
+    run.cut_metrics(-1)
+    assert run.read_metrics() == []
+
+
+def test_metrics_that_cannot_be_written_are_a_disk_error(run):
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "metrics.jsonl").mkdir()
+
+    with pytest.raises(DiskError, match=r"Cannot write .*metrics.jsonl: Is a directory"):
+        run.append_metrics(record(1))
+
+
+# Status and lock
+
+
+def test_the_status_is_read_back(run):
+    run.set_status("interrupted", 7, "Interrupted by SIGINT and saved.")
+
+    assert run.status == {"state": "interrupted", "step": 7, "message": "Interrupted by SIGINT and saved."}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff"])
+def test_a_damaged_file_of_the_run_is_named(run, text):
+    (run.path / "env.json").write_text(text, encoding="latin-1")
+
+    with pytest.raises(DataError, match=r"env\.json"):
+        _ = run.environment
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"Cannot read .*nothing\.json"):
+        read_json(tmp_path / "nothing.json")
+
+
+def test_a_run_in_use_is_refused_and_free_again_afterwards(run):
+    with run.locked():
+        with pytest.raises(
+            ConfigError, match=r"is in use by another process; wait for it, or choose another --run-dir"
+        ):
+            with RunDirectory(run.path).locked():
+                pass
+
+    with run.locked():
+        pass
+
+
+def test_a_lock_dies_with_its_process(run):
+    holder = (
+        "import os, pathlib, sys\n"
+        "from innerloop.runs import RunDirectory\n"
+        "with RunDirectory(pathlib.Path(sys.argv[1])).locked():\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="is in use by another process"), run.locked():
+            pass
+        process.kill()
+
+    with run.locked():
+        pass

@@ -1,0 +1,602 @@
+import errno
+import gc
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import innerloop
+from innerloop import cli, experiments, report
+from innerloop.config import RunConfig
+from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.splits import find_split
+from innerloop.episodes import EpisodeBatch
+from innerloop.errors import ConfigError, DataError, DiskError, NonFiniteError
+from innerloop.experiments import Experiment, environment, open_run, train, validator
+from innerloop.learners.base import Adaptation, accuracy
+from innerloop.learners.maml import MAML
+from innerloop.models.batch_norm import BatchNormMode
+from innerloop.models.conv4 import Conv4
+from innerloop.runs import RunDirectory
+from innerloop.training import MovingAverage, Stop, Training, accumulate_meta_gradient
+
+TINY = RunConfig(
+    data="strokes", split="alphabets", ways=2, shots=1, queries=2, inner_steps=1, meta_steps=6, meta_batch_size=2,
+    image_size=16, filters=4, validation_every=2, validation_episodes=2, checkpoint_every=1, device="cpu", threads=1,
+    episodes_per_chunk=1,
+)  # fmt: skip
+
+
+class NearestCentroid(innerloop.Learner):
+    """A user's own method: class means in the network's feature space (Snell et al., 2017)."""
+
+    batch_norm_modes: ClassVar[tuple[BatchNormMode, ...]] = ("transductive",)
+
+    def __init__(self, model: Conv4):
+        super().__init__()
+        self.model = model
+
+    @classmethod
+    def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
+        assert isinstance(model, Conv4)
+        return cls(model)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return torch.stack([self.model.embed(of_one) for of_one in images])
+
+    def centroids(self, support: LabelledImages) -> Tensor:
+        one_hot = F.one_hot(support.labels).float()
+        return one_hot.transpose(1, 2) @ self.embed(support.images) / one_hot.sum(dim=1)[..., None]
+
+    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = -(torch.cdist(self.embed(episodes.query.images), self.centroids(episodes.support)) ** 2)
+        loss = F.cross_entropy(logits.flatten(0, 1), episodes.query.labels.flatten())
+        return loss, {"query_accuracy_after": accuracy(logits.detach(), episodes.query.labels).mean()}
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        with torch.no_grad():
+            centroids = self.centroids(support)
+        for count in range(1, steps + 2):
+            nothing = torch.zeros(len(support), count)
+            yield Adaptation({"centroids": centroids}, support, nothing, nothing)
+
+    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+        assert batch_norm in (None, "transductive"), f"{batch_norm} is not a mode of this learner"
+        return -(torch.cdist(self.embed(images), adaptation.fast_weights["centroids"]) ** 2)
+
+
+class Poisoned(NearestCentroid):
+    """Its loss (or, with a finite loss, its gradient) is not finite from some outer step on."""
+
+    calls = 0
+    healthy_calls = 3 * TINY.meta_batch_size
+    poison: Callable[[Tensor], Tensor] = staticmethod(lambda loss: loss * torch.nan)
+
+    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, logged = super().meta_loss(episodes)
+        self.calls += 1
+        return (loss if self.calls <= self.healthy_calls else self.poison(loss)), logged
+
+
+@pytest.fixture(scope="session")
+def small(drawings: FewShotDataset) -> FewShotDataset:
+    """The drawings' middles, 16 pixels wide."""
+    return FewShotDataset("strokes", np.ascontiguousarray(drawings.images[..., 6:22, 6:22]), drawings.class_names)
+
+
+@pytest.fixture
+def experiment(small: FewShotDataset) -> Callable[..., Experiment]:
+    return lambda **changes: Experiment(TINY.replace(**changes), small, find_split("alphabets", small))
+
+
+@pytest.fixture
+def command_line(small: FewShotDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `cli.main` find the small data set, and draw no figures."""
+    monkeypatch.setattr(experiments, "load_dataset", lambda *_, **__: small)
+    monkeypatch.setattr(report, "write_results", lambda run: None)
+
+
+def new_run(experiment: Experiment, path: Path) -> RunDirectory:
+    return RunDirectory.create(experiment.config, environment(experiment), path)
+
+
+def new_training(experiment: Experiment, run: RunDirectory) -> Training:
+    return Training(experiment.build_learner(), experiment.training_sampler(), run, experiment.dataset.fingerprint)
+
+
+def finished(experiment: Experiment, path: Path) -> RunDirectory:
+    run = new_run(experiment, path)
+    assert new_training(experiment, run).train(validator(experiment)) is None
+    return run
+
+
+def stop_after(training: Training, step: int) -> Callable[[], Stop | None]:
+    return lambda: Stop("interrupted", 130, "Stopped.") if training.step >= step else None
+
+
+def weights_of(learner: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def outcome(run: RunDirectory) -> tuple[bytes, dict[str, bytes], list[dict[str, Any]]]:
+    """Final weights, checkpoints' tensors, and metrics without times."""
+    states = {path.parent.name: path.read_bytes() for path in run.path.glob("checkpoints/*/state.safetensors")}
+    metrics = [{key: value for key, value in record.items() if key != "elapsed_s"} for record in run.read_metrics()]
+    return run.weights_path.read_bytes(), states, metrics
+
+
+def checkpoint_names(run: RunDirectory) -> list[str]:
+    return sorted(path.name for path in (run.path / "checkpoints").iterdir())
+
+
+# The meta-gradient
+
+
+def in_double(batch: EpisodeBatch) -> EpisodeBatch:
+    support, query = (LabelledImages(part.images.double(), part.labels) for part in (batch.support, batch.query))
+    return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)
+
+
+@pytest.mark.parametrize("method", ["fomaml", "maml"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_chunks_give_the_meta_gradient_of_the_whole(experiment, method, size):
+    """Five episodes, so that the last chunk is smaller unless chunks are of one."""
+    tiny = experiment(method=method, inner_steps=2, fresh_head=False, head_init="glorot")
+    learner = tiny.build_learner().double()
+    episodes = in_double(tiny.training_sampler().batch(0, 5))
+
+    def measure(chunk: int) -> tuple[Tensor, dict[str, float]]:
+        logged = accumulate_meta_gradient(learner, episodes, chunk)
+        return torch.cat([weight.grad.flatten() for weight in learner.parameters() if weight.grad is not None]), logged
+
+    (whole, whole_logged), (chunked, chunked_logged) = measure(5), measure(size)
+
+    assert (chunked - whole).norm() <= 1e-10 * whole.norm()
+    assert whole.norm() > 0
+    assert chunked_logged == pytest.approx(whole_logged, rel=1e-6)
+    assert whole_logged["gradient_norm"] == pytest.approx(whole.norm().item(), rel=1e-12)
+
+
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+
+def test_no_graph_of_an_earlier_chunk_is_kept(experiment):
+    """Tensors alive when a chunk begins: as many before the fourth as before the second."""
+    tiny, alive = experiment(method="maml"), []
+    learner = tiny.build_learner()
+    real = learner.meta_loss
+
+    def counting(episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        alive.append(tensors_alive())
+        return real(episodes)
+
+    learner.meta_loss = counting
+    accumulate_meta_gradient(learner, tiny.training_sampler().batch(0, 4), 1)
+
+    assert len(alive) == 4
+    assert alive[3] == alive[1]
+
+
+def test_memory_does_not_grow_with_the_steps(experiment, tmp_path):
+    """Tensors alive after the second step, when the optimiser has its moments, and after the last but one."""
+    tiny, alive = experiment(meta_steps=10, validation_every=3, checkpoint_every=3), {}
+    training = new_training(tiny, new_run(tiny, tmp_path / "run"))
+
+    def count() -> None:
+        if training.step in (2, 9):
+            alive[training.step] = tensors_alive()
+
+    training.train(validator(tiny), should_stop=count)
+
+    assert alive[9] == alive[2]
+
+
+# The average
+
+
+def test_the_average_follows_its_formula_and_leaves_the_weights_alone():
+    """d_t = min(decay, (t − 1) / (t + 9)): 0, 1/11, 2/12, ... up to the decay."""
+    learner = MAML(nn.Linear(2, 2).double())
+    average = MovingAverage(learner, 0.25)
+    oracle = np.zeros(4)
+
+    for step in range(1, 9):
+        with torch.no_grad():
+            learner.model.weight.normal_()  # type: ignore[operator]
+        before = weights_of(learner)
+        average.update(learner, step)
+        decay = min(0.25, (step - 1) / (step + 9))
+        oracle = decay * oracle + (1 - decay) * before["model.weight"].numpy().flatten()
+        assert same(weights_of(learner), before)
+
+    assert average.weights["model.weight"].numpy().flatten() == pytest.approx(oracle, rel=1e-14)
+
+
+def test_the_average_is_in_place_only_within_its_context():
+    learner = MAML(nn.Linear(2, 2))
+    average = MovingAverage(learner, 0.9)
+    own, averaged = weights_of(learner), {name: weight + 1 for name, weight in average.weights.items()}
+    average.weights = averaged
+
+    with pytest.raises(KeyboardInterrupt), average.in_place(learner):
+        assert same(weights_of(learner), averaged)
+        raise KeyboardInterrupt
+
+    assert same(weights_of(learner), own)
+
+
+def test_averaging_does_not_change_what_is_trained(experiment, tmp_path):
+    losses = {}
+    for averaging in (0.0, 0.5, 0.98):
+        run = finished(experiment(averaging=averaging), tmp_path / f"run-{averaging}")
+        losses[averaging] = [(record["loss"], record["gradient_norm"]) for record in run.read_metrics("train")]
+
+    assert losses[0.5] == losses[0.0] == losses[0.98]
+
+
+def test_the_final_weights_are_the_average(experiment, tmp_path):
+    tiny = experiment()
+    run = new_run(tiny, tmp_path / "run")
+    training = new_training(tiny, run)
+    seen = []
+
+    training.train(validator(tiny), on_step=lambda step, record: seen.append(weights_of(training.learner)))
+
+    assert training.average
+    averaged = {name: training.average.weights[name] for name, _ in training.learner.named_parameters()}
+    _, learner = open_run_of(tiny, run)
+    assert same({name: weight.detach() for name, weight in learner.named_parameters()}, averaged)
+    assert not same(weights_of(learner), seen[-1])
+
+
+def open_run_of(experiment: Experiment, run: RunDirectory) -> tuple[Experiment, innerloop.Learner]:
+    from innerloop.weights import load_weights
+
+    learner = experiment.build_learner()
+    learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
+    return experiment, learner
+
+
+# Validation
+
+
+@pytest.mark.parametrize("steps", [6, 7])
+def test_validation_comes_first_at_every_interval_and_last(experiment, tmp_path, steps):
+    run = finished(experiment(meta_steps=steps, validation_every=3), tmp_path / "run")
+
+    order = [(record["step"], record["kind"]) for record in run.read_metrics()]
+    expected = [(0, "validation")]
+    for step in range(1, steps + 1):
+        expected += [(step, "train")] + [(step, "validation")] * (step % 3 == 0 or step == steps)
+    assert order == expected
+
+
+def test_validation_changes_nothing(experiment, tmp_path):
+    """Neither the weights nor the moments, the average, or what comes after: runs that validate more often train
+    the same."""
+    tiny = experiment(meta_steps=3)
+    training = new_training(tiny, new_run(tiny, tmp_path / "run"))
+    validate, checked = validator(tiny), []
+
+    def checking(learner: innerloop.Learner) -> dict[str, Any]:
+        before = {name: value.clone() for name, value in training._tensors().items()}
+        record = validate(learner)
+        checked.append(same(before, dict(training._tensors())))
+        return record
+
+    training.train(checking)
+    often = finished(experiment(meta_steps=3, validation_every=1), tmp_path / "often")
+
+    assert checked == [True] * 3
+    assert same(open_run_of(tiny, training.run)[1].state_dict(), open_run_of(tiny, often)[1].state_dict())
+
+
+# Resume
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_a_resume_from_any_step_ends_with_the_same_bits(experiment, tmp_path, step):
+    tiny = experiment(checkpoint_every=100)
+    whole, run = finished(tiny, tmp_path / "whole"), new_run(tiny, tmp_path / "run")
+    first = new_training(tiny, run)
+
+    stop = first.train(validator(tiny), should_stop=stop_after(first, step))
+    second = new_training(tiny, run)
+    assert second.resume() == []
+
+    assert stop and stop.exit_code == 130
+    assert second.step == step
+    assert second.train(validator(tiny)) is None
+    assert outcome(run)[0] == outcome(whole)[0]
+    assert outcome(run)[2] == outcome(whole)[2]
+    assert outcome(run)[1]["step-00000006"] == outcome(whole)[1]["step-00000006"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"averaging": 0.0}, {"method": "maml"}, {"fresh_head": False}, {"seed": 3}], ids=str
+)
+def test_every_kind_of_run_resumes_to_the_same_bits_step_by_step(experiment, tmp_path, changes):
+    tiny = experiment(**changes)
+    whole, run = finished(tiny, tmp_path / "whole"), new_run(tiny, tmp_path / "run")
+
+    for step in range(1, 7):
+        training = new_training(tiny, run)
+        training.resume()
+        training.train(validator(tiny), should_stop=stop_after(training, step))
+
+    assert outcome(run) == outcome(whole)
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 6])
+def test_a_crash_at_any_step_goes_on_from_the_last_checkpoint(experiment, tmp_path, step):
+    """What was recorded after the checkpoint is cut off first, so that nothing is said twice."""
+    tiny = experiment(checkpoint_every=2)
+    whole, run = finished(tiny, tmp_path / "whole"), new_run(tiny, tmp_path / "run")
+
+    def crash(at: int, _record: object) -> None:
+        if at == step:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        new_training(tiny, run).train(validator(tiny), on_step=crash)
+    second = new_training(tiny, run)
+    second.resume()
+
+    assert second.step == max(step - 1, 0) // 2 * 2
+    second.train(validator(tiny))
+    assert outcome(run) == outcome(whole)
+
+
+def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(experiment, tmp_path):
+    tiny = experiment()
+    whole, run = finished(tiny, tmp_path / "whole"), new_run(tiny, tmp_path / "run")
+    first = new_training(tiny, run)
+    first.train(validator(tiny), should_stop=stop_after(first, 4))
+    path = run.path / "checkpoints" / "step-00000004" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+
+    second = new_training(tiny, run)
+    (warning,) = second.resume()
+
+    assert warning.startswith("Checkpoint step-00000004 is damaged and passed over: ")
+    assert second.step == 3
+    second.train(validator(tiny))
+    assert outcome(run) == outcome(whole)
+
+
+OTHER = {
+    "method": "maml", "split": "other", "ways": 3, "shots": 2, "queries": 3, "inner_steps": 2, "inner_lr": 0.3,
+    "outer_lr": 0.01, "meta_steps": 7, "meta_batch_size": 3, "query_batches": 2, "averaging": 0.9, "rotations": not TINY.rotations,
+    "seed": 1, "image_size": 20, "filters": 5, "downsample": "max-pool", "features": "flatten", "last_relu": False,
+    "feature_norm": False, "feature_scale": 2.0, "conv_bias": True, "conv_init": "glorot", "head_init": "glorot",
+    "fresh_head": False, "validation_every": 3, "validation_episodes": 3, "checkpoint_every": 2, "threads": 2,
+    "episodes_per_chunk": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def stopped(experiment, tmp_path) -> RunDirectory:
+    """A run after two of its steps."""
+    tiny = experiment()
+    run = new_run(tiny, tmp_path / "run")
+    training = new_training(tiny, run)
+    training.train(validator(tiny), should_stop=stop_after(training, 2))
+    return run
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_changed_setting_is_refused_by_its_name(experiment, stopped, name):
+    """Also where the network has another shape with it: that is not damage, and the run is not begun anew."""
+    edited = TINY.replace(**{name: OTHER[name]})
+    (stopped.path / "config.json").write_text(edited.to_json())
+    before = {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()}
+    changed = experiment(**({} if name == "split" else {name: OTHER[name]}))
+
+    training = Training(changed.build_learner(), experiment().training_sampler(), stopped, changed.dataset.fingerprint)
+    with pytest.raises(
+        ConfigError, match=f"Cannot resume .*: setting '{name}' was .* and is now .*Restore config.json"
+    ):
+        training.resume()
+
+    assert {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()} == before
+
+
+def test_another_data_set_is_refused(experiment, stopped):
+    tiny = experiment()
+
+    training = Training(tiny.build_learner(), tiny.training_sampler(), stopped, "another")
+    with pytest.raises(ConfigError, match="data_fingerprint differs, so this is another data set than the run was"):
+        training.resume()
+
+
+def test_another_data_set_is_refused_before_the_first_checkpoint_too(experiment, tmp_path):
+    tiny = experiment()
+
+    training = Training(tiny.build_learner(), tiny.training_sampler(), new_run(tiny, tmp_path / "run"), "another")
+    with pytest.raises(ConfigError, match="data_fingerprint differs, so this is another data set than the run was"):
+        training.resume()
+
+
+def test_a_saved_configuration_gives_the_same_bits_again(command_line, tmp_path):
+    options = [f"--{name.replace('_', '-')}={getattr(TINY, name)}" for name in (
+        "data", "ways", "shots", "queries", "inner_steps", "meta_steps", "meta_batch_size", "image_size", "filters",
+        "validation_every", "validation_episodes", "threads")]  # fmt: skip
+    assert cli.main(["train", "fomaml", *options, f"--run-dir={tmp_path / 'first'}"]) == 0
+    again = ["train", f"--config={tmp_path / 'first' / 'config.json'}", f"--run-dir={tmp_path / 'second'}"]
+
+    assert cli.main(again) == 0
+
+    first, second = RunDirectory(tmp_path / "first"), RunDirectory(tmp_path / "second")
+    assert first.config == second.config
+    assert outcome(first) == outcome(second)
+
+
+# Non-finite
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        lambda loss: loss * torch.nan,
+        lambda loss: loss / 0,
+        lambda loss: loss.detach() + (loss - loss.detach()) * torch.inf,
+    ],
+    ids=["loss NaN", "loss infinite", "gradient alone"],
+)
+def test_non_finite_stops_within_the_step_and_the_checkpoint_before_is_intact(
+    experiment, tmp_path, monkeypatch, poison
+):
+    monkeypatch.setattr(Poisoned, "poison", staticmethod(poison))
+    tiny = experiment(method="test_training:Poisoned", checkpoint_every=1)
+    run = new_run(tiny, tmp_path / "run")
+    training = new_training(tiny, run)
+    weights = []
+
+    with pytest.raises(NonFiniteError, match=r"Outer step 4: the loss is .*Nothing after step 3 is saved\. Lower"):
+        training.train(validator(tiny), on_step=lambda step, record: weights.append(weights_of(training.learner)))
+
+    assert same(weights_of(training.learner), weights[-1])
+    assert run.read_metrics()[-1]["step"] == 3
+    assert checkpoint_names(run) == ["step-00000002", "step-00000003"]
+    assert run.status["state"] == "failed" and run.status["step"] == 3
+    assert not run.weights_path.exists()
+    resumed = new_training(tiny, run)
+    assert resumed.resume() == []
+    assert resumed.step == 3
+
+
+def test_non_finite_weights_after_a_finite_step_are_not_saved(experiment, tmp_path):
+    tiny = experiment()
+    run = new_run(tiny, tmp_path / "run")
+    training = new_training(tiny, run)
+
+    def poison(step: int, record: dict[str, Any]) -> None:
+        if step == 3 and record["kind"] == "train":
+            with torch.no_grad():
+                next(training.learner.parameters()).fill_(torch.nan)
+
+    with pytest.raises(NonFiniteError, match="is not saved"):
+        training.train(validator(tiny), on_step=poison)
+
+    assert checkpoint_names(run) == ["step-00000001", "step-00000002"]
+    assert run.status["state"] == "failed"
+
+
+def test_non_finite_is_exit_code_3(command_line, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(TINY.replace(method="test_training:Poisoned").to_json())
+
+    code = cli.main(["train", f"--config={tmp_path / 'config.json'}", f"--run-dir={tmp_path / 'run'}"])
+
+    assert code == 3
+    assert "innerloop: Outer step 4: the loss is nan" in capsys.readouterr().err
+
+
+# A learner from outside
+
+
+def test_a_learner_from_outside_trains_resumes_and_evaluates(command_line, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(TINY.replace(method="test_training:NearestCentroid", meta_steps=4).to_json())
+    path = tmp_path / "run"
+
+    base = ["train", f"--config={tmp_path / 'config.json'}"]
+    assert cli.main([*base, f"--run-dir={tmp_path / 'whole'}"]) == 0
+    assert cli.main([*base, f"--run-dir={path}", "--max-minutes=0"]) == 0
+    assert cli.main(["resume", str(path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(path), "--episodes=3", "--json"]) == 0
+
+    assert outcome(RunDirectory(path)) == outcome(RunDirectory(tmp_path / "whole"))
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["method"] == "test_training:NearestCentroid"
+    assert row["batch_norm"] == "transductive"
+    assert row["episodes"] == 3
+
+
+def test_a_learner_from_outside_learns(experiment, tmp_path):
+    """Not a matter of luck: the mean training loss of the last third is under that of the first."""
+    tiny = experiment(
+        method="test_training:NearestCentroid", meta_steps=30, outer_lr=0.01, validation_every=100, checkpoint_every=100
+    )
+    losses = [record["loss"] for record in finished(tiny, tmp_path / "run").read_metrics("train")]
+
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+# The end of a run
+
+
+def test_an_unfinished_run_cannot_be_evaluated(stopped):
+    with pytest.raises(ConfigError, match=r"has no final weights: it is not finished\. Go on with: innerloop resume"):
+        open_run(stopped)
+
+
+def test_damaged_final_weights_are_refused(experiment, command_line, tmp_path):
+    run = finished(experiment(), tmp_path / "run")
+    run.weights_path.write_bytes(run.weights_path.read_bytes()[:-1] + b"\x55")
+
+    with pytest.raises(DataError, match="was changed after it was saved"):
+        open_run(run)
+
+
+def test_a_run_is_finished_only_with_the_episode_of_its_figure(experiment, tmp_path, monkeypatch):
+    """A kill between the final weights and the episode leaves a run that `resume` completes."""
+    tiny = experiment(meta_steps=2)
+    run = new_run(tiny, tmp_path / "run")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(experiments, "save_episode", die)
+        train(tiny, run)
+    assert run.status["state"] != "finished"
+    weights = run.weights_path.read_bytes()
+
+    train(tiny, run, resume=True)
+
+    assert run.status == {"state": "finished", "step": 2, "message": ""}
+    assert run.weights_path.read_bytes() == weights
+    assert (run.path / "episode.npz").is_file()
+
+
+def test_the_episode_is_written_whole_or_not_at_all(experiment, tmp_path, monkeypatch):
+    tiny = experiment(meta_steps=1)
+    run = finished(tiny, tmp_path / "run")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"Cannot write .*episode.npz: No space left on device"):
+        experiments.save_episode(tiny, run, tiny.build_learner())
+
+    assert [path.name for path in run.path.iterdir() if "episode" in path.name] == []
+
+
+def test_figures_are_written_whole_or_not_at_all(experiment, tmp_path, monkeypatch):
+    run = finished(experiment(meta_steps=1), tmp_path / "run")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        DiskError,
+        match=r"Cannot write .*No space left on device|Cannot write .*validation.png: No space left on device",
+    ):
+        report.draw_figures(run)
+
+    assert list((run.path / "figures").iterdir()) == []
