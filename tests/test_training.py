@@ -379,8 +379,9 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(experiment
 
 OTHER = {
     "method": "maml", "split": "other", "ways": 3, "shots": 2, "queries": 3, "inner_steps": 2, "inner_lr": 0.3,
-    "outer_lr": 0.01, "meta_steps": 7, "meta_batch_size": 3, "query_batches": 2, "averaging": 0.9, "rotations": not TINY.rotations,
-    "seed": 1, "image_size": 20, "filters": 5, "downsample": "max-pool", "features": "flatten", "last_relu": False,
+    "outer_lr": 0.01, "meta_steps": 7, "meta_batch_size": 3, "query_batches": 2, "averaging": 0.9,
+    "rotations": not TINY.rotations, "seed": 1, "image_size": 20, "filters": 5,
+    "downsample": "max-pool", "features": "flatten", "last_relu": False,
     "feature_norm": False, "feature_scale": 2.0, "conv_bias": True, "conv_init": "glorot", "head_init": "glorot",
     "fresh_head": False, "validation_every": 3, "validation_episodes": 3, "checkpoint_every": 2, "threads": 2,
     "episodes_per_chunk": 2,
