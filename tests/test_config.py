@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,11 @@ def saved(**changes) -> str:
 
 
 # Reading and writing
+
+
+def with_settings(values: dict[str, Any]) -> RunConfig:
+    """Of any types, wrong ones too."""
+    return RunConfig(**values)
 
 
 def test_a_saved_configuration_reads_back_as_it_was():
@@ -95,9 +101,9 @@ def test_a_switch_that_is_not_true_or_false_is_refused(name, value):
 @pytest.mark.parametrize("name", ["method", "data", "split", "device"])
 def test_a_name_must_be_a_text_and_not_empty(name):
     with pytest.raises(ConfigError, match=f"^{name} must not be empty"):
-        RunConfig(**{name: "  "})
+        with_settings({name: "  "})
     with pytest.raises(ConfigError, match=f"^{name} must be a text: got 3"):
-        RunConfig(**{name: 3})
+        with_settings({name: 3})
 
 
 def test_a_choice_that_there_is_not_is_refused_with_the_nearest():

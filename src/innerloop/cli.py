@@ -64,7 +64,7 @@ def _train(arguments: list[str]) -> int:
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
     find_learner(config.method)
     experiment = prepare(config, data_dir=options.data_dir, say=say)
-    experiment.training_sampler(), experiment.evaluation_sampler("val"), experiment.build_learner()
+    experiment.refuse_what_does_not_fit()
     path = options.run_dir or Path("runs") / experiment.config.run_name
     run = RunDirectory.create(experiment.config, environment(experiment), path)
     say(f"{run.path}: {experiment.config.method} on {experiment.dataset.name}, split {experiment.split.name}, "

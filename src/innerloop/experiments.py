@@ -77,6 +77,12 @@ class Experiment:
             "data_fingerprint": self.dataset.fingerprint,
         }
 
+    def refuse_what_does_not_fit(self) -> None:
+        """Build once what a training needs, so that wrong settings are refused before anything is written."""
+        for part in ("train", "val"):
+            self.evaluation_sampler(part)
+        self.build_learner()
+
     def build_learner(self) -> Learner:
         """The method with its initial weights."""
         return build_learner(self.config, self.dataset.image_shape[0])
