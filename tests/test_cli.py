@@ -71,7 +71,7 @@ def refusal(arguments: list[str], capsys, code: int, *, untouched: Path | None =
 
     said = capsys.readouterr()
     assert said.out == ""
-    assert re.fullmatch(r"innerloop: [^\n]+[.?]\n", said.err), said.err
+    assert re.fullmatch(r"innerloop: [^\n]+([.?]|with: innerloop resume \S+)\n", said.err), said.err
     assert [files(folder) for folder in folders] == before
     return said.err.removeprefix("innerloop: ").strip()
 
@@ -664,8 +664,8 @@ def test_the_installed_command_trains_and_evaluates_from_end_to_end(here):
     trained = innerloop("train", "fomaml", *TINY, "--json")
     run = json.loads(trained.stdout)["run"]
     evaluated = innerloop("evaluate", run, "--episodes", "2")
-    refused = innerloop("evaluate", run, "--episodes", "1")
+    refused = innerloop("evaluate", "nowhere")
 
     assert (trained.returncode, evaluated.returncode, refused.returncode) == (0, 0, 2)
     assert "query accuracy after 2 inner steps" in evaluated.stdout
-    assert refused.stderr == "innerloop: An interval needs at least 2 episodes: got 1.\n"
+    assert refused.stderr == "innerloop: nowhere is not a run directory: it holds no config.json.\n"

@@ -86,9 +86,11 @@ def _option(arguments: list[str], name: str) -> str | None:
 
 def _base_settings(arguments: list[str]) -> RunConfig:
     config, name = _option(arguments, "config"), _option(arguments, "preset")
-    if config and name:
+    if config is not None and name is not None:
         raise ConfigError("--config and --preset are each a complete set of settings: give one of them.")
-    return load_config(Path(config)) if config else preset(name) if name else RunConfig()
+    if config is not None:
+        return load_config(Path(config))
+    return RunConfig() if name is None else preset(name)
 
 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
