@@ -172,4 +172,4 @@ class EpisodeSampler:
                 pixels[turned] = np.rot90(pixels[turned], quarter_turns, axes=(-2, -1))
         episodes, ways, n = drawings.shape
         labels = torch.arange(ways).repeat_interleave(n).expand(episodes, -1)
-        return LabelledImages(torch.from_numpy(pixels).flatten(1, 2).div(255), labels)
+        return LabelledImages(torch.from_numpy(pixels).flatten(1, 2).float().div_(255), labels)
