@@ -244,7 +244,6 @@ def _serve() -> None:
     experiments.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []
     started: list[int] = []
-    ended: dict[int, int] = {}
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -252,14 +251,19 @@ def _serve() -> None:
             answer = os.fork() or _be_the_child(request)
             started.append(answer)
         else:
-            answer = ended.get(request["poll"])
-            if answer is None and os.waitid(os.P_PID, request["poll"], os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                _, status = os.waitpid(request["poll"], 0)
-                answer = ended[request["poll"]] = os.waitstatus_to_exitcode(status)
+            answer = _exit_code(request["poll"])
         print(json.dumps(answer), flush=True)
     for pid in started:
-        if pid not in ended:
+        if _exit_code(pid) is None:
             os.kill(pid, signal.SIGKILL)
+
+
+def _exit_code(pid: int) -> int | None:
+    """Of a child, minus the signal that killed it. It stays a zombie, so that its pid is never another's."""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _be_the_child(request: dict[str, Any]) -> int:
