@@ -66,8 +66,11 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    for old in _numbered(run)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    # Those of later steps are damaged ones that a resume passed over.
+    kept = [directory for directory in _numbered(run) if directory <= final][-KEPT:]
+    for old in _numbered(run):
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -227,8 +228,11 @@ def _reproduce(arguments: list[str]) -> int:
     for sentence in planned.sentences:
         say(sentence)
     experiment = prepare(planned.config, data_dir=options.data_dir, say=say)
-    run = find_or_create(experiment, options.out)
-    if run.weights_path.is_file():
+    run = find_or_create(experiment, options.out, options.budget)
+    if run.weights_path.is_file() and run.status["state"] == "finished":
+        from innerloop.report import write_results
+
+        write_results(run)
         say(f"{run.path} is trained already and kept.")
     elif (code := _run_training(experiment, run, options, resume=True)) or not run.weights_path.is_file():
         _print_json(options, _outcome(run))
@@ -295,7 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -41,10 +41,18 @@ def call(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
 def call_looped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
     """`call` as a plain loop over the episodes."""
     outputs = [
-        functional_call(model, {name: weight[episode] for name, weight in weights.items()}, (images[episode],))
+        functional_call(
+            model, {name: weight[episode] for name, weight in weights.items()}, (_of_episode(images, episode),)
+        )
         for episode in range(len(images))
     ]
     return torch.stack(outputs)
+
+
+def _of_episode(images: Tensor, episode: int) -> Tensor:
+    """One episode's images, a pixel's channels lying together: the layout that a CPU's convolutions like."""
+    of_one = images[episode]
+    return of_one.contiguous(memory_format=torch.channels_last) if of_one.ndim == 4 else of_one
 
 
 def call_vmapped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
@@ -77,9 +85,9 @@ def call_with_support_statistics(
         for episode in range(len(images)):
             of_one = {name: weight[episode] for name, weight in weights.items()}
             with batch_norm_statistics(model, "record"):
-                functional_call(model, of_one, (support_images[episode],))
+                functional_call(model, of_one, (_of_episode(support_images, episode),))
             with batch_norm_statistics(model, "recorded"):
-                outputs.append(functional_call(model, of_one, (images[episode],)))
+                outputs.append(functional_call(model, of_one, (_of_episode(images, episode),)))
     finally:
         forget_statistics(model)
     return torch.stack(outputs)

@@ -53,13 +53,13 @@ def plan(budget: str, data: str = "auto") -> Plan:
     return Plan(config, episodes, tuple(sentences))
 
 
-def find_or_create(experiment: Experiment, out: Path) -> RunDirectory:
+def find_or_create(experiment: Experiment, out: Path, budget: str) -> RunDirectory:
     """The run under its fixed name: the one that is there, if it is the same, else a new one.
 
     Raises:
         ConfigError: if a run of other settings or data has the name.
     """
-    path = out / experiment.config.run_name
+    path = out / budget / experiment.config.run_name
     if not path.exists():
         return RunDirectory.create(experiment.config, environment(experiment), path)
     run = RunDirectory(path)

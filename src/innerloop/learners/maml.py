@@ -79,12 +79,12 @@ class MAML(Learner):
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
-        """``fomaml`` is first order, ``maml`` second."""
+        """``maml`` is second order; ``fomaml``, and a subclass under another name, first."""
         return cls(
             model,
             inner_lr=config.inner_lr,
             inner_steps=config.inner_steps,
-            first_order=config.method == "fomaml",
+            first_order=config.method != "maml",
             fresh_head="head" if config.fresh_head else None,
             query_batches=config.query_batches,
         )

@@ -92,7 +92,7 @@ class Conv4(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (n, feature_size) of images (n, channels, height, width)."""
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = images  # in the layout that the caller gave them: vmap cannot ask for one
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
             if block < 3 or self.last_relu:
