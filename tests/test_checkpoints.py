@@ -52,6 +52,17 @@ def test_what_is_saved_is_loaded(run):
     assert torch.equal(found.tensors["learner.head"], torch.full((3,), 7.0))
 
 
+def test_a_new_checkpoint_is_never_dropped_for_damaged_ones_of_later_steps(run):
+    for step in (900, 950):
+        save_checkpoint(run, checkpoint(step))
+        (run.path / "checkpoints" / f"step-{step:08d}" / "manifest.json").write_text("{}")
+
+    save_checkpoint(run, checkpoint(50))
+
+    assert names(run) == ["step-00000050"]
+    assert newest_step(run) == 50
+
+
 def test_the_newest_two_are_kept(run):
     for step in (1, 2, 9, 10):
         save_checkpoint(run, checkpoint(step))

@@ -622,13 +622,13 @@ def test_reproduce_typed_again_keeps_the_finished_run(quick, capsys):
 
     assert cli.main(quick) == 0
 
-    assert "out/fomaml-strokes-3w2s-s0 is trained already and kept." in capsys.readouterr().out
+    assert "out/quick/fomaml-strokes-3w2s-s0 is trained already and kept." in capsys.readouterr().out
     assert files(Path("out")) == before
 
 
 def test_reproduce_goes_on_with_a_paused_run(quick, capsys):
     assert cli.main([*quick, "--max-minutes", "0"]) == 0
-    assert not Path("out/fomaml-strokes-3w2s-s0/model.safetensors").exists()
+    assert not Path("out/quick/fomaml-strokes-3w2s-s0/model.safetensors").exists()
 
     assert cli.main([*quick, "--json"]) == 0
 
@@ -639,7 +639,7 @@ def test_reproduce_goes_on_with_a_paused_run(quick, capsys):
 @pytest.mark.parametrize(("name", "value"), [("meta_steps", 5), ("inner_lr", 0.1), ("seed", 3)])
 def test_reproduce_refuses_a_run_of_other_settings_by_name(name, value, quick, capsys):
     assert cli.main([*quick, "--max-minutes", "0"]) == 0
-    path = Path("out/fomaml-strokes-3w2s-s0")
+    path = Path("out/quick/fomaml-strokes-3w2s-s0")
     (path / "config.json").write_text(RunDirectory(path).config.replace(**{name: value}).to_json())
     before = files(Path("out"))
 

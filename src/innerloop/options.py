@@ -76,7 +76,7 @@ class EvaluateOptions(DataOptions):
     run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
     """The run directory."""
     part: Literal["val", "test"] = "val"
-    """Which classes of the split; test classes are touched by this alone."""
+    """Which classes of the split; no training or choice ever sees test classes."""
     episodes: int = 600
     """How many of the part's fixed episodes, at least 2."""
     ways: Annotated[int | None, Unset] = None
@@ -112,7 +112,7 @@ class DataCommandOptions(DataOptions):
     rotations: bool = False
     """Show the episode with training rotations."""
     out: Path = Path("episode.png")
-    """File that show writes its picture to."""
+    """Where show writes its picture."""
 
 
 @dataclass(frozen=True)

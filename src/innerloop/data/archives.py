@@ -32,7 +32,7 @@ MAX_ARCHIVE_BYTES = 32 * 2**20
 MAX_ENTRIES = 50_000
 MAX_IMAGE_BYTES = 16 * 2**10
 
-REMEDY = "replace it with the official archive (innerloop data download)"
+REMEDY = "replace it with the official archive (innerloop data download --data-dir FOLDER)"
 CENTRAL_HEADER = b"PK\x01\x02"  # begins each entry of a zip file's directory
 UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
 UNREADABLE_PNG = (Image.DecompressionBombError, SyntaxError, struct.error, EOFError, OSError, ValueError)
@@ -104,7 +104,9 @@ def read_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_ARCHIVE_BYTES + 1)
     except FileNotFoundError:
-        raise DataError(f"There is no archive {path}: put it there (innerloop data download).") from None
+        raise DataError(
+            f"There is no archive {path}: put it there (innerloop data download --data-dir FOLDER)."
+        ) from None
     except OSError as error:
         raise DataError(f"Cannot read the archive {path} ({error.strerror}): check its permissions.") from error
     if len(data) > MAX_ARCHIVE_BYTES:

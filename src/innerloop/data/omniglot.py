@@ -189,7 +189,7 @@ def _from_named(directory: Path, named_by: str, expected: Sequence[ArchiveConten
         if not _archive_path(directory, archive).is_file():
             raise DataError(
                 f"The folder {str(directory)!r} named by {named_by} does not hold {archive.folder}.zip: put both "
-                f"archives there (innerloop data download), or name another folder."
+                f"archives there (innerloop data download --data-dir FOLDER), or name another folder."
             )
     return _from_archives(directory, expected, size, f"{directory}, named by {named_by}")
 

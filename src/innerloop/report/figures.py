@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,7 +44,11 @@ def draw_figures(run: RunDirectory) -> list[Path]:
             figure = draw(run)
             for suffix in ("png", "svg"):
                 picture = io.BytesIO()
-                figure.savefig(picture, format=suffix, dpi=150)
+                # Without a date and with fixed ids, so that equal runs have equal figures.
+                with rc_context({"svg.hashsalt": "innerloop"}):
+                    figure.savefig(
+                        picture, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None
+                    )
                 write_atomic(run.path / "figures" / f"{name}.{suffix}", picture.getvalue())
             drawn.append(run.path / "figures" / f"{name}.png")
     return drawn
