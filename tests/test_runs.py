@@ -246,3 +246,19 @@ def test_a_lock_dies_with_its_process(run):
 
     with run.locked():
         pass
+
+
+@pytest.mark.parametrize("line", ["{}", '{"step": "3"}', '{"step": null, "kind": "train"}'])
+def test_a_record_without_a_step_is_refused_with_its_line(run, line):
+    (run.path / "metrics.jsonl").write_text(line + "\n" + json.dumps({"step": 1}) + "\n")
+
+    with pytest.raises(DataError, match=r"metrics\.jsonl line 1 names no step.*Remove that line"):
+        run.cut_metrics(1)
+
+
+def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
+    run.append_metrics({"step": 1, "loss": float("nan"), "rows": [float("inf"), 0.5]})
+
+    assert json.loads((run.path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == {
+        "step": 1, "loss": None, "rows": [None, 0.5]
+    }  # fmt: skip

@@ -1,7 +1,6 @@
 """The command line: parses, calls, prints. Nothing that takes time is imported before it is needed."""
 
 import dataclasses
-import json
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from innerloop.config import RunConfig, did_you_mean, load_config, preset
+from innerloop.config import RunConfig, did_you_mean, json_text, load_config, preset
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.options import (
     Common,
@@ -166,6 +165,8 @@ def _evaluate(arguments: list[str]) -> int:
     shots = options.shots or (config.shots,)
     ways = config.ways if options.ways is None else options.ways
     queries = (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
+    if ways < 2:
+        raise ConfigError(f"--ways must be at least 2, or there is nothing to tell apart: got {ways}.")
     for count in shots:  # all of them are checked before the first evaluation is written
         experiment.evaluation_sampler(options.part, ways=ways, shots=count, queries=queries)
     rows = []
@@ -271,7 +272,7 @@ def _sayer(options: Common) -> Callable[[str], None]:
 
 def _print_json(options: Common, value: dict[str, Any]) -> None:
     if options.json:
-        print(json.dumps(value))
+        print(json_text(value))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -200,6 +200,19 @@ def read_json_object(text: str, source: str) -> dict[str, Any]:
     return values
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON as other programs read it: a number that is not finite becomes null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def did_you_mean(name: str, names: Sequence[str]) -> str:
     """To append to an error: the most similar name, or all of them."""
     return nearest(name, names) or f" There are: {', '.join(names)}."

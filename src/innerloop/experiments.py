@@ -1,7 +1,6 @@
 """A run put together: data, split, episodes, learner and directory, from the settings alone."""
 
 import io
-import json
 import platform
 import re
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.config import RunConfig, did_you_mean
+from innerloop.config import RunConfig, did_you_mean, json_text
 from innerloop.data import load_dataset
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
@@ -258,7 +257,7 @@ def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: i
     row = evaluation.to_json(step=inner_steps)
     name = "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}.json"
     path = run.path / name.format(**row)
-    write_atomic(path, json.dumps(row, indent=1) + "\n")
+    write_atomic(path, json_text(row, indent=1) + "\n")
     return path
 
 

@@ -39,7 +39,7 @@ class TrainOptions(DataOptions):
     """Start from a named set of settings: course (the network and batches of the assignment's own code);
     options given beside it win."""
     config: Annotated[Path | None, Unset] = None
-    """Start from a saved config.json; the same file gives the same bits on the same machine; options given
+    """Start from a saved config.json; on a CPU the same file gives the same bits on the same machine; options given
     beside it win."""
     run_dir: Annotated[Path | None, Unset] = None
     """Run directory; default: runs/<method>-<data>-<ways>w<shots>s-s<seed>, numbered if taken."""
@@ -61,7 +61,7 @@ class Settings(RunConfig):
 
 @dataclass(frozen=True)
 class ResumeOptions(DataOptions):
-    """Go on with an interrupted run; the final weights are those of the uninterrupted one, bit for bit."""
+    """Go on with an interrupted run; on a CPU the final weights are those of the uninterrupted one, bit for bit."""
 
     run: Annotated[Path, tyro.conf.Positional] = dataclasses.field(kw_only=True)
     """The run directory."""

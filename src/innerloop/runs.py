@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from innerloop.config import RunConfig, load_config, read_json_object
+from innerloop.config import RunConfig, json_text, load_config, read_json_object
 from innerloop.errors import ConfigError, DataError, DiskError
 
 
@@ -139,7 +139,7 @@ class RunDirectory:
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to ``metrics.jsonl`` and flush it."""
         with disk_errors(str(self.path / "metrics.jsonl")), open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json_text(record) + "\n")
 
     def read_metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records of ``metrics.jsonl``, all or of one kind (``train``, ``validation``).
@@ -155,7 +155,10 @@ class RunDirectory:
         for number, line in enumerate(lines, start=1):
             try:
                 if line:
-                    records.append(read_json_object(line, f"{path} line {number}"))
+                    record = read_json_object(line, f"{path} line {number}")
+                    if not isinstance(record.get("step"), int):
+                        raise ConfigError(f"{path} line {number} names no step.")
+                    records.append(record)
             except ConfigError as error:
                 if number < len(lines):
                     raise DataError(f"{error} Remove that line to go on without it.") from error

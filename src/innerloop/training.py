@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.config import RunConfig
 from innerloop.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.errors import ConfigError, NonFiniteError
+from innerloop.errors import ConfigError, DataError, NonFiniteError
 from innerloop.learners.base import Learner, find_learner
 from innerloop.models.conv4 import Conv4
 from innerloop.runs import RunDirectory
@@ -236,6 +236,8 @@ class Training:
         return warnings
 
     def _refuse_changes(self, state: dict[str, Any]) -> None:
+        if not (isinstance(state.get("config"), str) and isinstance(state.get("elapsed_s"), float | int)):
+            raise DataError("its state.json lacks the configuration or the elapsed seconds.")
         saved = RunConfig.from_json(state["config"], source="the checkpoint's configuration")
         for name in saved.__dataclass_fields__:
             before, now = getattr(saved, name), getattr(self.config, name)
@@ -244,9 +246,9 @@ class Training:
                     f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now {now!r}. Restore "
                     f"config.json, or start a new run."
                 )
-        self._refuse_other_data(state["data_fingerprint"])
+        self._refuse_other_data(state.get("data_fingerprint"))
 
-    def _refuse_other_data(self, fingerprint: str) -> None:
+    def _refuse_other_data(self, fingerprint: Any) -> None:
         if fingerprint != self.data_fingerprint:
             raise ConfigError(
                 f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another data set than the "

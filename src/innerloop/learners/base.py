@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,6 @@ class Learner(nn.Module):
     ``innerloop.learners``. What it trains are its parameters, what is saved is its ``state_dict``.
     """
 
-    trains_on: ClassVar[Literal["episodes"]] = "episodes"
     batch_norm_modes: ClassVar[tuple[BatchNormMode, ...]] = ("transductive", "support")
     """The modes that `predict` knows, the method's own first."""
 

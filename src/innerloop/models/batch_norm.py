@@ -12,7 +12,7 @@ BatchNormMode = Literal["transductive", "support"]
 """Whose statistics normalise a prediction.
 
 ``transductive``: every forward pass uses the statistics of its own batch; the query images help one
-another, and a single image is refused. ``support``: the statistics of one forward pass of the support
+another, and a single image on its own means nothing. ``support``: the statistics of one forward pass of the support
 set at the adapted weights; predictions do not depend on the other query images.
 """
 
