@@ -247,6 +247,19 @@ def test_averaging_does_not_change_what_is_trained(experiment, tmp_path):
     assert losses[0.5] == losses[0.0] == losses[0.98]
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(0.0, 1.0), (1e-3, None), (1e6, 1.0)])
+def test_a_gradient_longer_than_the_limit_is_scaled_down_to_it(experiment, tmp_path, limit, expected):
+    """Seen in Adam's first moment, a tenth of the first step's gradient; the logged norm is the unclipped one."""
+    tiny = experiment(clip_gradient=limit)
+    training = new_training(tiny, new_run(tiny, tmp_path / "run"))
+
+    logged = training._outer_step()["gradient_norm"]
+
+    moments = [training.optimiser.state[weight]["exp_avg"] for weight in training.optimiser.state]
+    taken = 10 * torch.stack([moment.norm() for moment in moments]).norm().item()
+    assert taken == pytest.approx(limit if expected is None else logged, rel=1e-3)
+
+
 def test_the_final_weights_are_the_average(experiment, tmp_path):
     tiny = experiment()
     run = new_run(tiny, tmp_path / "run")
@@ -384,7 +397,7 @@ OTHER = {
     "downsample": "max-pool", "features": "flatten", "last_relu": False,
     "feature_norm": False, "feature_scale": 2.0, "conv_bias": True, "conv_init": "glorot", "head_init": "glorot",
     "fresh_head": False, "validation_every": 3, "validation_episodes": 3, "checkpoint_every": 2, "threads": 2,
-    "episodes_per_chunk": 2,
+    "episodes_per_chunk": 2, "clip_gradient": 1.0,
 }  # fmt: skip
 
 

@@ -53,6 +53,8 @@ class RunConfig:
     """Episodes in an outer step."""
     query_batches: int = setting(1, 1, 1000)
     """Training query loss as the mean over this many class-balanced mini-batches; evaluation always uses 1."""
+    clip_gradient: float = setting(0.0, 0.0, 1e6)
+    """Largest norm of the outer gradient; a longer one is scaled down to it; 0 is off. Steadies second order."""
     averaging: float = setting(0.98, 0.0, 0.99999)
     """Decay per outer step of the moving average of the weights that is validated and saved; 0 is off."""
     rotations: bool = True

@@ -173,6 +173,8 @@ class Training:
                 f"{metrics['gradient_norm']}. Nothing after step {self.step} is saved. Lower --inner-lr or "
                 f"--outer-lr and train again."
             )
+        if config.clip_gradient:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_gradient)
         self.optimiser.step()
         self.step += 1
         if self.average:
