@@ -38,6 +38,7 @@ def main() -> None:
     first = samples[options.steps // 6]
     result = {
         "what": "resident set of the whole process in MiB, default settings",
+        "command": f"python benchmarks/memory.py --steps {options.steps} --method {options.method}",
         "method": options.method,
         "data": experiment.dataset.name,
         "threads": experiment.config.threads,

@@ -20,7 +20,7 @@ from killing import SETTINGS, campaign  # noqa: E402
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100, help="how many at least")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()

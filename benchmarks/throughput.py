@@ -89,7 +89,8 @@ def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds:
     learner = MAML(ours, first_order=first_order)
     run_plain = lambda: plain_step(plain, episodes, first_order=first_order)  # noqa: E731
     run_ours = lambda: accumulate_meta_gradient(learner, episodes, 1)  # noqa: E731
-    run_plain(), run_ours()
+    run_plain()
+    run_ours()
     expected = torch.cat([tensor.reshape(-1) for tensor in in_our_order(plain, gradients=True)])
     difference = ((gradient_of(ours) - expected).norm() / expected.norm()).item()
     times = [(seconds(run_ours) / len(episodes), seconds(run_plain) / len(episodes)) for _ in range(rounds)]

@@ -547,7 +547,8 @@ def test_data_info_says_what_is_there(capsys):
         (["show", "--seed", "-1"], 2, "--seed must be between 0 and 2,147,483,647: got -1."),
         (["show", "--out", "nowhere/sheet.png"], 4, "Cannot write nowhere/sheet.png: No such file or directory."),
         (["show", "--out", "."], 4, "Cannot write .: Is a directory."),
-        (["verify", "--data-dir", "nowhere"], 5, "There is no archive nowhere"),
+        (["verify", "--data", "omniglot", "--data-dir", "nowhere"], 5, "There is no archive nowhere"),
+        (["verify", "--data", "strokes"], 2, "Only Omniglot's archives can be verified: got --data strokes."),
         (["info", "--data", "omniglot", "--data-dir", "nowhere"], 5, ""),
     ],
 )

@@ -62,6 +62,8 @@ def episode_sheet(batch: EpisodeBatch, *, zoom: int = 2, gap: int = 4) -> Image.
 
 
 def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
+    if options.data not in ("auto", "omniglot"):
+        raise ConfigError(f"Only Omniglot's archives can be verified: got --data {options.data}.")
     folder = options.data_dir or Path(os.environ.get("INNERLOOP_DATA") or omniglot.cache_directory())
     archives = omniglot.verify(folder)
     characters, images = sum(found.characters for found in archives), sum(found.drawings for found in archives)

@@ -140,6 +140,7 @@ class Training:
             DiskError: if something cannot be written.
         """
         config, started = self.config, time.monotonic() - self.elapsed_s
+        self.run.set_status("running", self.step)
         try:
             if self.step == 0:
                 self._record("validation", validate, on_step)
