@@ -39,7 +39,7 @@ def count(strategy: st.SearchStrategy[bytes], check: Callable[[bytes], str], exa
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(strategy)
     def run(content):
