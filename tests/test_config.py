@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from innerloop.config import FORMAT_VERSION, PRESETS, RunConfig, did_you_mean, load_config, preset
+from innerloop.config import FORMAT_VERSION, LATER_SETTINGS, PRESETS, RunConfig, did_you_mean, load_config, settings_of
 from innerloop.errors import ConfigError
 from innerloop.training import build_learner
 
@@ -141,7 +141,15 @@ def test_an_unknown_setting_is_refused_with_the_nearest():
         RunConfig.from_json(saved(inner_steeps=3), source="mine")
 
 
-@pytest.mark.parametrize("name", [spec.name for spec in FIELDS])
+@pytest.mark.parametrize("name", LATER_SETTINGS)
+def test_a_setting_younger_than_the_file_has_its_default(name):
+    values = json.loads(saved())
+    del values[name]
+
+    assert RunConfig.from_json(json.dumps(values)) == RunConfig()
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in FIELDS if spec.name not in LATER_SETTINGS])
 def test_a_missing_setting_is_named(name):
     values = json.loads(saved())
     del values[name]
@@ -197,13 +205,13 @@ def test_the_course_preset_is_exactly_the_courses_network():
     block = 64 * 64 * 9 + 64 + 2 * 64
     expected = (64 * 9 + 64 + 2 * 64) + 3 * block + (4 * 64 + 1) * 5
 
-    learner = build_learner(preset("course").replace(device="cpu"), channels=1)
+    learner = build_learner(settings_of("fomaml", "course").replace(device="cpu"), channels=1)
 
     assert sum(weight.numel() for weight in learner.parameters()) == expected == 113_221
 
 
 def test_the_course_preset_has_the_courses_batches():
-    course = preset("course")
+    course = settings_of("fomaml", "course")
 
     assert (course.meta_batch_size, course.query_batches, course.averaging) == (20, 3, 0.0)
 
@@ -211,7 +219,7 @@ def test_the_course_preset_has_the_courses_batches():
 def test_an_unknown_preset_is_refused_with_the_nearest():
     assert list(PRESETS) == ["course"]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
-        preset("cours")
+        settings_of("fomaml", "cours")
 
 
 def test_a_name_near_none_is_answered_with_all_of_them():

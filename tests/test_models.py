@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from innerloop.config import RunConfig, preset
+from innerloop.config import RunConfig, settings_of
 from innerloop.errors import ConfigError
 from innerloop.models.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
 from innerloop.models.conv4 import Conv4
@@ -15,7 +15,7 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 def test_the_courses_network_has_113_221_parameters():
     """Three convolutions of 64 x 64 x 9, one of 64 x 9, biases and batch norm of 4 x 64 x 3, a head of 5 x 257."""
-    learner = build_learner(preset("course").replace(device="cpu"), channels=1)
+    learner = build_learner(settings_of("fomaml", "course").replace(device="cpu"), channels=1)
 
     assert parameter_count(learner) == 3 * 64 * 64 * 9 + 64 * 9 + 4 * 64 * 3 + 5 * 257 == 113_221
 

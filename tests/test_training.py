@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ TINY = RunConfig(
 class NearestCentroid(innerloop.Learner):
     """A user's own method: class means in the network's feature space (Snell et al., 2017)."""
 
-    batch_norm_modes: ClassVar[tuple[BatchNormMode, ...]] = ("transductive",)
+    batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive",)
 
     def __init__(self, model: Conv4):
         super().__init__()
@@ -55,10 +55,10 @@ class NearestCentroid(innerloop.Learner):
         one_hot = F.one_hot(support.labels).float()
         return one_hot.transpose(1, 2) @ self.embed(support.images) / one_hot.sum(dim=1)[..., None]
 
-    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = -(torch.cdist(self.embed(episodes.query.images), self.centroids(episodes.support)) ** 2)
-        loss = F.cross_entropy(logits.flatten(0, 1), episodes.query.labels.flatten())
-        return loss, {"query_accuracy_after": accuracy(logits.detach(), episodes.query.labels).mean()}
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = -(torch.cdist(self.embed(batch.query.images), self.centroids(batch.support)) ** 2)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.query.labels.flatten())
+        return loss, {"query_accuracy_after": accuracy(logits.detach(), batch.query.labels).mean()}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         with torch.no_grad():
@@ -79,8 +79,8 @@ class Poisoned(NearestCentroid):
     healthy_calls = 3 * TINY.meta_batch_size
     poison: Callable[[Tensor], Tensor] = staticmethod(lambda loss: loss * torch.nan)
 
-    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, logged = super().meta_loss(episodes)
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, logged = super().meta_loss(batch)
         self.calls += 1
         return (loss if self.calls <= self.healthy_calls else self.poison(loss)), logged
 

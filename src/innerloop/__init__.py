@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from innerloop.learners.base import Learner as Learner
     from innerloop.learners.checks import check_model as check_model
     from innerloop.learners.maml import MAML as MAML
+    from innerloop.learners.transfer import FrozenFeatures as FrozenFeatures
+    from innerloop.learners.transfer import Transfer as Transfer
+    from innerloop.minibatches import ImageSampler as ImageSampler
     from innerloop.models.batch_norm import BatchNorm2d as BatchNorm2d
     from innerloop.models.conv4 import Conv4 as Conv4
 
@@ -32,12 +35,15 @@ _HOME = {
     "EpisodeSampler": "episodes",
     "Evaluation": "evaluation",
     "FewShotDataset": "data.images",
+    "FrozenFeatures": "learners.transfer",
+    "ImageSampler": "minibatches",
     "InnerloopError": "errors",
     "LabelledImages": "data.images",
     "Learner": "learners.base",
     "MAML": "learners.maml",
     "RunConfig": "config",
     "Split": "data.splits",
+    "Transfer": "learners.transfer",
     "check_model": "learners.checks",
     "evaluate": "evaluation",
     "find_split": "data.splits",

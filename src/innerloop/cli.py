@@ -13,13 +13,15 @@ from typing import Any
 
 import tyro
 
-from innerloop.config import RunConfig, did_you_mean, json_text, load_config, preset
+from innerloop.config import RunConfig, did_you_mean, json_text, load_config, settings_of
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.options import (
     Common,
+    CompareOptions,
     DataCommandOptions,
     DoctorOptions,
     EvaluateOptions,
+    ExplainOptions,
     ReproduceOptions,
     ResumeOptions,
     Settings,
@@ -39,15 +41,14 @@ def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
 
 def _train(arguments: list[str]) -> int:
     """Two sets of options in one command: those of the run, and the settings that are saved with it."""
-    base = _base_settings(arguments)
     if arguments and not arguments[0].startswith("-"):
         if (other := _option(arguments, "method")) is not None:
             raise ConfigError(f"Give one method: here are {arguments[0]!r} and --method {other!r}.")
-        base, arguments = base.replace(method=arguments[0]), arguments[1:]
+        arguments = [f"--method={arguments[0]}", *arguments[1:]]
     elif not ({"--help", "-h"} & set(arguments)) and not (_option(arguments, "config") or _option(arguments, "method")):
         raise ConfigError("Say which method, before the options: innerloop train fomaml, or innerloop train maml.")
 
-    start = Settings(**dataclasses.asdict(base))
+    start = Settings(**dataclasses.asdict(_base_settings(arguments)))
 
     @dataclass(frozen=True)
     class Train(TrainOptions):
@@ -67,8 +68,7 @@ def _train(arguments: list[str]) -> int:
     experiment.refuse_what_does_not_fit()
     path = options.run_dir or Path("runs") / experiment.config.run_name
     run = RunDirectory.create(experiment.config, environment(experiment), path)
-    say(f"{run.path}: {experiment.config.method} on {experiment.dataset.name}, split {experiment.split.name}, "
-        f"{experiment.config.meta_steps} outer steps of {experiment.config.meta_batch_size} episodes")  # fmt: skip
+    say(f"{run.path}: {experiment.describe()}")
     code = _run_training(experiment, run, options, resume=False)
     _print_json(options, _outcome(run))
     return code
@@ -90,7 +90,7 @@ def _base_settings(arguments: list[str]) -> RunConfig:
         raise ConfigError("--config and --preset are each a complete set of settings: give one of them.")
     if config is not None:
         return load_config(Path(config))
-    return RunConfig() if name is None else preset(name)
+    return settings_of(_option(arguments, "method") or "fomaml", name)
 
 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
@@ -120,9 +120,13 @@ def _outcome(run: Any) -> dict[str, Any]:
 
 def describe_row(row: dict[str, Any]) -> str:
     """A result with everything that it must not be quoted without, in one sentence."""
+    # A head in closed form takes no steps.
+    adapted = f"{row['inner_steps']} inner steps at {row['inner_lr']:g}" if row["inner_lr"] else "adaptation"
+    adaptation = "" if row["adaptation"] == "own" else f", adapting {row['adaptation']}"
     return (
-        f"{row['method']}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % query accuracy "
-        f"after {row['inner_steps']} inner steps ({100 * row['query_accuracy_before']:.1f} % before), "
+        f"{row['method']}{adaptation}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % "
+        f"query accuracy after {adapted} "
+        f"({100 * row['query_accuracy_before']:.1f} % before), "
         f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
         f"{row['queries']} queries, batch norm {row['batch_norm']}, query batches {row['query_batches']}, "
         f"rotations {'on' if row['rotations'] else 'off'}, {row['episodes']} episodes of seed {row['episode_seed']}, "
@@ -152,16 +156,25 @@ def _resume(arguments: list[str]) -> int:
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, "evaluate", arguments)
     from innerloop.experiments import evaluate_run, open_run, save_evaluation
+    from innerloop.learners.variants import Variant
     from innerloop.progress import CountProgress
     from innerloop.runs import RunDirectory
 
     run, say = RunDirectory(options.run), _sayer(options)
-    experiment, learner = open_run(run, data_dir=options.data_dir, say=say)
+    variant = Variant(
+        options.adapt, options.head, options.head_init, options.inner_lr, options.penalty, options.untrained
+    )
+    experiment, learner = open_run(run, data_dir=options.data_dir, untrained=options.untrained, say=say)
     config = experiment.config
-    steps = config.inner_steps if options.inner_steps is None else options.inner_steps
+    # A head in closed form is there after one step.
+    own_steps = config.inner_steps if options.head == "gradient" else 1
+    steps = own_steps if options.inner_steps is None else options.inner_steps
     if not 0 <= steps <= 1000:
         raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
-    modes = learner.batch_norm_modes if options.batch_norm == "both" else (options.batch_norm,)
+    modes = learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
+    if modes[0] not in learner.batch_norm_modes:
+        raise ConfigError(f"{config.method} predicts under batch norm {' or '.join(learner.batch_norm_modes)}, "
+                          f"not {modes[0]}.")  # fmt: skip
     shots = options.shots or (config.shots,)
     ways = config.ways if options.ways is None else options.ways
     queries = (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
@@ -173,7 +186,7 @@ def _evaluate(arguments: list[str]) -> int:
     for count in shots:
         for evaluation in evaluate_run(
             experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps, batch_norms=modes,
-            ways=ways, shots=count, queries=queries,
+            variant=variant, ways=ways, shots=count, queries=queries,
             on_episodes=CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json),
         ):  # fmt: skip
             save_evaluation(run, evaluation, inner_steps=steps)
@@ -199,6 +212,72 @@ def _table(rows: list[dict[str, Any]]) -> str:
         steps = "  ".join(f"{index}: {100 * value:.1f}" for index, value in enumerate(row["query_accuracy_per_step"]))
         lines.append(f"{row['shots']}-shot {row['batch_norm']}, query accuracy in % at inner step {steps}")
     return "\n".join(lines)
+
+
+def _compare(arguments: list[str]) -> int:
+    options = _parse(CompareOptions, "compare", arguments)
+    from innerloop.comparison import check_runs, compare, refuse_differences
+    from innerloop.report.comparisons import comparison_page, write_comparison
+    from innerloop.runs import RunDirectory
+
+    runs, say = [RunDirectory(path) for path in options.runs], _sayer(options)
+    check_runs(runs)
+    if not options.allow_different:
+        refuse_differences(runs, options.part, options.episodes)
+    for run in runs:
+        _evaluate_if_needed(run, options, options.part)
+    comparison = compare(runs, part=options.part, episodes=options.episodes, allow_different=options.allow_different)
+    out = options.out or runs[0].path.parent / "comparison"
+    write_comparison(comparison, out)
+    say(comparison_page(comparison))
+    say(f"Look at {out / 'figures'}; the numbers are in {out / 'comparison.json'}.")
+    _print_json(options, comparison)
+    return 0
+
+
+def _evaluate_if_needed(run: Any, options: CompareOptions | ExplainOptions, part: str) -> None:
+    """Evaluate a run in its own way, unless that was done on the same episodes."""
+    from innerloop.comparison import evaluations, is_primary
+    from innerloop.experiments import evaluate_run, open_run, save_evaluation
+    from innerloop.progress import CountProgress
+
+    if any(is_primary(run, row) for row in evaluations(run, part, options.episodes)):
+        return
+    say = _sayer(options)
+    say(f"{run.path} is evaluated on {options.episodes} episodes.")
+    experiment, learner = open_run(run, data_dir=options.data_dir, say=say)
+    steps = experiment.config.inner_steps
+    for evaluation in evaluate_run(
+        experiment, learner, part=part, episodes=options.episodes, inner_steps=steps,
+        batch_norms=learner.batch_norm_modes,
+        on_episodes=CountProgress("episodes", options.episodes, quiet=options.json),
+    ):  # fmt: skip
+        save_evaluation(run, evaluation, inner_steps=steps)
+
+
+def _explain(arguments: list[str]) -> int:
+    options = _parse(ExplainOptions, "explain", arguments)
+    if options.few_episodes < 2:
+        raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
+    from innerloop.comparison import check_runs, refuse_differences
+    from innerloop.explanation import explain_runs
+    from innerloop.report.explanations import explanation_page, write_explanation
+    from innerloop.runs import RunDirectory
+
+    runs, say = [RunDirectory(path) for path in options.runs], _sayer(options)
+    check_runs(runs)
+    refuse_differences(runs, "val", options.episodes)
+    for run in runs:
+        _evaluate_if_needed(run, options, "val")
+    explanation = explain_runs(
+        *runs, episodes=options.episodes, few_episodes=options.few_episodes, data_dir=options.data_dir, say=say
+    )
+    out = options.out or runs[0].path.parent / "explanation"
+    write_explanation(explanation, out)
+    say(explanation_page(explanation))
+    say(f"Look at {out / 'figures'}; the numbers are in {out / 'explanation.json'}.")
+    _print_json(options, explanation)
+    return 0
 
 
 def _data(arguments: list[str]) -> int:
@@ -253,6 +332,8 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (_train, "meta-train a method: innerloop train fomaml"),
     "resume": (_resume, "go on with an interrupted run"),
     "evaluate": (_evaluate, "accuracy of a finished run on fixed episodes, with interval"),
+    "compare": (_compare, "which of several runs is better, by how much, and how sure"),
+    "explain": (_explain, "why two runs differ: features, heads, steps, rates, shift"),
     "data": (_data, "show, verify, download, info"),
     "doctor": (_doctor, "what this installation can do"),
     "reproduce": (_reproduce, "train, evaluate and draw what the README shows"),

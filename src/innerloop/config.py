@@ -29,7 +29,7 @@ class RunConfig:
     """Everything that decides a run's numbers. Complete at birth; saved as ``config.json``."""
 
     method: str = "fomaml"
-    """What is trained: fomaml, maml, an entry point's name, or module:Class."""
+    """What is trained: fomaml, maml, transfer, an entry point's name, or module:Class."""
     data: str = "auto"
     """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else strokes)."""
     split: str = "auto"
@@ -48,9 +48,11 @@ class RunConfig:
     outer_lr: float = setting(0.001, 0.0, 1000.0)
     """Learning rate of the outer optimiser, Adam."""
     meta_steps: int = setting(1000, 1, 10_000_000)
-    """Outer steps (the assignment's iterations)."""
+    """Outer steps (the assignment's iterations); transfer's are mini-batches of its pretraining."""
     meta_batch_size: int = setting(4, 1, 10_000)
-    """Episodes in an outer step."""
+    """Episodes in an outer step, for methods that train on episodes."""
+    batch_size: int = setting(64, 2, 100_000)
+    """Images in an outer step, for methods that train on images (transfer's pretraining)."""
     query_batches: int = setting(1, 1, 1000)
     """Training query loss as the mean over this many class-balanced mini-batches; evaluation always uses 1."""
     clip_gradient: float = setting(0.0, 0.0, 1e6)
@@ -58,7 +60,11 @@ class RunConfig:
     averaging: float = setting(0.98, 0.0, 0.99999)
     """Decay per outer step of the moving average of the weights that is validated and saved; 0 is off."""
     rotations: bool = True
-    """Turn each class of each training episode by a random multiple of 90 degrees; never at validation."""
+    """Turn each class of each training episode, or each training image, by a random multiple of 90 degrees; never at
+    validation."""
+    rotations_as_classes: bool = False
+    """Where training images are turned, pretraining tells a character's four rotations apart, as classes of their own;
+    otherwise they are one class."""
     seed: int = setting(0, 0, 2**31 - 1)
     """Seed of the initial weights and of the training episodes."""
     image_size: int = setting(28, 16, 105)
@@ -80,7 +86,7 @@ class RunConfig:
     conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch"
     """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot (uniform)."""
     head_init: Literal["zero", "glorot"] = "zero"
-    """Initial weights of the linear head."""
+    """Initial weights of the linear head; of transfer also of the new head in every episode."""
     fresh_head: bool = True
     """Start the head of every episode from zero, so that only the inner loop trains it and ways at test are
     free; otherwise its initial weights are meta-learned."""
@@ -143,7 +149,7 @@ class RunConfig:
         for name in values:
             if name not in names:
                 raise ConfigError(f"{source}: there is no setting {_shown(name)}.{did_you_mean(name, names)}")
-        if missing := [name for name in names if name not in values]:
+        if missing := [name for name in names if name not in values and name not in LATER_SETTINGS]:
             raise ConfigError(f"{source}: setting {missing[0]!r} is missing; a saved configuration is complete.")
         try:
             return cls(**values)
@@ -151,9 +157,18 @@ class RunConfig:
             raise ConfigError(f"{source}: {error}") from error
 
 
+LATER_SETTINGS = ("clip_gradient", "batch_size", "rotations_as_classes")
+"""Settings younger than the format: a file without them was written when their defaults were the only way."""
+
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "transfer": dict(meta_steps=4800, rotations_as_classes=True, validation_every=300, checkpoint_every=300),
+}
+"""Where a method's defaults differ from those of `RunConfig`."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(
         meta_batch_size=20,
+        batch_size=25,
         query_batches=3,
         rotations=False,
         averaging=0.0,
@@ -169,11 +184,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named sets of settings. ``course``: the network and batches of the assignment's own code."""
 
 
-def preset(name: str) -> RunConfig:
-    """The settings of a preset."""
-    if name not in PRESETS:
-        raise ConfigError(f"There is no preset {name!r}.{did_you_mean(name, list(PRESETS))}")
-    return RunConfig(**PRESETS[name])
+def settings_of(method: str, preset: str | None = None) -> RunConfig:
+    """A method's default settings, or those that a preset makes of them."""
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}.{did_you_mean(preset, list(PRESETS))}")
+    changes = METHOD_SETTINGS.get(method, {}) | (PRESETS[preset] if preset else {})
+    return RunConfig(method=method).replace(**changes)
 
 
 def load_config(path: Path) -> RunConfig:

@@ -104,6 +104,8 @@ class EpisodeSampler:
         stream_name: which stream of episodes, for instance ``"episodes/train"``.
         rotations: turn each class of each episode by a random multiple of 90 degrees, support and query
             alike. A character and its rotations share their name, so they cannot straddle a split.
+        disjoint: no class comes twice: there are then only classes // ways episodes. An interval over them is one
+            for new characters; over episodes that share characters it is too small for that.
 
     Raises:
         ConfigError: if there are fewer classes or drawings than asked for, or a count is below one.
@@ -120,6 +122,7 @@ class EpisodeSampler:
         seed: int,
         stream_name: str,
         rotations: bool = False,
+        disjoint: bool = False,
     ):
         for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
             if count < 1:
@@ -138,10 +141,12 @@ class EpisodeSampler:
             raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
         self.dataset, self.classes = dataset, np.asarray(classes)
         self.ways, self.shots, self.queries = ways, shots, queries
-        self.seed, self.stream_name, self.rotations = seed, stream_name, rotations
+        self.seed, self.stream_name, self.rotations, self.disjoint = seed, stream_name, rotations, disjoint
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
         """Episodes ``start`` to ``start + count - 1`` of the stream, with the shapes of `EpisodeBatch`."""
+        if self.disjoint and start + count > (available := len(self.classes) // self.ways):
+            raise ConfigError(f"{len(self.classes)} classes make {available} disjoint episodes, not {start + count}.")
         plans = [self._plan(index) for index in range(start, start + count)]
         classes = np.stack([plan[0] for plan in plans])  # (E, ways)
         drawings = np.stack([plan[1] for plan in plans])  # (E, ways, shots + queries)
@@ -158,7 +163,12 @@ class EpisodeSampler:
     def _plan(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which classes (ways,), which drawings (ways, shots + queries), how many quarter turns (ways,)."""
         random = stream(self.seed, self.stream_name, index)
-        classes = self.classes[random.choice(len(self.classes), self.ways, replace=False)]
+        if self.disjoint:
+            order = stream(self.seed, f"{self.stream_name}/disjoint", 0).permutation(len(self.classes))
+            chosen = order[index * self.ways : (index + 1) * self.ways]
+        else:
+            chosen = random.choice(len(self.classes), self.ways, replace=False)
+        classes = self.classes[chosen]
         # The whole order is drawn, so that the first shots are the same whatever the queries.
         order = random.random((self.ways, self.dataset.examples)).argsort(axis=1)
         return classes, order[:, : self.shots + self.queries], random.integers(0, 4, self.ways)

@@ -20,7 +20,9 @@ from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
 from innerloop.episodes import EpisodeSampler
 from innerloop.errors import ConfigError
 from innerloop.evaluation import Evaluation, evaluate
-from innerloop.learners.base import Learner
+from innerloop.learners.base import Learner, find_learner
+from innerloop.learners.variants import Variant
+from innerloop.minibatches import ImageSampler
 from innerloop.models.batch_norm import BatchNormMode
 from innerloop.runs import RunDirectory, write_atomic
 from innerloop.training import Stop, Training, build_learner
@@ -28,6 +30,9 @@ from innerloop.weights import load_weights
 
 EVALUATION_SEED = 0
 """Seed of validation and test episodes: the same for every run, so that comparisons are paired."""
+
+OWN = Variant()
+"""Adaptation in the method's own way."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,37 @@ class Experiment:
     dataset: FewShotDataset
     split: Split
 
-    def training_sampler(self) -> EpisodeSampler:
-        """The stream of training episodes."""
+    @property
+    def _trains_on_images(self) -> bool:
+        return find_learner(self.config.method).trains_on == "images"
+
+    def training_sampler(self) -> EpisodeSampler | ImageSampler:
+        """The stream of what the method trains on: episodes, or images of all training classes."""
+        if self._trains_on_images:
+            return self._image_sampler()
         return self._sampler("train", {}, self.config.seed, self.config.rotations)
+
+    def _image_sampler(self) -> ImageSampler:
+        return ImageSampler(
+            self.dataset,
+            self.dataset.class_indices(self.split.part("train")),
+            seed=self.config.seed,
+            stream_name="images/train",
+            rotations=self.config.rotations,
+            rotations_as_classes=self.config.rotations and self.config.rotations_as_classes,
+        )
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
         """The fixed stream of a part; ``ways``, ``shots`` and ``queries`` where they differ from training."""
         return self._sampler(part, shape, EVALUATION_SEED, False)
 
-    def _sampler(self, part: str, shape: dict[str, int], seed: int, rotations: bool) -> EpisodeSampler:
+    def disjoint_sampler(self, part: str) -> EpisodeSampler:
+        """Episodes of a part in which no class comes twice."""
+        return self._sampler(part, {}, EVALUATION_SEED, False, disjoint=True)
+
+    def _sampler(
+        self, part: str, shape: dict[str, int], seed: int, rotations: bool, disjoint: bool = False
+    ) -> EpisodeSampler:
         config = self.config
         counts = {"ways": config.ways, "shots": config.shots, "queries": config.queries} | shape
         return EpisodeSampler(
@@ -62,15 +89,28 @@ class Experiment:
             seed=seed,
             stream_name=f"episodes/{part}",
             rotations=rotations,
+            disjoint=disjoint,
         )
 
-    def protocol(self, part: str) -> dict[str, Any]:
+    def describe(self) -> str:
+        """What will be trained, in a few words."""
+        config = self.config
+        unit = f"{config.meta_batch_size} episodes"
+        if self._trains_on_images:
+            sampler = self._image_sampler()
+            epochs = config.meta_steps * config.batch_size / len(sampler)
+            unit = f"{config.batch_size} images of {sampler.labels} classes ({epochs:.1f} epochs)"
+        return f"{config.method} on {config.data}, split {config.split}, {config.meta_steps} outer steps of {unit}"
+
+    def protocol(self, part: str, variant: Variant = OWN) -> dict[str, Any]:
         """What an accuracy of this run must not be quoted without, besides the episodes' shape."""
         return {
             "method": self.config.method,
             "split": self.split.name,
             "part": part,
             "training_seed": self.config.seed,
+            "adaptation": variant.describe(),
+            "inner_lr": variant.rate(self.config),
             "training_rotations": self.config.rotations,
             "averaging": self.config.averaging,
             "data_fingerprint": self.dataset.fingerprint,
@@ -82,9 +122,18 @@ class Experiment:
             self.evaluation_sampler(part)
         self.build_learner()
 
+    @torch.no_grad()
+    def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
+        """Fill an untrained learner's running batch-norm statistics, if it has them, from its first mini-batches."""
+        if self._trains_on_images:
+            sampler, size = self._image_sampler(), self.config.batch_size
+            for number in range(batches):
+                learner.meta_loss(sampler.batch(number * size, size).to(self.config.device))
+
     def build_learner(self) -> Learner:
         """The method with its initial weights."""
-        return build_learner(self.config, self.dataset.image_shape[0])
+        labels = self._image_sampler().labels if self._trains_on_images else 0
+        return build_learner(self.config, self.dataset.image_shape[0], training_labels=labels)
 
 
 def prepare(config: RunConfig, *, data_dir: Path | None = None, say: Callable[[str], None] = print) -> Experiment:
@@ -137,6 +186,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
+        "trains_on": find_learner(experiment.config.method).trains_on,
         "device": experiment.config.device,
         "threads": experiment.config.threads,
         "git": _git_state(),
@@ -206,9 +256,13 @@ def train(
 
 
 def open_run(
-    run: RunDirectory, *, data_dir: Path | None = None, say: Callable[[str], None] = print
+    run: RunDirectory,
+    *,
+    data_dir: Path | None = None,
+    untrained: bool = False,
+    say: Callable[[str], None] = print,
 ) -> tuple[Experiment, Learner]:
-    """The experiment and trained learner of a finished run.
+    """The experiment and trained learner of a finished run; or the learner with its initial weights.
 
     Raises:
         ConfigError: if the run is unfinished or the data set is another than it was trained on.
@@ -222,7 +276,10 @@ def open_run(
     if experiment.dataset.fingerprint != run.environment.get("data_fingerprint"):
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")
     learner = experiment.build_learner()
-    learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
+    if untrained:
+        experiment.gather_statistics(learner)
+    else:
+        learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
     return experiment, learner
 
 
@@ -234,18 +291,22 @@ def evaluate_run(
     episodes: int,
     inner_steps: int,
     batch_norms: tuple[BatchNormMode, ...],
+    variant: Variant = OWN,
     on_episodes: Callable[[int], None] = lambda done: None,
     **shape: int,
 ) -> list[Evaluation]:
-    """Evaluate a trained learner on a part's fixed episodes, from 0 to twice ``inner_steps`` steps."""
+    """Evaluate a trained learner on a part's fixed episodes, from 0 to twice ``inner_steps`` steps.
+
+    With a ``variant`` its network is adapted in another way; the rows name it as ``adaptation``.
+    """
     return evaluate(
-        learner,
+        variant.of(learner, experiment.config),
         experiment.evaluation_sampler(part, **shape),
         episodes=episodes,
         steps=inner_steps,
         extra_steps=inner_steps,
         batch_norms=batch_norms,
-        protocol=experiment.protocol(part),
+        protocol=experiment.protocol(part, variant),
         device=experiment.config.device,
         episodes_per_chunk=experiment.config.episodes_per_chunk,
         on_episodes=on_episodes,
@@ -255,8 +316,10 @@ def evaluate_run(
 def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: int) -> Path:
     """Write one evaluation, every episode's accuracy included, into the run directory."""
     row = evaluation.to_json(step=inner_steps)
-    name = "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}.json"
-    path = run.path / name.format(**row)
+    name = "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}".format(**row)
+    if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.inner_lr):
+        name += f"-{row['adaptation']}" + ("" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}")
+    path = run.path / f"{name}.json"
     write_atomic(path, json_text(row, indent=1) + "\n")
     return path
 

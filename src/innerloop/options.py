@@ -87,8 +87,53 @@ class EvaluateOptions(DataOptions):
     """Query images per class; default: as trained, or 10 where several shots are compared."""
     inner_steps: Annotated[int | None, Unset] = None
     """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
-    batch_norm: Literal["both", "transductive", "support"] = "both"
-    """Whose statistics normalise the query images: their own batch's, or the support set's."""
+    batch_norm: Literal["all", "transductive", "support", "running"] = "all"
+    """Whose statistics normalise the query images: their own batch's, the support set's, or those stored in training
+    (transfer); all is every mode that the method has."""
+    adapt: Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"] = "own"
+    """What takes inner steps: what the method itself adapts; a new head on frozen features; it and the last 1, 2 or 3
+    blocks; everything; or everything but a fixed random head."""
+    head: Literal["gradient", "logistic", "cosine"] = "gradient"
+    """With --adapt head, how the head is found: inner steps, logistic regression to convergence, or cosine
+    prototypes."""
+    head_init: Annotated[Literal["zero", "glorot"] | None, Unset] = None
+    """Where the new head starts; default: as the method does."""
+    inner_lr: Annotated[float | None, Unset] = None
+    """Rate of the inner steps; default: as trained."""
+    penalty: float = 0.01
+    """L2 penalty of the logistic head."""
+    untrained: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Evaluate the run's initial weights, to see what training gives."""
+
+
+@dataclass(frozen=True)
+class CompareOptions(DataOptions):
+    """Compare finished runs over the same episodes; runs that differ in the training seed alone are one row."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directories, at least two. One that was not evaluated yet is evaluated first."""
+    part: Literal["val", "test"] = "val"
+    """Which classes of the split."""
+    episodes: int = 600
+    """How many of the part's fixed episodes, at least 2."""
+    allow_different: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on where data, split or episodes differ, and print in which fields; differences are then not paired."""
+    out: Annotated[Path | None, Unset] = None
+    """Folder for table, figures and comparison.json; default: comparison, beside the first run."""
+
+
+@dataclass(frozen=True)
+class ExplainOptions(DataOptions):
+    """Measure why two finished runs differ, on validation episodes; takes minutes, trains nothing."""
+
+    runs: Annotated[tuple[Path, Path], tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The two run directories; differences are the first minus the second."""
+    episodes: int = 600
+    """Fixed episodes of what is quick to measure: both runs' own accuracy, and heads on frozen features."""
+    few_episodes: int = 16
+    """Fixed episodes of what is slow: adapting whole networks, up to 200 steps, at many rates."""
+    out: Annotated[Path | None, Unset] = None
+    """Folder for page, figures and explanation.json; default: explanation, beside the first run."""
 
 
 @dataclass(frozen=True)

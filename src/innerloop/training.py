@@ -12,27 +12,31 @@ from torch import Tensor
 
 from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.config import RunConfig
+from innerloop.data.images import LabelledImages
 from innerloop.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.errors import ConfigError, DataError, NonFiniteError
 from innerloop.learners.base import Learner, find_learner
+from innerloop.minibatches import ImageSampler
 from innerloop.models.conv4 import Conv4
 from innerloop.runs import RunDirectory
 from innerloop.seeding import stream
 from innerloop.weights import save_weights
 
 
-def build_learner(config: RunConfig, channels: int) -> Learner:
+def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0) -> Learner:
     """The method of a run around its network, with initial weights from the run's seed.
 
     Args:
         config: the settings.
         channels: channels of the data set's images.
+        training_labels: how many classes a method that trains on images tells apart.
     """
+    method = find_learner(config.method)
     # PyTorch's initialisers take their numbers from the global generator: seeded here, restored after.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(config.seed, "initial weights").integers(2**63)))
         model = Conv4(
-            config.ways,
+            config.ways if method.trains_on == "episodes" else training_labels,
             channels=channels,
             image_size=config.image_size,
             filters=config.filters,
@@ -45,7 +49,7 @@ def build_learner(config: RunConfig, channels: int) -> Learner:
             conv_init=config.conv_init,
             head_init=config.head_init,
         )
-        return find_learner(config.method).from_config(config, model).to(config.device)
+        return method.from_config(config, model).to(config.device)
 
 
 class MovingAverage:
@@ -56,36 +60,30 @@ class MovingAverage:
     meta-batch out of the weights without a change of the outer learning rate.
 
     Args:
-        learner: whose parameters are averaged.
+        learner: whose state is averaged: parameters, and running statistics where it has them.
         decay: d per outer step, in (0, 1).
     """
 
     def __init__(self, learner: Learner, decay: float):
         self.decay = decay
-        self.weights = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
+        self.weights = {name: value.clone() for name, value in learner.state_dict().items()}
 
     @torch.no_grad()
     def update(self, learner: Learner, step: int) -> None:
         """Take in the weights after outer step ``step`` (counted from one)."""
         decay = min(self.decay, (step - 1) / (step + 9))
-        for name, weight in learner.named_parameters():
-            self.weights[name].lerp_(weight, 1 - decay)
+        for name, value in learner.state_dict().items():
+            self.weights[name].lerp_(value, 1 - decay)
 
     @contextmanager
     def in_place(self, learner: Learner) -> Iterator[None]:
         """Within the context the learner holds the average; afterwards its own weights again."""
-        own = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
-        _fill(learner, self.weights)
+        own = {name: value.clone() for name, value in learner.state_dict().items()}
+        learner.load_state_dict(self.weights)
         try:
             yield
         finally:
-            _fill(learner, own)
-
-
-@torch.no_grad()
-def _fill(learner: Learner, weights: dict[str, Tensor]) -> None:
-    for name, weight in learner.named_parameters():
-        weight.copy_(weights[name])
+            learner.load_state_dict(own)
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,14 @@ class Training:
 
     Args:
         learner: what is trained.
-        sampler: the stream of training episodes.
+        sampler: the stream of what the learner trains on.
         run: where to write.
         data_fingerprint: of the data set; a resume with another is refused.
     """
 
-    def __init__(self, learner: Learner, sampler: EpisodeSampler, run: RunDirectory, data_fingerprint: str):
+    def __init__(
+        self, learner: Learner, sampler: EpisodeSampler | ImageSampler, run: RunDirectory, data_fingerprint: str
+    ):
         self.learner, self.sampler, self.run = learner, sampler, run
         self.config, self.data_fingerprint = run.config, data_fingerprint
         self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.outer_lr)
@@ -166,8 +166,9 @@ class Training:
 
     def _outer_step(self) -> dict[str, float]:
         config = self.config
-        episodes = self.sampler.batch(self.step * config.meta_batch_size, config.meta_batch_size).to(config.device)
-        metrics = accumulate_meta_gradient(self.learner, episodes, config.episodes_per_chunk)
+        size = config.meta_batch_size if self.learner.trains_on == "episodes" else config.batch_size
+        batch = self.sampler.batch(self.step * size, size).to(config.device)
+        metrics = accumulate_meta_gradient(self.learner, batch, config.episodes_per_chunk)
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise NonFiniteError(
                 f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's norm "
@@ -207,8 +208,8 @@ class Training:
                 "exp_avg_sq": torch.zeros_like(weight),
             }
             tensors |= {f"optimiser.{name}.{key}": value for key, value in moments.items()}
-            if self.average:
-                tensors[f"average.{name}"] = self.average.weights[name]
+        if self.average:
+            tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
         return tensors
 
     def save(self) -> None:
@@ -270,22 +271,25 @@ class Training:
                     key: torch.empty_like(weight).copy_(value) if value.shape else value.clone()
                     for key, value in moments.items()
                 }
-            if self.average:
-                self.average.weights[name].copy_(tensors[f"average.{name}"])
+        for name, value in self.average.weights.items() if self.average else ():
+            value.copy_(tensors[f"average.{name}"])
 
     def _save_final(self) -> None:
         if self.average:
-            _fill(self.learner, self.average.weights)
+            self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.config.to_json()}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
 
 
-def accumulate_meta_gradient(learner: Learner, episodes: EpisodeBatch, episodes_per_chunk: int) -> dict[str, float]:
+def accumulate_meta_gradient(
+    learner: Learner, batch: EpisodeBatch | LabelledImages, episodes_per_chunk: int
+) -> dict[str, float]:
     """Leave the meta-gradient of a meta-batch in ``.grad``, chunk by chunk, so that memory does not grow.
 
     Args:
         learner: its `Learner.meta_loss` is a mean over episodes.
-        episodes: the meta-batch, E episodes.
+        batch: the meta-batch, E episodes; or a mini-batch of images, which is never divided, since batch
+            norm makes its images depend on one another.
         episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
 
     Returns:
@@ -293,8 +297,8 @@ def accumulate_meta_gradient(learner: Learner, episodes: EpisodeBatch, episodes_
     """
     learner.zero_grad()
     totals: dict[str, float] = {}
-    for chunk in episodes.chunks(episodes_per_chunk):
-        share = len(chunk) / len(episodes)
+    for chunk in batch.chunks(episodes_per_chunk) if isinstance(batch, EpisodeBatch) else [batch]:
+        share = len(chunk) / len(batch)
         loss, logged = learner.meta_loss(chunk)
         (loss * share).backward()
         for name, value in ({"loss": loss.detach()} | logged).items():

@@ -2,16 +2,15 @@
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.config import RunConfig, did_you_mean
 from innerloop.data.images import LabelledImages
-from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
 from innerloop.fast_weights import FastWeights
 from innerloop.models.batch_norm import BatchNormMode
@@ -19,6 +18,7 @@ from innerloop.models.batch_norm import BatchNormMode
 METHODS = {
     "fomaml": "innerloop.learners.maml:MAML",
     "maml": "innerloop.learners.maml:MAML",
+    "transfer": "innerloop.learners.transfer:Transfer",
 }
 """Methods of this package: name -> module:class. Others come by entry point ``innerloop.learners``."""
 
@@ -33,12 +33,14 @@ class Adaptation:
         support_loss: (E, K + 1) mean support loss at φ_0 ... φ_K.
         support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K; NaN
             where the labels are not classes.
+        memo: what `Learner.predict` may keep between the steps of one trajectory, which share it.
     """
 
     fast_weights: FastWeights
     support: LabelledImages
     support_loss: Tensor
     support_accuracy: Tensor
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def steps(self) -> int:
@@ -53,22 +55,36 @@ class Learner(nn.Module):
     ``innerloop.learners``. What it trains are its parameters, what is saved is its ``state_dict``.
     """
 
-    batch_norm_modes: ClassVar[tuple[BatchNormMode, ...]] = ("transductive", "support")
+    batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support")
     """The modes that `predict` knows, the method's own first."""
+    trains_on: ClassVar[Literal["episodes", "images"]] = "episodes"
+    """What `meta_loss` takes: an `EpisodeBatch`, or a mini-batch of `LabelledImages` of all training classes."""
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
-        """Build the method around a network, from the settings of a run."""
+        """Build the method around a network, from the settings of a run.
+
+        The network has ``config.ways`` outputs, or, if the method trains on images, one for each class of them.
+        """
         raise NotImplementedError(f"{cls.__name__} must say how it is built from a RunConfig.")  # pragma: no cover
 
-    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    @classmethod
+    def image_passes(cls, config: RunConfig) -> int:
+        """Images that one outer step sends forward and backward; by default the count of gradient-based adaptation."""
+        if cls.trains_on == "images":
+            return config.batch_size
+        support, query = config.ways * config.shots, config.ways * config.queries
+        return config.meta_batch_size * (config.inner_steps * support + query)
+
+    def meta_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one outer step, and what to log beside it.
 
         Args:
-            episodes: E episodes. The objective is a mean over them, so that chunks can be averaged.
+            batch: E episodes, an `EpisodeBatch`: the objective is a mean over them, so that chunks can be
+                averaged. Or, as ``trains_on`` says, `LabelledImages` without an episode dimension.
 
         Returns:
-            A scalar to minimise, and detached scalars by name, also means over the episodes.
+            A scalar to minimise, and detached scalars by name, also means over the episodes or images.
         """
         raise NotImplementedError(f"{type(self).__name__} must define meta_loss.")  # pragma: no cover
 

@@ -1,7 +1,7 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +48,14 @@ class MAML(Learner):
             from zero, with as many outputs as the episode has ways, and only the inner loop trains it
             (the "zeroing trick" of Kao, Chiu and Chen, 2022, arXiv 2106.15367). So ways at test may
             differ from training. None: the head is meta-learned like everything else.
+        fresh_head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
+        adapts: names of submodules; only their parameters take inner steps. None: all parameters do.
         query_batches: the query loss is the mean over this many class-balanced mini-batches of the
             query set; more than one changes it only through batch statistics.
         loss_fn: L, for one episode: (outputs, labels) -> mean loss.
 
     Raises:
-        ConfigError: if the model keeps running batch-norm statistics, or has no such head.
+        ConfigError: if the model keeps running batch-norm statistics, or has no such head or submodule.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class MAML(Learner):
         inner_steps: int = 5,
         first_order: bool = True,
         fresh_head: str | None = None,
+        fresh_head_init: Literal["zero", "glorot"] = "zero",
+        adapts: Sequence[str] | None = None,
         query_batches: int = 1,
         loss_fn: LossFunction = F.cross_entropy,
     ):
@@ -72,10 +76,9 @@ class MAML(Learner):
         self.model = model
         self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
         self.query_batches, self.loss_fn = query_batches, loss_fn
-        prefix = f"{fresh_head}."
-        self._fresh = [name for name, _ in model.named_parameters() if fresh_head and name.startswith(prefix)]
-        if fresh_head and not self._fresh:
-            raise ConfigError(f"The model has no parameters under {fresh_head!r} to be a fresh head.")
+        self.fresh_head_init = fresh_head_init
+        self._fresh = _parameters_under(model, [fresh_head], "to be a fresh head") if fresh_head else []
+        self._adapted = None if adapts is None else set(_parameters_under(model, adapts, "to adapt"))
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -145,16 +148,14 @@ class MAML(Learner):
             "query_accuracy_after": after,
         }
 
-    def meta_loss(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        fast_weights = self._start(self.params, episodes.support)
+        fast_weights = self._start(self.params, batch.support)
         support_accuracy = torch.tensor(torch.nan)
         for index in range(self.inner_steps):
-            fast_weights, _, correct = self._inner_step(
-                fast_weights, episodes.support, create_graph=not self.first_order
-            )
+            fast_weights, _, correct = self._inner_step(fast_weights, batch.support, create_graph=not self.first_order)
             support_accuracy = correct.mean() if index == 0 else support_accuracy
-        loss, after = self._query_loss(fast_weights, episodes)
+        loss, after = self._query_loss(fast_weights, batch)
         return loss, {"support_accuracy_before": support_accuracy, "query_accuracy_after": after.mean()}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
@@ -175,7 +176,11 @@ class MAML(Learner):
             ways = int(support.labels.max()) + 1
             for name in self._fresh:
                 weight = self.model.get_parameter(name)
-                fast_weights[name] = weight.new_zeros(len(support), ways, *weight.shape[1:]).requires_grad_()
+                head = weight.new_zeros(ways, *weight.shape[1:])
+                if self.fresh_head_init == "glorot" and head.ndim > 1:
+                    draw = torch.Generator().manual_seed(0)
+                    head = nn.init.xavier_uniform_(torch.empty_like(head, device="cpu"), generator=draw).to(head)
+                fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
 
     def _descend(
@@ -201,12 +206,15 @@ class MAML(Learner):
     ) -> tuple[FastWeights, Tensor, Tensor]:
         """φ_{k+1} from φ_k, with support loss (E,) and accuracy (E,) at φ_k."""
         with torch.enable_grad():
-            for weight in fast_weights.values():
+            adapted = {
+                name: weight for name, weight in fast_weights.items() if self._adapted is None or name in self._adapted
+            }
+            for weight in adapted.values():
                 if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
                     weight.requires_grad_()
             loss, correct = self._losses(fast_weights, support)
-            gradients = gradient(loss, fast_weights, create_graph=create_graph)
-            return step(fast_weights, gradients, self.inner_lr), loss, correct
+            gradients = gradient(loss, adapted, create_graph=create_graph)
+            return fast_weights | step(adapted, gradients, self.inner_lr), loss, correct
 
     def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Mean query loss, a scalar, and query accuracy (E,), both as means over the mini-batches."""
@@ -229,3 +237,12 @@ class MAML(Learner):
             )
         losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
         return torch.stack(losses), accuracy(outputs.detach(), batch.labels)
+
+
+def _parameters_under(model: nn.Module, modules: Sequence[str], purpose: str) -> list[str]:
+    """Names of the parameters of some submodules, refusing one that has none."""
+    names = [name for name, _ in model.named_parameters()]
+    for module in modules:
+        if not any(name.startswith(f"{module}.") for name in names):
+            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
+    return [name for name in names if name.startswith(tuple(f"{module}." for module in modules))]

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from innerloop.runs import RunDirectory, disk_errors, write_atomic
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
+PALETTE = [AFTER, "#D55E00", SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
+"""One colour for each of several methods."""
 
 
 def draw_figures(run: RunDirectory) -> list[Path]:
@@ -38,20 +40,26 @@ def draw_figures(run: RunDirectory) -> list[Path]:
     }
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_episode
-    with disk_errors(f"the figures of {run.path}"):
-        (run.path / "figures").mkdir(exist_ok=True)
-        for name, draw in drawings.items():
-            figure = draw(run)
-            for suffix in ("png", "svg"):
-                picture = io.BytesIO()
-                # Without a date and with fixed ids, so that equal runs have equal figures.
-                with rc_context({"svg.hashsalt": "innerloop"}):
-                    figure.savefig(
-                        picture, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None
-                    )
-                write_atomic(run.path / "figures" / f"{name}.{suffix}", picture.getvalue())
-            drawn.append(run.path / "figures" / f"{name}.png")
+    for name, draw in drawings.items():
+        drawn.append(save_figure(draw(run), run.path / "figures", name))
     return drawn
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a figure as PNG and SVG into a folder, which is made if need be; returns the PNG.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    with disk_errors(f"the figures in {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            picture = io.BytesIO()
+            # Without a date and with fixed ids, so that equal runs have equal figures.
+            with rc_context({"svg.hashsalt": "innerloop"}):
+                figure.savefig(picture, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+            write_atomic(folder / f"{name}.{suffix}", picture.getvalue())
+    return folder / f"{name}.png"
 
 
 def describe(run: RunDirectory) -> str:
@@ -64,21 +72,28 @@ def describe(run: RunDirectory) -> str:
     )
 
 
+def step_label(run: RunDirectory) -> str:
+    """What an outer step of the run is, as the label of an axis."""
+    if run.environment.get("trains_on") == "images":
+        return f"mini-batches of {run.config.batch_size} training images"
+    return "outer step"
+
+
 def draw_validation(run: RunDirectory) -> Figure:
     """Validation accuracy before and after adaptation over the outer steps, with 95 % intervals."""
     records = run.read_metrics("validation")
-    figure, axes = _canvas("Validation accuracy", describe(run))
+    figure, axes = canvas("Validation accuracy", describe(run))
     steps = [record["step"] for record in records]
     for key, label, colour in (
         ("query_accuracy", f"after {records[-1]['inner_steps']} inner steps", AFTER),
         ("query_accuracy_before", "before adaptation", BEFORE),
     ):
-        _band(axes, steps, [record[key] for record in records], [record[f"{key}_ci95"] for record in records],
+        band(axes, steps, [record[key] for record in records], [record[f"{key}_ci95"] for record in records],
               label, colour)  # fmt: skip
     axes.axhline(100 / run.config.ways, color=GREY, linestyle=":", linewidth=1, label="chance")
     axes.axhline(80, color=GREY, linestyle="--", linewidth=1, label="the assignment's bar, 80 %")
     axes.set_ylim(0, 100)
-    axes.set_xlabel("outer step")
+    axes.set_xlabel(step_label(run))
     axes.set_ylabel("query accuracy, %")
     axes.set_title(
         f"{records[-1]['episodes']} fixed episodes, batch norm {records[-1]['batch_norm']}, band: 95 % over episodes",
@@ -91,7 +106,9 @@ def draw_validation(run: RunDirectory) -> Figure:
 def draw_loss(run: RunDirectory) -> Figure:
     """Training loss, with its running mean, and validation loss over the outer steps."""
     train, validation = run.read_metrics("train"), run.read_metrics("validation")
-    figure, axes = _canvas("Query loss after adaptation", describe(run))
+    on_images = run.environment.get("trains_on") == "images"
+    title = "Loss of pretraining, and query loss after adaptation" if on_images else "Query loss after adaptation"
+    figure, axes = canvas(title, describe(run))
     steps, losses = [record["step"] for record in train], np.array([record["loss"] for record in train])
     axes.plot(steps, losses, color=GREY, linewidth=0.6, alpha=0.5, label="training, each outer step")
     if len(losses) >= 20:
@@ -101,12 +118,12 @@ def draw_loss(run: RunDirectory) -> Figure:
     axes.plot(
         [record["step"] for record in validation],
         [record["query_loss"] for record in validation],
-        color=BEFORE, marker="o", markersize=3, label="validation",
+        color=BEFORE, marker="o", markersize=3, label="validation, query loss after adaptation",
     )  # fmt: skip
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("outer step")
+    axes.set_xlabel(step_label(run))
     axes.set_ylabel("cross-entropy, nats")
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     return figure
@@ -115,10 +132,10 @@ def draw_loss(run: RunDirectory) -> Figure:
 def draw_inner_steps(run: RunDirectory) -> Figure:
     """Support and query accuracy after each inner step, at the last validation."""
     record = run.read_metrics("validation")[-1]
-    figure, axes = _canvas("Accuracy at each inner step", describe(run))
+    figure, axes = canvas("Accuracy at each inner step", describe(run))
     query, interval = record["query_accuracy_per_step"], record["query_accuracy_per_step_ci95"]
     steps = list(range(len(query)))
-    _band(axes, steps, query, interval, "query", AFTER)
+    band(axes, steps, query, interval, "query", AFTER)
     support = [100 * value for value in record["support_accuracy_per_step"]]
     axes.plot(steps, support, color=SUPPORT, marker="s", markersize=3, linestyle="--", label="support")
     axes.axhline(100 / run.config.ways, color=GREY, linestyle=":", linewidth=1, label="chance")
@@ -187,17 +204,28 @@ def _drawing(figure: Figure, position: Any, image: np.ndarray) -> Axes:
     return axes
 
 
-def _canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    figure.supxlabel(subtitle, fontsize=7, color=GREY)
-    axes = figure.add_subplot()
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """A figure with one panel."""
+    figure, (axes,) = panels(title, subtitle, 1)
     return figure, axes
 
 
-def _band(axes: Axes, x: list[int], means: list[float], intervals: list[float], label: str, colour: str) -> None:
+def panels(title: str, subtitle: str, count: int, *, width: float = 7.2, height: float = 4.4, share_y: bool = False
+           ) -> tuple[Figure, list[Axes]]:  # fmt: skip
+    """A figure with panels side by side, sizes in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    figure.supxlabel(subtitle, fontsize=7, color=GREY)
+    drawn = list(figure.subplots(1, count, sharey=share_y, squeeze=False)[0])
+    for axes in drawn:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, drawn
+
+
+def band(
+    axes: Axes, x: Sequence[float], means: Sequence[float], intervals: Sequence[float], label: str, colour: str
+) -> None:
     """A line in percent with its interval as a band."""
     centre = 100 * np.array(means)
     half = 100 * np.array([0.0 if math.isnan(value) else value for value in intervals])

@@ -30,9 +30,7 @@ def hyperparameters(run: RunDirectory) -> str:
         lines.append(f"| `{spec.name}` | {_value(getattr(config, spec.name))} | {meaning} |")
     lines += [
         "",
-        "Fixed by the method: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and "
-        "0.999, eps 1e-8, no weight decay, no schedule; the outer loss is the mean over the episodes of a "
-        "meta-batch; batch norm in training by the statistics of each batch (transductive), eps 1e-5.",
+        _fixed(run),
         "",
         "## Environment",
         "",
@@ -40,6 +38,25 @@ def hyperparameters(run: RunDirectory) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _fixed(run: RunDirectory) -> str:
+    """What no setting changes."""
+    if run.environment.get("trains_on") == "images":
+        objective = (
+            "the pretraining loss is the mean cross-entropy over the images of a mini-batch; batch norm in pretraining "
+            "by the statistics of each mini-batch, with running statistics of momentum 0.1 that predictions use, "
+            "eps 1e-5; the body and its statistics are frozen in adaptation."
+        )
+    else:
+        objective = (
+            "the outer loss is the mean over the episodes of a meta-batch; batch norm in training by the statistics "
+            "of each batch (transductive), eps 1e-5."
+        )
+    return (
+        "Fixed by the method: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
+        f"eps 1e-8, no weight decay, no schedule; {objective}"
+    )
 
 
 def _value(value: Any) -> str:

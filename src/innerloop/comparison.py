@@ -1,0 +1,312 @@
+"""Compare runs over the same episodes: paired differences with intervals, and the sentences that follow from them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from innerloop.errors import ConfigError, DataError
+from innerloop.evaluation import mean_and_interval
+from innerloop.experiments import EVALUATION_SEED
+from innerloop.learners.base import find_learner
+from innerloop.runs import RunDirectory, read_json
+
+MUST_AGREE = (
+    "data", "data_fingerprint", "split", "part", "ways", "shots", "queries", "query_batches", "rotations", "stream",
+    "episode_seed", "episodes",
+)  # fmt: skip
+"""What two evaluations must have in common to be over the same episodes."""
+
+NOT_THE_METHOD = ("seed", "threads", "device", "validation_every", "validation_episodes", "checkpoint_every",
+                  "episodes_per_chunk", "data", "split")  # fmt: skip
+"""Settings that two runs of one method may differ in."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a comparison: a method, adapted in one way, under one batch-norm mode.
+
+    Attributes:
+        name: what tables and figures call it.
+        runs: its runs, one for each training seed.
+        rows: an evaluation of each run, as ``evaluation-*.json`` holds it.
+    """
+
+    name: str
+    runs: tuple[RunDirectory, ...]
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """(episodes,) query accuracy of each episode, the mean over the training seeds."""
+        return np.mean([row["query_accuracy_per_episode"] for row in self.rows], axis=0)
+
+    def summary(self) -> dict[str, Any]:
+        """The row: mean, its interval over episodes, and apart from it the spread over training seeds."""
+        mean, half = mean_and_interval(self.accuracies)
+        seeds = np.array([row["query_accuracy"] for row in self.rows])
+        first = self.rows[0]
+        return {
+            "name": self.name,
+            "runs": [run.path.name for run in self.runs],
+            "training_seeds": [row["training_seed"] for row in self.rows],
+            **{field: first[field] for field in ("method", "adaptation", "inner_steps", "inner_lr", "batch_norm")},
+            **{field: first[field] for field in MUST_AGREE},
+            "query_accuracy": mean,
+            "query_accuracy_ci95": half,
+            "query_accuracy_of_each_seed": seeds.tolist(),
+            "query_accuracy_sd_over_seeds": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
+            "query_accuracy_per_step": _mean_per_step([row["query_accuracy_per_step"] for row in self.rows]),
+        }
+
+
+def _mean_per_step(curves: Sequence[Sequence[float | None]]) -> list[float | None]:
+    return [
+        None if any(value is None for value in column) else float(np.mean(column))  # type: ignore[arg-type]
+        for column in zip(*curves, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B, in accuracy.
+
+    Attributes:
+        mean: mean over the episodes.
+        ci95: half-width of its 95 % interval over the episodes.
+        won, lost, tied: episodes in which A is above, below, or equal.
+        probability: P(A > B), a tie counted as half.
+        effect_size: mean over standard deviation of the episodes' differences (Cohen's d_z); None where all
+            differences are equal.
+        paired: whether both were measured on the same episodes; if not, ``won`` to ``effect_size`` are None, and
+            the interval is that of two independent means.
+    """
+
+    mean: float
+    ci95: float
+    won: int | None
+    lost: int | None
+    tied: int | None
+    probability: float | None
+    effect_size: float | None
+    paired: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``not distinguishable``: whether the interval leaves zero out, and where."""
+        if abs(self.mean) <= self.ci95:
+            return "not distinguishable"
+        return "better" if self.mean > 0 else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes and the verdict."""
+        return dataclasses.asdict(self) | {"verdict": self.verdict}
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """A minus B over the same episodes.
+
+    Args:
+        a: (episodes,) accuracy of A in each.
+        b: (episodes,) accuracy of B in the same ones.
+    """
+    # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
+    differences = np.round(np.asarray(a) - np.asarray(b), 6)
+    mean, half = mean_and_interval(differences)
+    won, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    tied, spread = len(differences) - won - lost, float(differences.std(ddof=1))
+    return Difference(
+        mean, half, won, lost, tied, (won + tied / 2) / len(differences), mean / spread if spread else None
+    )
+
+
+def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """A minus B over episodes that are not the same."""
+    (mean_a, half_a), (mean_b, half_b) = mean_and_interval(a), mean_and_interval(b)
+    return Difference(mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False)
+
+
+def sentence(a: str, b: str, difference: Difference, subject: str = "query accuracy") -> str:
+    """What a difference says, in words that follow from its interval."""
+    points = f"{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f} points of {subject}"
+    said = {
+        "better": f"{a} is better than {b}: {points}",
+        "worse": f"{a} is worse than {b}: {points}",
+        "not distinguishable": f"{a} and {b} are not distinguishable: {points}",
+    }[difference.verdict]
+    if not difference.paired:
+        return f"{said} (not the same episodes, so not paired)."
+    assert difference.probability is not None
+    effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
+    return (
+        f"{said} over the same {difference.won + difference.lost + difference.tied} episodes "  # type: ignore[operator]
+        f"({difference.won} won, {difference.lost} lost, {difference.tied} tied; P(A > B) = "
+        f"{difference.probability:.2f}, effect size {effect})."
+    )
+
+
+def protocol(run: RunDirectory, part: str, episodes: int) -> dict[str, Any]:
+    """What an evaluation of a run has under `MUST_AGREE`, known before it is made."""
+    config = run.config
+    return {
+        "data": config.data,
+        "data_fingerprint": run.environment.get("data_fingerprint"),
+        "split": config.split,
+        "part": part,
+        "ways": config.ways,
+        "shots": config.shots,
+        "queries": config.queries,
+        "query_batches": 1,
+        "rotations": False,
+        "stream": f"episodes/{part}",
+        "episode_seed": EVALUATION_SEED,
+        "episodes": episodes,
+    }
+
+
+def differing_fields(protocols: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Fields of `MUST_AGREE` in which protocols differ, each with the values there are."""
+    values = {name: [protocol[name] for protocol in protocols] for name in MUST_AGREE}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def refuse_differences(runs: Sequence[RunDirectory], part: str, episodes: int) -> None:
+    """Raise `ConfigError` naming the first field in which the runs' evaluations would differ."""
+    for name, values in differing_fields([protocol(run, part, episodes) for run in runs]).items():
+        shown = ", ".join(f"{run.path} {value!r}" for run, value in zip(runs, values, strict=True))
+        raise ConfigError(f"These runs cannot be compared: {name} differs ({shown}). To see them side by side all the "
+                          f"same, add --allow-different.")  # fmt: skip
+
+
+def check_runs(runs: Sequence[RunDirectory]) -> None:
+    """Refuse fewer than two runs, a run twice, and a run that is not finished."""
+    if len(runs) < 2:
+        raise ConfigError("A comparison needs at least two runs.")
+    paths = [run.path.resolve() for run in runs]
+    for path, run in zip(paths, runs, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"{run.path} is given twice.")
+        if not run.weights_path.is_file():
+            raise ConfigError(f"{run.path} has no final weights: it is not finished. Go on with: innerloop resume "
+                              f"{run.path}")  # fmt: skip
+
+
+def evaluations(run: RunDirectory, part: str, episodes: int) -> list[dict[str, Any]]:
+    """A run's evaluations of its own protocol, whatever the adaptation, those of its own way first.
+
+    Raises:
+        DataError: if one of the files is damaged.
+    """
+    wanted, rows = protocol(run, part, episodes), []
+    for path in sorted(run.path.glob("evaluation-*.json")):
+        row = {"adaptation": "own", "inner_lr": run.config.inner_lr} | read_json(path)
+        if any(row.get(name) != value for name, value in wanted.items()):
+            continue
+        accuracies = row.get("query_accuracy_per_episode")
+        if not isinstance(accuracies, list) or len(accuracies) != episodes or "query_accuracy_per_step" not in row:
+            raise DataError(f"{path} does not hold the accuracy of each of its {episodes} episodes.")
+        rows.append(row)
+    return sorted(rows, key=lambda row: not is_own(run, row))
+
+
+def is_own(run: RunDirectory, row: dict[str, Any]) -> bool:
+    """Whether an evaluation adapts in the method's own way, as trained."""
+    config = run.config
+    return (row["adaptation"], row["inner_lr"], row["inner_steps"]) == ("own", config.inner_lr, config.inner_steps)
+
+
+def is_primary(run: RunDirectory, row: dict[str, Any]) -> bool:
+    """Whether an evaluation is what a method is judged by: its own way, under its own batch-norm mode."""
+    own_mode = run.read_metrics("validation")[-1]["batch_norm"]
+    return is_own(run, row) and row["batch_norm"] == own_mode
+
+
+def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[Arm], list[Arm]]:
+    """Group evaluations into rows: runs that differ in nothing but the training seed are one.
+
+    Returns:
+        The primary rows, and the others: other batch-norm modes, other adaptations.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[RunDirectory, dict[str, Any]]]] = {}
+    for run in runs:
+        for row in evaluations(run, part, episodes):
+            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm"))
+            groups.setdefault((_method_settings(run), setting), []).append((run, row))
+    settings = {method for method, _ in groups}
+    primary, others = [], []
+    for (method, _), members in groups.items():
+        run, row = members[0]
+        alone = sum(other[0] == method[0] for other in settings) == 1
+        name = row["method"] if alone else f"{row['method']} ({run.path.name})"
+        arm = Arm(name, tuple(run for run, _ in members), tuple(row for _, row in members))
+        (primary if is_primary(run, row) else others).append(arm)
+    return primary, others
+
+
+def _method_settings(run: RunDirectory) -> tuple[Any, ...]:
+    values = dataclasses.asdict(run.config)
+    return (values["method"], tuple(value for name, value in values.items() if name not in NOT_THE_METHOD))
+
+
+def learning_curve(run: RunDirectory) -> dict[str, Any]:
+    """Validation over the training: outer steps, image passes, seconds, accuracy and interval.
+
+    An image pass is one image sent forward and backward in training.
+    """
+    config, records = run.config, run.read_metrics("validation")
+    passes = find_learner(config.method).image_passes(config)
+    return {
+        "run": run.path.name,
+        "method": config.method,
+        "training_seed": config.seed,
+        "image_passes_per_step": passes,
+        "step": [record["step"] for record in records],
+        "image_passes": [passes * record["step"] for record in records],
+        "seconds": [record["elapsed_s"] for record in records],
+        "threads": config.threads,
+        "query_accuracy": [record["query_accuracy"] for record in records],
+        "query_accuracy_ci95": [record["query_accuracy_ci95"] for record in records],
+        "episodes": records[-1]["episodes"],
+        "batch_norm": records[-1]["batch_norm"],
+    }
+
+
+def compare(
+    runs: Sequence[RunDirectory], *, part: str = "val", episodes: int = 600, allow_different: bool = False
+) -> dict[str, Any]:
+    """Everything that ``comparison.json`` holds, from the evaluations in the run directories.
+
+    Args:
+        runs: at least two finished runs, each with an evaluation of its own way.
+        part: which classes.
+        episodes: how many of the part's fixed episodes.
+        allow_different: go on where the protocols differ; differences are then not paired.
+
+    Raises:
+        ConfigError: if the runs cannot be compared, or one was not evaluated.
+    """
+    check_runs(runs)
+    differing = differing_fields([protocol(run, part, episodes) for run in runs])
+    if not allow_different:
+        refuse_differences(runs, part, episodes)
+    for run in runs:
+        if not any(is_primary(run, row) for row in evaluations(run, part, episodes)):
+            raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part {part}.")
+    primary, others = arms(runs, part, episodes)
+    measure = independent_difference if differing else paired_difference
+    pairs = []
+    for index, a in enumerate(primary):
+        for b in primary[index + 1 :]:
+            difference = measure(a.accuracies, b.accuracies)
+            names = {"a": a.name, "b": b.name}
+            pairs.append(names | difference.to_json() | {"sentence": sentence(a.name, b.name, difference)})
+    return {
+        "differing_fields": differing,
+        "rows": [arm.summary() for arm in primary],
+        "other_rows": [arm.summary() for arm in others],
+        "pairs": pairs,
+        "learning_curves": [learning_curve(run) for run in runs],
+    }

@@ -1,0 +1,116 @@
+"""The sentences of an explanation; each follows from the numbers by a rule, and from nothing else."""
+
+from typing import Any
+
+
+def verdict(measured: dict[str, Any]) -> list[str]:
+    """What `innerloop.explanation.measure.explain` found, in sentences.
+
+    Args:
+        measured: what it returned, or what ``explanation.json`` holds.
+    """
+    a, b = (subject["name"] for subject in measured["subjects"])
+    return [
+        _which_is_better(measured, a, b),
+        _why(measured["table"]["gap"], a, b),
+        *_features(measured["table"]["gap"], a, b),
+        *_budget(measured["steps"], a, b),
+        _safe_rate(measured, a, b),
+        *_shift(measured["shift"], a, b),
+    ]
+
+
+def points(difference: dict[str, Any]) -> str:
+    """A difference in points of accuracy with its interval."""
+    return f"{100 * difference['mean']:+.2f} ± {100 * difference['ci95']:.2f} points"
+
+
+def ranked(difference: dict[str, Any], a: str, b: str) -> str:
+    """Who is above, in words."""
+    return {
+        "better": f"{a} is above {b}",
+        "worse": f"{b} is above {a}",
+        "not distinguishable": f"{a} and {b} are not distinguishable",
+    }[difference["verdict"]]
+
+
+def _which_is_better(measured: dict[str, Any], a: str, b: str) -> str:
+    own, apart = measured["own"], measured["disjoint"]
+    agree = own["difference"]["verdict"] == apart["difference"]["verdict"]
+    steps = measured["subjects"][0]["inner_steps"], measured["subjects"][1]["inner_steps"]
+    budget = f"{steps[0]} steps" if steps[0] == steps[1] else f"{steps[0]} and {steps[1]} steps"
+    return (
+        f"At each method's own budget ({budget}), {ranked(own['difference'], a, b)}: "
+        f"{100 * own['a']['mean']:.2f} against {100 * own['b']['mean']:.2f} %, {points(own['difference'])} over "
+        f"{measured['episodes']} episodes. For new characters, over {apart['episodes']} episodes that share none: "
+        f"{points(apart['difference'])}, "
+        + ("which says the same." if agree else f"by which {ranked(apart['difference'], a, b)}.")
+    )
+
+
+def _why(gap: dict[str, Any], a: str, b: str) -> str:
+    total = gap["all"]
+    named = [name for name in ("features", "the head's steps", "the body's adaptation")]
+    shares = ", ".join(f"{points(gap[name])} from {name}" for name in named)
+    largest = max(named, key=lambda name: abs(gap[name]["mean"]))
+    clear = [name for name in named if gap[name]["verdict"] != "not distinguishable"]
+    ending = (
+        f"the largest part is {largest}." if largest in clear
+        else "no part's interval leaves zero out."
+    )  # fmt: skip
+    return f"Of the gap, {a} minus {b}, {points(total)}: {shares}; {ending}"
+
+
+def _features(gap: dict[str, Any], a: str, b: str) -> list[str]:
+    said = []
+    for name, under in (("features", "a converged head"), ("features, by cosine prototypes", "cosine prototypes")):
+        difference = gap[name]
+        who = {"better": f"{a}'s features are better", "worse": f"{b}'s features are better"}.get(
+            difference["verdict"], "the two kinds of features are not distinguishable"
+        )
+        said.append(f"Under {under}, {who}: {points(difference)}.")
+    return said
+
+
+def _budget(curves: list[dict[str, Any]], a: str, b: str) -> list[str]:
+    """At each rate: who is ahead after how many steps, as far as the intervals tell."""
+    said = []
+    for curve in curves:
+        if "own_difference" not in curve:
+            continue
+        phases: list[tuple[int, int, str]] = []
+        for step, difference in zip(curve["steps"], curve["own_difference"], strict=True):
+            who = {"better": a, "worse": b}.get(difference["verdict"])
+            if who is None:
+                continue
+            if phases and phases[-1][2] == who:
+                phases[-1] = (phases[-1][0], step, who)
+            else:
+                phases.append((step, step, who))
+        if not phases:
+            told = "neither is ahead beyond the intervals at any number of steps"
+        else:
+            told = ", then ".join(
+                f"{who} is ahead from {first} to {last} steps" if last > first else f"{who} is ahead at {first} steps"
+                for first, last, who in phases
+            )
+            told += "; the order changes with the budget" if len({who for *_, who in phases}) > 1 else ""
+        said.append(f"At rate {curve['rate']:g}, {told}.")
+    return said
+
+
+def _safe_rate(measured: dict[str, Any], a: str, b: str) -> str:
+    parts = []
+    for subject in measured["subjects"]:
+        ratios = sorted(subject["inner_lr"] / rate for rate in measured["safe_rates"][subject["name"]])
+        middle = ratios[len(ratios) // 2]
+        parts.append(f"{subject['name']}'s rate of {subject['inner_lr']:g} is {middle:.1f} times the head's safe rate")
+    return f"In the median episode {parts[0]}, and {parts[1]}."
+
+
+def _shift(rows: list[dict[str, Any]], a: str, b: str) -> list[str]:
+    first = rows[0]["difference"]["verdict"]
+    flipped = [row["shift"] for row in rows[1:] if {first, row["difference"]["verdict"]} == {"better", "worse"}]
+    told = "; ".join(f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}" for row in rows)
+    ending = f" The order flips on: {', '.join(flipped)}." if flipped else " The order flips nowhere on this ladder."
+    return [f"Under shift: {told}.{ending}"]

@@ -1,0 +1,143 @@
+"""Figures and page of a comparison, from ``comparison.json`` alone; no torch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from innerloop.config import json_text
+from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure
+from innerloop.runs import disk_errors, write_atomic
+
+
+def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
+    """Write ``comparison.json``, ``comparison.md`` and ``figures/`` into a folder.
+
+    Raises:
+        DiskError: if something cannot be written.
+    """
+    with disk_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "comparison.json", json_text(comparison, indent=1) + "\n")
+    write_atomic(folder / "comparison.md", comparison_page(comparison))
+    drawings = {"accuracy": draw_accuracy, "learning-curves": draw_learning_curves, "inner-steps": draw_inner_steps}
+    for name, draw in drawings.items():
+        save_figure(draw(comparison), folder / "figures", name)
+
+
+def describe(comparison: dict[str, Any]) -> str:
+    """Over which episodes, in one line."""
+    row = comparison["rows"][0]
+    return (
+        f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
+        f"{row['queries']} queries, {row['episodes']} episodes of seed {row['episode_seed']}"
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows of a comparison as a Markdown table."""
+    lines = [
+        "| method | adaptation | steps | rate | batch norm | training seeds | query accuracy, % | of each seed, % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seeds = ", ".join(str(seed) for seed in row["training_seeds"])
+        each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
+        spread = row["query_accuracy_sd_over_seeds"]
+        rate = "-" if row["inner_lr"] is None else f"{row['inner_lr']:g}"
+        lines.append(
+            f"| {row['name']} | {row['adaptation']} | {row['inner_steps']} | {rate} | {row['batch_norm']} | "
+            f"{seeds} | {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} | {each}"
+            + (f" (sd {100 * spread:.2f})" if spread is not None else "")
+            + " |"
+        )
+    return lines
+
+
+def comparison_page(comparison: dict[str, Any]) -> str:
+    """The text of ``comparison.md``."""
+    lines = [
+        "# Comparison",
+        "",
+        f"{describe(comparison)}. ± is the 95 % interval over episodes, of the mean over the training seeds; "
+        "sd is the standard deviation over training seeds.",
+        "",
+        *table(comparison["rows"]),
+        "",
+        *(f"- {pair['sentence']}" for pair in comparison["pairs"]),
+    ]
+    if comparison["differing_fields"]:
+        shown = (f"{name} ({', '.join(map(repr, found))})" for name, found in comparison["differing_fields"].items())
+        lines += ["", f"These evaluations differ in: {'; '.join(shown)}. They are not over the same episodes."]
+    if comparison["other_rows"]:
+        lines += ["", "## Other adaptations and batch-norm modes", "", *table(comparison["other_rows"])]
+    return "\n".join(lines) + "\n"
+
+
+def draw_accuracy(comparison: dict[str, Any]) -> Figure:
+    """Accuracy of each row with its interval, and the paired differences."""
+    rows, pairs = comparison["rows"], comparison["pairs"]
+    height = 1.9 + 0.5 * max(len(rows), len(pairs))
+    figure, (left, right) = panels("Query accuracy after adaptation", describe(comparison), 2, width=10, height=height)
+    for index, row in enumerate(rows):
+        colour = PALETTE[index % len(PALETTE)]
+        left.errorbar(100 * row["query_accuracy"], index, xerr=100 * row["query_accuracy_ci95"], fmt="o", capsize=4,
+                      color=colour)  # fmt: skip
+        each = [100 * value for value in row["query_accuracy_of_each_seed"]]
+        if len(each) > 1:
+            left.plot(each, [index + 0.2] * len(each), marker="|", linestyle="", color=colour, markersize=8)
+    left.set_yticks(range(len(rows)), [f"{row['name']}\n{row['batch_norm']}" for row in rows], fontsize=8)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    left.set_xlabel("query accuracy, %")
+    left.set_title("dot: mean, bar: 95 % over episodes, ticks: seeds", fontsize=8, loc="right", color=GREY)
+    for index, pair in enumerate(pairs):
+        right.errorbar(100 * pair["mean"], index, xerr=100 * pair["ci95"], fmt="o", capsize=4, color="black")
+    right.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    right.set_yticks(range(len(pairs)), [f"{pair['a']}\nminus {pair['b']}" for pair in pairs], fontsize=8)
+    right.set_ylim(len(pairs) - 0.5, -0.5)
+    right.set_xlabel("difference, points")
+    paired = "paired over episodes" if all(pair["paired"] for pair in pairs) else "not paired"
+    right.set_title(f"95 % interval, {paired}", fontsize=8, loc="right", color=GREY)
+    return figure
+
+
+def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
+    """Validation accuracy over image passes, and over seconds."""
+    curves = comparison["learning_curves"]
+    figure, axes = panels("Validation accuracy over the training", describe(comparison), 2, width=10, share_y=True)
+    methods = list(dict.fromkeys(curve["method"] for curve in curves))
+    for x, panel in zip(("image_passes", "seconds"), axes, strict=True):
+        seen: set[str] = set()
+        for curve in curves:
+            method = curve["method"]
+            label = f"_{method}" if method in seen else f"{method} ({curve['batch_norm']})"
+            seen.add(method)
+            values = curve[x] if x == "seconds" else [value / 1000 for value in curve[x]]
+            band(panel, values, curve["query_accuracy"], curve["query_accuracy_ci95"], label,
+                 PALETTE[methods.index(method) % len(PALETTE)])  # fmt: skip
+    trained = [value for curve in curves for value in curve["query_accuracy"][1:]]
+    axes[0].set_ylim(10 * np.floor(10 * min(trained, default=0)), 100.5)
+    axes[0].set_ylabel("query accuracy, %")
+    axes[0].set_xlabel("images sent forward and backward, thousands")
+    threads = sorted({curve["threads"] for curve in curves})
+    axes[1].set_xlabel(f"seconds of training, with {' or '.join(map(str, threads))} threads")
+    axes[1].set_title(f"{curves[0]['episodes']} fixed episodes, band: 95 % over episodes", fontsize=8, loc="right",
+                      color=GREY)  # fmt: skip
+    axes[1].legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def draw_inner_steps(comparison: dict[str, Any]) -> Figure:
+    """Accuracy against the steps of adaptation, each method at its own rate."""
+    figure, (axes,) = panels("Accuracy against adaptation steps", describe(comparison), 1)
+    for index, row in enumerate(comparison["rows"]):
+        curve = [np.nan if value is None else 100 * value for value in row["query_accuracy_per_step"]]
+        axes.plot(range(len(curve)), curve, marker="o", markersize=3, color=PALETTE[index % len(PALETTE)],
+                  label=f"{row['name']}, steps at {row['inner_lr']:g} ({row['batch_norm']})")  # fmt: skip
+        axes.axvline(row["inner_steps"], color=GREY, linestyle=":", linewidth=1)
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("inner steps taken")
+    axes.set_ylabel("query accuracy, %")
+    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
