@@ -22,7 +22,8 @@ from innerloop.seeding import stream
 
 SETTINGS = (
     "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 --meta-steps 24 "
-    "--meta-batch-size 2 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 --device cpu --threads 1"
+    "--meta-batch-size 2 --batch-size 8 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 "
+    "--device cpu --threads 1"
 ).split()
 PATIENCE_S = 300.0
 """Two busy cores can slow a process down thirtyfold."""
@@ -149,24 +150,29 @@ class Tally:
         return asdict(self)
 
 
-def campaign(directory: Path, kills: int, *, seed: int = 0, nursery: Nursery | None = None) -> Tally:
+def campaign(
+    directory: Path, kills: int, *, method: str = "fomaml", seed: int = 0, nursery: Nursery | None = None
+) -> Tally:
     """Kill trainings at random moments, every third kill or more into the saving, and let each go on.
 
     Args:
         directory: where the runs go.
         kills: how many at least.
+        method: what is trained.
         seed: of the moments (which step they hit depends on the machine).
         nursery: starts the processes; by default one of its own.
     """
     if nursery is None:
         with Nursery(directory) as own:
-            return campaign(directory, kills, seed=seed, nursery=own)
+            return campaign(directory, kills, method=method, seed=seed, nursery=own)
     begun = time.monotonic()
-    assert nursery.run("train", "fomaml", *SETTINGS, "--run-dir", directory / "whole") == 0, nursery.log()
+    assert nursery.run("train", method, *SETTINGS, "--run-dir", directory / "whole") == 0, nursery.log()
     longest_s, expected, tally = (time.monotonic() - begun) / 2, outcome(directory / "whole"), Tally()
     while (tally.kills < kills or 3 * tally.into_saving < tally.kills) and not tally.failures:
         path, tally.runs = directory / f"killed-{tally.runs:03d}", tally.runs + 1
-        killed = _kill_often(nursery, path, min(KILLS_OF_A_RUN, max(kills - tally.kills, 1)), tally, longest_s, seed)
+        wanted = min(KILLS_OF_A_RUN, max(kills - tally.kills, 1))
+        pid = nursery.start("train", method, *SETTINGS, "--run-dir", path)
+        killed = _kill_often(nursery, pid, path, wanted, tally, longest_s, seed)
         if (code := nursery.run("resume", path)) != 0:
             tally.failures.append(f"{path.name}: resume ended with {code}: {nursery.log()}")
             break
@@ -178,9 +184,9 @@ def campaign(directory: Path, kills: int, *, seed: int = 0, nursery: Nursery | N
     return tally
 
 
-def _kill_often(nursery: Nursery, path: Path, kills: int, tally: Tally, longest_s: float, seed: int) -> int:
-    """Start a run and kill it until it has died often enough or is finished; returns how often it died."""
-    killed, pid = 0, nursery.start("train", "fomaml", *SETTINGS, "--run-dir", path)
+def _kill_often(nursery: Nursery, pid: int, path: Path, kills: int, tally: Tally, longest_s: float, seed: int) -> int:
+    """Kill a started run until it has died often enough or is finished; returns how often it died."""
+    killed = 0
     wait_for_step(path, 0)
     while True:
         random = stream(seed, f"kills/{path.name}", killed)
@@ -237,9 +243,9 @@ def _serve() -> None:
     torch.set_num_threads(1)
     from innerloop import cli, experiments, progress, report, reproduction
     from innerloop.data import strokes
-    from innerloop.learners import maml
+    from innerloop.learners import maml, transfer
 
-    assert cli and progress and reproduction and maml, "imported here, so that no child has to"
+    assert cli and progress and reproduction and maml and transfer, "imported here, so that no child has to"
     dataset = strokes.generate(100, drawings=4, size=16)
     experiments.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []

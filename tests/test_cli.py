@@ -20,6 +20,7 @@ from innerloop.runs import RunDirectory
 
 TINY = ["--data", "strokes", "--filters", "4", "--image-size", "16", "--meta-steps", "4", "--validation-episodes", "2",
         "--ways", "3", "--shots", "2", "--queries", "2", "--inner-steps", "2", "--meta-batch-size", "2",
+        "--batch-size", "8",
         "--threads", "1"]  # fmt: skip
 
 
@@ -48,6 +49,14 @@ def finished(small_data, tmp_path_factory) -> Path:
     """A finished run; what a test writes into it stays there."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     assert cli.main(["train", "fomaml", *TINY, "--run-dir", str(path), "--json"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def pretrained(small_data, tmp_path_factory) -> Path:
+    """A finished run of transfer."""
+    path = tmp_path_factory.mktemp("runs") / "pretrained"
+    assert cli.main(["train", "transfer", *TINY, "--run-dir", str(path), "--json"]) == 0
     return path
 
 
@@ -484,6 +493,11 @@ def test_an_unfinished_run_is_not_evaluated(paused, capsys):
         (["--queries", "0"], "queries must be at least 1: got 0."),
         (["--inner-steps=-1"], "--inner-steps must be between 0 and 1000: got -1."),
         (["--inner-steps", "1000000000"], "--inner-steps must be between 0 and 1000: got 1000000000."),
+        (["--batch-norm", "running"], "fomaml predicts under batch norm transductive or support, not running."),
+        (["--head", "cosine"], "A cosine head is found on frozen features: it needs --adapt head."),
+        (["--adapt", "head", "--head", "logistic", "--inner-lr", "0.1"], "A logistic head takes no inner steps"),
+        (["--inner-lr=-1"], "The inner rate must be between 0 and 1,000: got -1"),
+        (["--adapt", "head", "--head", "logistic", "--penalty=-1"], "The penalty must be between 0 and 1,000,000"),
     ],
 )
 def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence, finished, capsys):
@@ -520,6 +534,141 @@ def test_json_is_one_object_alone_on_standard_output(finished, capsys):
     (line,) = said.out.splitlines()
     (row,) = json.loads(line)["rows"]
     assert row["batch_norm"] == "support" and "query accuracy after 2 inner steps" in said.err
+
+
+# Transfer
+
+
+def test_transfer_says_what_it_trains_on_and_is_judged_by_running_statistics(capsys):
+    assert cli.main(["train", "transfer", *TINY]) == 0
+
+    said = capsys.readouterr().out
+    # 50 classes, each in four rotations; 32 images of an epoch of 1,000
+    assert "transfer on strokes, split alphabets, 4 outer steps of 8 images of 200 classes (0.0 epochs)" in said
+    assert re.search(r"transfer: .* after 2 inner steps at 0\.4 .*batch norm running", said)
+    page = next(Path("runs").glob("*/hyperparameters.md")).read_text()
+    assert "the body and its statistics are frozen in adaptation" in page
+
+
+def test_transfers_weights_hold_body_statistics_and_classification_layer(pretrained):
+    from innerloop.weights import load_weights
+
+    tensors = load_weights(pretrained / "model.safetensors")
+
+    assert tensors["model.head.weight"].shape == (200, 4)
+    assert tensors["model.norms.0.running_mean"].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--adapt", "head", "--head", "logistic"], ["1steps-{mode}-head-logistic-l2_0.01"]),
+        (["--adapt", "head", "--head", "cosine"], ["1steps-{mode}-head-cosine"]),
+        (["--adapt", "all", "--inner-lr", "0.1"], ["2steps-{mode}-all-at-0.1"]),
+        (["--adapt", "body"], ["2steps-{mode}-body-at-0.4"]),
+        (["--head-init", "glorot", "--inner-steps", "7"], ["7steps-{mode}-own-glorot-at-0.4"]),
+        (["--untrained"], ["2steps-{mode}-own-untrained-at-0.4"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["transfer", "fomaml"])
+def test_every_adaptation_is_a_row_of_its_own(method, options, names, finished, pretrained, capsys):
+    run = pretrained if method == "transfer" else finished
+    before = (run / "model.safetensors").read_bytes()
+
+    assert cli.main(["evaluate", str(run), "--episodes", "2", *options]) == 0
+
+    assert f"{method}, adapting " in capsys.readouterr().out
+    for mode in ["running"] if method == "transfer" else ["transductive", "support"]:
+        for name in names:
+            assert (run / f"evaluation-alphabets-val-3w2s2q-{name.format(mode=mode)}.json").is_file()
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_transfer_has_no_other_batch_norm(pretrained, capsys):
+    sentence = refusal(["evaluate", str(pretrained), "--batch-norm", "support"], capsys, 2, untouched=pretrained)
+    assert sentence == "transfer predicts under batch norm running, not support."
+
+
+def test_weights_of_another_network_are_refused(pretrained, finished, tmp_path, capsys):
+    import shutil
+
+    strange = tmp_path / "strange"
+    shutil.copytree(pretrained, strange)
+    shutil.copy(finished / "model.safetensors", strange / "model.safetensors")
+
+    sentence = refusal(["evaluate", str(strange)], capsys, 5, untouched=strange)
+    assert "it belongs to another network or method" in sentence
+
+
+# Compare and explain
+
+
+def test_compare_evaluates_what_is_missing_and_says_who_is_better(finished, pretrained, tmp_path, capsys):
+    out = tmp_path / "comparison"
+    arguments = ["compare", str(pretrained), str(finished), "--episodes", "3", "--out", str(out)]
+
+    assert cli.main(arguments) == 0
+
+    said = capsys.readouterr().out
+    assert f"{pretrained} is evaluated on 3 episodes." in said
+    assert re.search(r"^- transfer .*fomaml.* over the same 3 episodes", said, re.MULTILINE)
+    assert json.loads((out / "comparison.json").read_text())["pairs"][0]["b"] == "fomaml"
+    assert cli.main([*arguments, "--json"]) == 0
+    said = capsys.readouterr()
+    assert "is evaluated" not in said.err
+    assert len(json.loads(said.out)["rows"]) == 2
+
+
+def test_runs_over_other_episodes_are_not_compared(finished, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert cli.main(["train", "fomaml", *TINY, "--shots", "3", "--run-dir", str(other)]) == 0
+    capsys.readouterr()
+
+    for command in ("compare", "explain"):
+        sentence = refusal([command, str(finished), str(other)], capsys, 2, untouched=other)
+        assert sentence.startswith(f"These runs cannot be compared: shots differs ({finished} 2, {other} 3).")
+    allowed = [
+        "compare",
+        str(finished),
+        str(other),
+        "--episodes",
+        "2",
+        "--allow-different",
+        "--out",
+        str(tmp_path / "c"),
+    ]
+    assert cli.main(allowed) == 0
+    assert "These evaluations differ in: shots (2, 3)." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["compare", "explain"])
+def test_what_cannot_be_compared_is_refused(command, finished, paused, capsys):
+    assert refusal([command, str(finished), str(finished)], capsys, 2) == f"{finished} is given twice."
+    sentence = refusal([command, str(finished), str(paused)], capsys, 2, untouched=paused)
+    assert sentence == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume {paused}"
+    assert refusal([command, str(finished), "nowhere"], capsys, 2).startswith("nowhere is not a run directory")
+    sentence = refusal([command, str(finished), str(paused), "--episodes", "1"], capsys, 2)
+    assert sentence == "An interval needs at least 2 episodes: got 1."
+
+
+def test_a_comparison_of_one_run_is_refused(finished, capsys):
+    assert refusal(["compare", str(finished)], capsys, 2) == "A comparison needs at least two runs."
+
+
+@pytest.mark.slow
+def test_explain_writes_page_figures_and_numbers(tmp_path, capsys):
+    runs = [tmp_path / method for method in ("transfer", "fomaml")]
+    settings = [option if option != "16" else "28" for option in TINY]
+    for run in runs:
+        assert cli.main(["train", run.name, *settings, "--run-dir", str(run)]) == 0
+    out = tmp_path / "explanation"
+
+    assert cli.main(["explain", *map(str, runs), "--episodes", "3", "--few-episodes", "2", "--out", str(out)]) == 0
+
+    said = capsys.readouterr().out
+    assert "# Why transfer and fomaml differ" in said and "A ladder of shift." in said
+    assert json.loads((out / "explanation.json").read_text())["verdict"][0] in said
+    assert len(list((out / "figures").glob("*.png"))) == 6
 
 
 # Data

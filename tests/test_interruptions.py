@@ -104,9 +104,10 @@ def test_a_full_disk_ends_with_4_and_leaves_the_checkpoints_as_they_were(nursery
     assert outcome(path) == outcome(whole)
 
 
-def test_killed_runs_end_as_the_uninterrupted_one(nursery, tmp_path):
+@pytest.mark.parametrize("method", ["fomaml", "transfer"])
+def test_killed_runs_end_as_the_uninterrupted_one(method, nursery, tmp_path):
     """SIGKILL at random moments, a third of them into the saving; `resume` needs no help."""
-    tally = campaign(tmp_path, KILLS, nursery=nursery)
+    tally = campaign(tmp_path, KILLS, method=method, nursery=nursery)
 
     assert tally.failures == []
     assert tally.kills >= KILLS

@@ -221,7 +221,7 @@ def _compare(arguments: list[str]) -> int:
     from innerloop.runs import RunDirectory
 
     runs, say = [RunDirectory(path) for path in options.runs], _sayer(options)
-    check_runs(runs)
+    check_runs(runs, options.episodes)
     if not options.allow_different:
         refuse_differences(runs, options.part, options.episodes)
     for run in runs:
@@ -265,7 +265,7 @@ def _explain(arguments: list[str]) -> int:
     from innerloop.runs import RunDirectory
 
     runs, say = [RunDirectory(path) for path in options.runs], _sayer(options)
-    check_runs(runs)
+    check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for run in runs:
         _evaluate_if_needed(run, options, "val")

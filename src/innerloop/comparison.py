@@ -181,8 +181,10 @@ def refuse_differences(runs: Sequence[RunDirectory], part: str, episodes: int) -
                           f"same, add --allow-different.")  # fmt: skip
 
 
-def check_runs(runs: Sequence[RunDirectory]) -> None:
-    """Refuse fewer than two runs, a run twice, and a run that is not finished."""
+def check_runs(runs: Sequence[RunDirectory], episodes: int) -> None:
+    """Refuse fewer than two runs or episodes, a run twice, and a run that is not finished."""
+    if episodes < 2:
+        raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
     if len(runs) < 2:
         raise ConfigError("A comparison needs at least two runs.")
     paths = [run.path.resolve() for run in runs]
@@ -233,7 +235,7 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     groups: dict[tuple[Any, ...], list[tuple[RunDirectory, dict[str, Any]]]] = {}
     for run in runs:
         for row in evaluations(run, part, episodes):
-            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm"))
+            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm", *MUST_AGREE))
             groups.setdefault((_method_settings(run), setting), []).append((run, row))
     settings = {method for method, _ in groups}
     primary, others = [], []
@@ -288,7 +290,7 @@ def compare(
     Raises:
         ConfigError: if the runs cannot be compared, or one was not evaluated.
     """
-    check_runs(runs)
+    check_runs(runs, episodes)
     differing = differing_fields([protocol(run, part, episodes) for run in runs])
     if not allow_different:
         refuse_differences(runs, part, episodes)

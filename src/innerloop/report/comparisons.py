@@ -26,12 +26,12 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
         save_figure(draw(comparison), folder / "figures", name)
 
 
-def describe(comparison: dict[str, Any]) -> str:
-    """Over which episodes, in one line."""
+def describe(comparison: dict[str, Any], episodes: int | None = None) -> str:
+    """Over which episodes, in one line; ``episodes`` where they are fewer than the table's."""
     row = comparison["rows"][0]
     return (
         f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
-        f"{row['queries']} queries, {row['episodes']} episodes of seed {row['episode_seed']}"
+        f"{row['queries']} queries, {episodes or row['episodes']} episodes of seed {row['episode_seed']}"
     )
 
 
@@ -105,7 +105,8 @@ def draw_accuracy(comparison: dict[str, Any]) -> Figure:
 def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
     """Validation accuracy over image passes, and over seconds."""
     curves = comparison["learning_curves"]
-    figure, axes = panels("Validation accuracy over the training", describe(comparison), 2, width=10, share_y=True)
+    subtitle = describe(comparison, curves[0]["episodes"])
+    figure, axes = panels("Validation accuracy over the training", subtitle, 2, width=10, share_y=True)
     methods = list(dict.fromkeys(curve["method"] for curve in curves))
     for x, panel in zip(("image_passes", "seconds"), axes, strict=True):
         seen: set[str] = set()
@@ -121,9 +122,8 @@ def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
     axes[0].set_ylabel("query accuracy, %")
     axes[0].set_xlabel("images sent forward and backward, thousands")
     threads = sorted({curve["threads"] for curve in curves})
-    axes[1].set_xlabel(f"seconds of training, with {' or '.join(map(str, threads))} threads")
-    axes[1].set_title(f"{curves[0]['episodes']} fixed episodes, band: 95 % over episodes", fontsize=8, loc="right",
-                      color=GREY)  # fmt: skip
+    axes[1].set_xlabel(f"seconds of training (threads: {' or '.join(map(str, threads))})")
+    axes[1].set_title("band: 95 % over episodes", fontsize=8, loc="right", color=GREY)
     axes[1].legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 

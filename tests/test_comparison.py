@@ -1,0 +1,236 @@
+"""Paired comparison: the numbers against closed forms, and what is refused."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.comparison import (
+    MUST_AGREE,
+    Difference,
+    compare,
+    independent_difference,
+    paired_difference,
+    sentence,
+)
+from innerloop.config import RunConfig
+from innerloop.errors import ConfigError, DataError
+from innerloop.report.comparisons import write_comparison
+from innerloop.runs import RunDirectory
+
+EPISODES = 4
+CONFIG = RunConfig(data="omniglot", split="assignment", device="cpu", threads=1, episodes_per_chunk=1)
+
+
+def run_with(
+    path: Path, accuracies: list[float], config: RunConfig = CONFIG, *, finished: bool = True, **changes
+) -> RunDirectory:
+    """A run directory with one evaluation, as training and evaluating leave it."""
+    run = RunDirectory.create(config, {"data_fingerprint": "abc", "trains_on": "episodes"}, path)
+    run.append_metrics({"step": 0, "kind": "validation", "query_accuracy": 0.2, "query_accuracy_ci95": 0.01,
+                        "elapsed_s": 0.0, "episodes": 30, "batch_norm": "transductive"})  # fmt: skip
+    run.append_metrics({"step": 1000, "kind": "validation", "query_accuracy": 0.9, "query_accuracy_ci95": 0.01,
+                        "elapsed_s": 60.0, "episodes": 30, "batch_norm": "transductive"})  # fmt: skip
+    if finished:
+        run.weights_path.write_bytes(b"weights")
+    add_evaluation(run, accuracies, **changes)
+    return run
+
+
+def add_evaluation(run: RunDirectory, accuracies: list[float], *, name: str = "evaluation-1.json", **changes) -> None:
+    config = run.config
+    row = {
+        "data": "omniglot", "data_fingerprint": "abc", "split": config.split, "part": "val", "ways": 5, "shots": 5,
+        "queries": 15, "query_batches": 1, "rotations": False, "stream": "episodes/val", "episode_seed": 0,
+        "episodes": len(accuracies), "method": config.method, "training_seed": config.seed, "adaptation": "own",
+        "inner_lr": 0.4, "inner_steps": 5, "batch_norm": "transductive", "query_accuracy": float(np.mean(accuracies)),
+        "query_accuracy_per_step": [0.2, 0.5, 0.7, 0.8, 0.9, float(np.mean(accuracies))],
+        "query_accuracy_per_episode": accuracies,
+    } | changes  # fmt: skip
+    (run.path / name).write_text(json.dumps(row))
+
+
+def test_a_paired_difference_in_closed_form():
+    difference = paired_difference(np.array([0.9, 0.8, 0.7, 1.0]), np.array([0.8, 0.8, 0.8, 0.7]))
+
+    deltas = [0.1, 0.0, -0.1, 0.3]
+    mean = sum(deltas) / 4
+    spread = math.sqrt(sum((delta - mean) ** 2 for delta in deltas) / 3)
+    assert difference.mean == pytest.approx(mean)
+    assert difference.ci95 == pytest.approx(1.96 * spread / 2)
+    assert (difference.won, difference.lost, difference.tied) == (2, 1, 1)
+    assert difference.probability == pytest.approx(2.5 / 4)
+    assert difference.effect_size == pytest.approx(mean / spread)
+
+
+def test_pairing_finds_what_independent_means_do_not():
+    random = np.random.default_rng(0)
+    hardness = random.normal(0.8, 0.1, 200)
+    a, b = hardness + 0.01 + random.normal(0, 0.01, 200), hardness
+
+    assert paired_difference(a, b).verdict == "better"
+    assert independent_difference(a, b).verdict == "not distinguishable"
+    assert independent_difference(a, b).ci95 == pytest.approx(
+        1.96 * math.sqrt(a.var(ddof=1) / 200 + b.var(ddof=1) / 200)
+    )
+
+
+def test_the_interval_covers_the_true_difference_as_often_as_it_says():
+    random, covered = np.random.default_rng(1), 0
+    for _ in range(2000):
+        b = random.normal(0.8, 0.1, 100)
+        difference = paired_difference(b + random.normal(0.02, 0.05, 100), b)
+        covered += abs(difference.mean - 0.02) <= difference.ci95
+
+    assert 0.93 < covered / 2000 < 0.965
+
+
+def test_the_sentence_flips_with_the_data():
+    a, b = np.array([0.9, 0.95, 0.92, 0.94]), np.array([0.8, 0.82, 0.83, 0.81])
+
+    assert "A is better than B: +11" in sentence("A", "B", paired_difference(a, b))
+    assert "A is worse than B: -11" in sentence("A", "B", paired_difference(b, a))
+    assert "A and B are not distinguishable: +0.00 ± 0.00" in sentence("A", "B", paired_difference(a, a))
+    assert "(4 won, 0 lost, 0 tied; P(A > B) = 1.00" in sentence("A", "B", paired_difference(a, b))
+
+
+def test_equal_accuracies_have_no_effect_size():
+    assert paired_difference(np.ones(3), np.ones(3)).effect_size is None
+
+
+def test_two_methods_are_two_rows_and_a_pair(tmp_path):
+    a = run_with(tmp_path / "a", [0.9, 0.8, 0.9, 1.0])
+    b = run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], CONFIG.replace(method="maml"))
+
+    compared = compare([a, b], episodes=EPISODES)
+
+    assert [row["name"] for row in compared["rows"]] == ["fomaml", "maml"]
+    (pair,) = compared["pairs"]
+    assert (pair["a"], pair["b"], pair["won"], pair["tied"]) == ("fomaml", "maml", 3, 1)
+    assert pair["mean"] == pytest.approx(0.1)
+    assert compared["learning_curves"][0]["image_passes"] == [0, 1000 * 4 * (5 * 25 + 75)]
+    assert compared["learning_curves"][0]["seconds"] == [0.0, 60.0]
+
+
+def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
+    runs = [
+        run_with(tmp_path / f"a{seed}", accuracies, CONFIG.replace(seed=seed))
+        for seed, accuracies in enumerate([[0.9, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0]])
+    ]
+    runs.append(run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], CONFIG.replace(method="maml")))
+
+    row, other = compare(runs, episodes=EPISODES)["rows"]
+
+    assert row["training_seeds"] == [0, 1]
+    assert row["query_accuracy"] == pytest.approx(np.mean([0.8, 0.8, 0.9, 1.0]))
+    assert row["query_accuracy_ci95"] == pytest.approx(1.96 * np.std([0.8, 0.8, 0.9, 1.0], ddof=1) / 2)
+    assert row["query_accuracy_of_each_seed"] == pytest.approx([0.9, 0.85])
+    assert row["query_accuracy_sd_over_seeds"] == pytest.approx(np.std([0.9, 0.85], ddof=1))
+    assert other["query_accuracy_sd_over_seeds"] is None
+
+
+def test_other_settings_of_a_method_are_a_row_of_their_own_named_by_the_run(tmp_path):
+    a = run_with(tmp_path / "narrow", [0.9] * 4, CONFIG.replace(filters=32))
+    b = run_with(tmp_path / "wide", [0.8] * 4)
+
+    assert [row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]] == ["fomaml (narrow)", "fomaml (wide)"]
+
+
+def test_other_adaptations_are_shown_and_not_paired(tmp_path):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(method="maml"))
+    add_evaluation(a, [0.7] * 4, name="evaluation-2.json", adaptation="head-cosine", inner_lr=None, inner_steps=1)
+    add_evaluation(a, [0.6] * 4, name="evaluation-3.json", batch_norm="support")
+
+    compared = compare([a, b], episodes=EPISODES)
+
+    assert len(compared["rows"]) == 2 and len(compared["pairs"]) == 1
+    assert {(row["adaptation"], row["batch_norm"]) for row in compared["other_rows"]} == {
+        ("head-cosine", "transductive"), ("own", "support"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [("split", {"split": "background-heldout"}), ("ways", {"ways": 4}), ("shots", {"shots": 1}),
+     ("queries", {"queries": 10}), ("data", {"data": "strokes"})],
+)  # fmt: skip
+def test_runs_over_other_episodes_are_refused_by_field(field, changes, tmp_path):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(**changes), **changes)
+
+    with pytest.raises(ConfigError, match=f"cannot be compared: {field} differs .*--allow-different"):
+        compare([a, b], episodes=EPISODES)
+    compared = compare([a, b], episodes=EPISODES, allow_different=True)
+
+    assert list(compared["differing_fields"]) == [field]
+    assert compared["pairs"][0]["paired"] is False
+    assert "not paired" in compared["pairs"][0]["sentence"]
+
+
+def test_other_data_is_refused_though_its_name_is_the_same(tmp_path):
+    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    (b.path / "env.json").write_text(json.dumps({"data_fingerprint": "other"}))
+
+    with pytest.raises(ConfigError, match="data_fingerprint differs"):
+        compare([a, b], episodes=EPISODES)
+
+
+def test_evaluations_of_other_episodes_do_not_count(tmp_path):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1), episode_seed=7)
+
+    with pytest.raises(ConfigError, match="b was not evaluated on 4 episodes of part val"):
+        compare([a, b], episodes=EPISODES)
+
+
+@pytest.mark.parametrize("field", MUST_AGREE)
+def test_every_field_of_the_protocol_is_looked_at_in_the_evaluation(field, tmp_path):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    add_evaluation(b, [0.8] * 4, **{field: "another"})
+
+    with pytest.raises(ConfigError, match="was not evaluated"):
+        compare([a, b], episodes=EPISODES)
+
+
+def test_one_run_a_run_twice_and_an_unfinished_run_are_refused(tmp_path):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    unfinished = run_with(tmp_path / "b", [0.9] * 4, finished=False)
+
+    with pytest.raises(ConfigError, match="at least two runs"):
+        compare([a])
+    with pytest.raises(ConfigError, match="a is given twice"):
+        compare([a, a])
+    with pytest.raises(ConfigError, match=r"b has no final weights: .*innerloop resume"):
+        compare([a, unfinished])
+
+
+def test_a_damaged_evaluation_is_named(tmp_path):
+    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.9] * 4, CONFIG.replace(seed=1))
+    add_evaluation(b, [0.9] * 3, episodes=4)
+
+    with pytest.raises(DataError, match="does not hold the accuracy of each of its 4 episodes"):
+        compare([a, b], episodes=EPISODES)
+
+
+def test_a_comparison_is_written_whole(tmp_path):
+    a, b = run_with(tmp_path / "a", [0.9, 0.8, 0.7, 1.0]), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    c = run_with(tmp_path / "c", [0.5, 0.6, 0.7, 0.8], CONFIG.replace(method="maml"))
+
+    write_comparison(compare([a, b, c], episodes=EPISODES), tmp_path / "out")
+
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"][0]["verdict"] == "better"
+    assert "fomaml is better than maml" in (tmp_path / "out" / "comparison.md").read_text()
+    for name in ("accuracy", "learning-curves", "inner-steps"):
+        assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_a_difference_to_json_has_its_verdict():
+    assert Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1).to_json()["verdict"] == "not distinguishable"
+    assert set(dataclasses.asdict(Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1))) < set(
+        Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1).to_json()
+    )

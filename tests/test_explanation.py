@@ -1,0 +1,271 @@
+"""Explanations: measurements against plain loops, and sentences that flip with the numbers."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.config import RunConfig
+from innerloop.data.images import FewShotDataset
+from innerloop.data.splits import find_split
+from innerloop.evaluation import evaluate
+from innerloop.experiments import Experiment
+from innerloop.explanation import measure
+from innerloop.explanation.features import frozen_features, head_accuracies
+from innerloop.explanation.measure import Subject, explain
+from innerloop.explanation.representations import blocks_and_logits, change_by_adaptation
+from innerloop.explanation.shifts import SHIFTS, shifted_episodes
+from innerloop.explanation.verdict import verdict
+from innerloop.learners.variants import Variant
+from innerloop.models.conv4 import Conv4
+from innerloop.report.explanations import explanation_page, write_explanation
+
+SETTINGS = RunConfig(
+    data="strokes", split="alphabets", ways=3, shots=2, queries=4, inner_steps=2, image_size=28, filters=4,
+    device="cpu", threads=1, episodes_per_chunk=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def subjects(drawings: FewShotDataset) -> tuple[Subject, Subject]:
+    found = []
+    for method in ("transfer", "fomaml"):
+        experiment = Experiment(SETTINGS.replace(method=method), drawings, find_split("alphabets", drawings))
+        learner = experiment.build_learner()
+        experiment.gather_statistics(learner, batches=3)
+        subject = Subject(method, experiment, learner, np.zeros(0))
+        own = subject.accuracies(experiment.evaluation_sampler("val").batch(index, 1) for index in range(6))
+        found.append(Subject(method, experiment, learner, own))
+    return found[0], found[1]
+
+
+@pytest.fixture(scope="module")
+def measured(subjects) -> dict:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(measure, "STEPS", (0, 1, 3))
+    patch.setattr(measure, "RATES", (0.1, 0.4))
+    patch.setattr(measure, "STEP_RATES", (0.04, 0.4))
+    try:
+        return explain(subjects, episodes=6, few_episodes=2)
+    finally:
+        patch.undo()
+
+
+def test_a_head_on_features_computed_once_is_the_variant_evaluated_from_images(subjects):
+    for subject in subjects:
+        sampler = subject.experiment.evaluation_sampler("val")
+        features = frozen_features(subject.learner, sampler, subject.learner.batch_norm_modes, episodes=4)
+        for head, steps in (("gradient", 2), ("cosine", 1), ("logistic", 1)):
+            variant = Variant(adapts="head", head=head)  # type: ignore[arg-type]
+            evaluations = evaluate(
+                subject.adapted(variant), sampler, episodes=4, steps=steps,
+                batch_norms=subject.learner.batch_norm_modes, protocol={},
+            )  # fmt: skip
+            for evaluation in evaluations:
+                found = head_accuracies(features[evaluation.protocol["batch_norm"]], head=head, at=(steps,))  # type: ignore[arg-type]
+                assert np.allclose(found[steps], evaluation.query_accuracy[:, steps])
+
+
+def test_the_parts_of_the_gap_add_up(measured):
+    gap = measured["table"]["gap"]
+
+    parts = [gap[name]["mean"] for name in ("features", "the head's steps", "the body's adaptation")]
+    assert sum(parts) == pytest.approx(gap["all"]["mean"], abs=1e-5)
+    assert gap["all"]["mean"] == pytest.approx(measured["own"]["difference"]["mean"], abs=1e-6)
+
+
+def test_transfer_has_no_part_from_the_bodys_adaptation(subjects, measured):
+    """Its own way is the head's steps on frozen features: so that part is FO-MAML's alone, with the sign turned."""
+    sampler = subjects[0].experiment.evaluation_sampler("val")
+    features = frozen_features(subjects[0].learner, sampler, ("running",), episodes=6)["running"]
+
+    assert np.allclose(head_accuracies(features, at=(2,))[2], subjects[0].own_accuracies)
+
+
+def test_frozen_features_do_not_change_by_adaptation_and_adapted_ones_do(subjects):
+    batch = subjects[0].experiment.evaluation_sampler("val").batch(0, 1)
+
+    transfer, fomaml = (change_by_adaptation(subject.learner, batch, steps=5) for subject in subjects)
+
+    assert all(transfer["cka"][f"block {number}"] == pytest.approx(1) for number in (1, 2, 3, 4))
+    assert fomaml["cka"]["block 4"] < 1 - 1e-6
+    assert transfer["spread_before"]["features"] == transfer["spread_after"]["features"]
+    assert fomaml["weights"]["convs.3.weight"] > 0
+
+
+def test_recorded_blocks_are_the_networks_own_and_nothing_stays_behind(subjects):
+    fomaml = subjects[1]
+    batch = fomaml.experiment.evaluation_sampler("val").batch(0, 1)
+    model = fomaml.learner.model
+    assert isinstance(model, Conv4)
+    adaptation = fomaml.learner.adapt(batch.support, steps=0)
+
+    outputs = blocks_and_logits(fomaml.learner, adaptation.fast_weights, batch.query.images[0])
+
+    with torch.no_grad():
+        first = model.norms[0](model.convs[0](batch.query.images[0]))
+        features = model.embed(batch.query.images[0])
+    assert torch.allclose(outputs["block 1"], first.flatten(1), atol=1e-6)
+    assert torch.allclose(outputs["features"], features, atol=1e-6)
+    assert list(outputs) == ["block 1", "block 2", "block 3", "block 4", "features", "logits"]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_every_step_of_the_ladder_has_episodes_of_the_same_shape(shift, subjects):
+    if shift == "digits":
+        pytest.importorskip("sklearn")
+    sampler = subjects[0].experiment.evaluation_sampler("val")
+
+    for batch in shifted_episodes(shift, sampler, 3):
+        assert batch.support.images.shape == (1, 6, 1, 28, 28)
+        assert 0 <= batch.query.images.min() and batch.query.images.max() <= 1
+        assert batch.query.labels.tolist() == sampler.batch(0, 1).query.labels.tolist()
+
+
+def test_changes_of_pixels_keep_the_drawings_and_one_alphabet_is_one(subjects):
+    sampler = subjects[0].experiment.evaluation_sampler("val")
+    plain, turned, inverted, alphabet = (
+        next(iter(shifted_episodes(shift, sampler, 1)))
+        for shift in ("unseen alphabets", "rotated by 90 degrees", "inverted ink", "one alphabet")
+    )
+
+    assert torch.equal(torch.rot90(turned.query.images, -1, dims=(-2, -1)), plain.query.images)
+    assert torch.allclose(1 - inverted.support.images, plain.support.images)
+    names = [sampler.dataset.class_names[index].rpartition("/")[0] for index in alphabet.classes[0].tolist()]
+    assert len(set(names)) == 1
+
+
+def test_disjoint_episodes_use_every_character_at_most_once(subjects):
+    sampler = subjects[0].experiment.disjoint_sampler("val")
+    count = len(sampler.classes) // sampler.ways
+
+    classes = [index for number in range(count) for index in sampler.batch(number, 1).classes[0].tolist()]
+
+    assert len(set(classes)) == len(classes) == count * sampler.ways
+    with pytest.raises(ValueError, match=f"make {count} disjoint episodes"):
+        sampler.batch(count, 1)
+
+
+def test_an_explanation_is_written_whole_and_its_page_has_every_sentence(measured, tmp_path):
+    explanation = {"verdict": verdict(measured)} | measured
+
+    write_explanation(explanation, tmp_path)
+
+    page = (tmp_path / "explanation.md").read_text()
+    assert all(sentence in page for sentence in explanation["verdict"])
+    assert page == explanation_page(json.loads((tmp_path / "explanation.json").read_text()))
+    for name in ("features-and-heads", "steps", "head-and-body", "representation", "sensitivity", "shift"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+# The verdict
+
+
+def difference(mean: float, ci95: float = 0.01) -> dict:
+    verdict = "not distinguishable" if abs(mean) <= ci95 else "better" if mean > 0 else "worse"
+    return {"mean": mean, "ci95": ci95, "verdict": verdict}
+
+
+def numbers(own: float, *, sign: int = 1) -> dict:
+    """What is measured, with the first run ahead by ``own``; every difference times ``sign``."""
+
+    def of(mean: float) -> dict:
+        return difference(sign * mean)
+
+    def subject(name: str) -> dict:
+        return {"name": name, "inner_steps": 5, "inner_lr": 0.4}
+
+    return {
+        "subjects": [subject("A"), subject("B")],
+        "episodes": 600,
+        "own": {"a": {"mean": 0.9 + sign * own}, "b": {"mean": 0.9}, "difference": of(own)},
+        "disjoint": {"episodes": 131, "difference": of(own)},
+        "table": {
+            "gap": {
+                "features": of(0.03),
+                "features, by cosine prototypes": of(-0.05),
+                "the head's steps": of(own - 0.03),
+                "the body's adaptation": of(0.0),
+                "all": of(own),
+            }
+        },
+        "steps": [
+            {"name": "A"},
+            {"rate": 0.4, "steps": (0, 1, 5, 50), "own_difference": [of(0.0), of(0.1), of(0.1), of(-0.1)]},
+        ],
+        "safe_rates": {"A": [0.2, 0.2, 0.2], "B": [0.8, 0.8, 0.8]},
+        "shift": [{"shift": "unseen alphabets", "difference": of(own)}, {"shift": "digits", "difference": of(-0.2)}],
+    }
+
+
+def swapped(text: str) -> str:
+    """A sentence with A and B exchanged."""
+    return re.sub(r"\b[AB]\b", lambda found: {"A": "B", "B": "A"}[found[0]], text)
+
+
+def words_alone(text: str) -> str:
+    return re.sub(r"[-+]?\d+(\.\d+)?", "#", text)
+
+
+def test_the_verdict_says_what_the_numbers_say():
+    said = " ".join(verdict(numbers(0.10)))
+
+    assert "At each method's own budget (5 steps), A is above B: 100.00 against 90.00 %, +10.00 ± 1.00 points" in said
+    assert "+3.00 ± 1.00 points from features, +7.00 ± 1.00 points from the head's steps" in said
+    assert "the largest part is the head's steps" in said
+    assert "Under a converged head, A's features are better" in said
+    assert "Under cosine prototypes, B's features are better" in said
+    assert "A is ahead from 1 to 5 steps, then B is ahead at 50 steps; the order changes with the budget" in said
+    assert "A's rate of 0.4 is 2.0 times the head's safe rate, and B's rate of 0.4 is 0.5 times" in said
+    assert "The order flips on: digits." in said
+
+
+@pytest.mark.parametrize("start", ["At each method's", "Under a converged", "Under cosine", "At rate", "Under shift"])
+def test_flipped_data_flip_the_sentence(start):
+    """The same numbers with all signs turned: the words must be those with A and B exchanged."""
+    plain, flipped = (
+        next(words_alone(text) for text in verdict(numbers(0.10, sign=sign)) if text.startswith(start))
+        for sign in (1, -1)
+    )
+
+    assert flipped == swapped(plain)
+    assert flipped != plain
+
+
+def test_what_is_not_distinguishable_is_said_to_be_so():
+    flat = copy.deepcopy(numbers(0.005))
+
+    said = verdict(flat)
+
+    assert "A and B are not distinguishable" in said[0]
+
+
+def test_disjoint_episodes_that_disagree_are_said_to():
+    doubted = numbers(0.10)
+    doubted["disjoint"]["difference"] = difference(0.02, 0.05)
+
+    assert "by which A and B are not distinguishable." in verdict(doubted)[0]
+
+
+def test_no_order_at_any_budget_is_said_so():
+    flat = numbers(0.10)
+    flat["steps"][1]["own_difference"] = [difference(0.0)] * 4
+
+    assert any("neither is ahead beyond the intervals at any number of steps" in text for text in verdict(flat))
+
+
+def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
+    one, other = subjects
+    strange = copy.copy(other.learner)
+    strange.model = torch.nn.Linear(2, 2)
+    refused: Callable[[], dict] = lambda: explain(  # noqa: E731
+        (one, Subject("strange", other.experiment, strange, other.own_accuracies)), episodes=6, few_episodes=2
+    )
+
+    with pytest.raises(ValueError, match="strange has a network that is not Conv4"):
+        refused()
