@@ -562,7 +562,7 @@ def test_transfers_weights_hold_body_statistics_and_classification_layer(pretrai
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        (["--adapt", "head", "--head", "logistic"], ["1steps-{mode}-head-logistic-l2_0.01"]),
+        (["--adapt", "head", "--head", "logistic"], ["1steps-{mode}-head-logistic-l2_0.1"]),
         (["--adapt", "head", "--head", "cosine"], ["1steps-{mode}-head-cosine"]),
         (["--adapt", "all", "--inner-lr", "0.1"], ["2steps-{mode}-all-at-0.1"]),
         (["--adapt", "body"], ["2steps-{mode}-body-at-0.4"]),

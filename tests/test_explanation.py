@@ -183,6 +183,7 @@ def numbers(own: float, *, sign: int = 1) -> dict:
     return {
         "subjects": [subject("A"), subject("B")],
         "episodes": 600,
+        "few_episodes": 16,
         "own": {"a": {"mean": 0.9 + sign * own}, "b": {"mean": 0.9}, "difference": of(own)},
         "disjoint": {"episodes": 131, "difference": of(own)},
         "table": {
@@ -199,7 +200,10 @@ def numbers(own: float, *, sign: int = 1) -> dict:
             {"rate": 0.4, "steps": (0, 1, 5, 50), "own_difference": [of(0.0), of(0.1), of(0.1), of(-0.1)]},
         ],
         "safe_rates": {"A": [0.2, 0.2, 0.2], "B": [0.8, 0.8, 0.8]},
-        "shift": [{"shift": "unseen alphabets", "difference": of(own)}, {"shift": "digits", "difference": of(-0.2)}],
+        "shift": [
+            {"shift": "unseen alphabets", "episodes": 48, "difference": of(own)},
+            {"shift": "digits", "episodes": 48, "difference": of(-0.2)},
+        ],
     }
 
 

@@ -100,7 +100,7 @@ class EvaluateOptions(DataOptions):
     """Where the new head starts; default: as the method does."""
     inner_lr: Annotated[float | None, Unset] = None
     """Rate of the inner steps; default: as trained."""
-    penalty: float = 0.01
+    penalty: float = 0.1
     """L2 penalty of the logistic head."""
     untrained: tyro.conf.FlagCreatePairsOff[bool] = False
     """Evaluate the run's initial weights, to see what training gives."""

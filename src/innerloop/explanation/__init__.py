@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from innerloop.comparison import evaluations, is_primary
 from innerloop.errors import ConfigError
@@ -36,7 +37,9 @@ def explain_runs(
     Raises:
         ConfigError: if a run was not evaluated, or its network is not `innerloop.Conv4`.
     """
+    threads = torch.get_num_threads()
     one, other = (_subject(run, episodes, data_dir, say) for run in (a, b))
+    torch.set_num_threads(threads)  # opening a run sets those of its training, which matter for its bits alone
     if one.name == other.name:
         one, other = one.renamed(a.path.name), other.renamed(b.path.name)
     measured = explain((one, other), episodes=episodes, few_episodes=few_episodes, say=say)

@@ -18,6 +18,8 @@ from innerloop.explanation.measures import safe_rates
 from innerloop.explanation.representations import change_by_adaptation
 from innerloop.explanation.shifts import SHIFTS, paired_with_the_first, shifted_episodes
 from innerloop.learners.base import Learner, accuracy
+from innerloop.learners.maml import MAML
+from innerloop.learners.transfer import FrozenFeatures
 from innerloop.learners.variants import Adapts, Variant
 from innerloop.models.batch_norm import BatchNormMode
 from innerloop.models.conv4 import Conv4
@@ -96,14 +98,16 @@ def explain(
         say: told what is being measured.
 
     Raises:
-        ConfigError: if the network of a run is not an `innerloop.Conv4`.
+        ConfigError: if a run is neither MAML nor transfer, or its network is not an `innerloop.Conv4`.
     """
     for subject in subjects:
         if not isinstance(subject.learner.model, Conv4):
             raise ConfigError(f"{subject.name} has a network that is not Conv4: its blocks are not known.")
+        if not isinstance(subject.learner, MAML | FrozenFeatures):
+            raise ConfigError(f"{subject.name} is neither MAML nor transfer: what it adapts is not known.")
     a, b = subjects
     sampler = a.experiment.evaluation_sampler("val")
-    say(f"Features of {episodes} episodes.")
+    say(f"1/8  Features of {episodes} episodes.")
     features = {
         subject.name: frozen_features(
             subject.learner, sampler, subject.learner.batch_norm_modes, episodes=episodes,
@@ -117,23 +121,23 @@ def explain(
         "episodes": episodes,
         "few_episodes": few_episodes,
     }
-    say("Two kinds of features under two kinds of heads.")
+    say("2/8  Two kinds of features under two kinds of heads.")
     measured["own"] = paired(a.own_accuracies, b.own_accuracies)
     measured["table"] = table(subjects, features)
-    say("Disjoint episodes, in which no character comes twice.")
+    say("3/8  Disjoint episodes, in which no character comes twice.")
     measured["disjoint"] = disjoint(subjects)
-    say(f"Accuracy against 0 to {max(STEPS)} adaptation steps, {few_episodes} episodes.")
-    measured["steps"] = step_curves(subjects, features, batches)
+    say(f"4/8  Accuracy against 0 to {max(STEPS)} adaptation steps, {few_episodes} episodes.")
+    measured["steps"] = step_curves(subjects, features, batches, say)
     measured["safe_rates"] = {
         subject.name: safe_rates(features[subject.name][subject.mode].support).tolist() for subject in subjects
     }
-    say("Head against body, over inner rates.")
-    measured["parts"] = {subject.name: parts(subject, batches) for subject in subjects}
-    say("Shots.")
+    say("5/8  Head against body, over inner rates.")
+    measured["parts"] = {subject.name: parts(subject, batches, say) for subject in subjects}
+    say("6/8  Shots.")
     measured["shots"] = {subject.name: shots(subject, 2 * few_episodes) for subject in subjects}
-    say("What adaptation changes in the network.")
+    say("7/8  What adaptation changes in the network.")
     measured["change"] = {subject.name: change(subject, batches) for subject in subjects}
-    say("A ladder of shift.")
+    say("8/8  A ladder of shift.")
     measured["shift"] = ladder(subjects, 3 * few_episodes, say)
     return measured
 
@@ -204,6 +208,7 @@ def step_curves(
     subjects: tuple[Subject, Subject],
     features: dict[str, dict[BatchNormMode, Features]],
     batches: list[EpisodeBatch],
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[dict[str, Any]]:
     """Part a': accuracy after 0 ... 200 steps at each rate: each run's own adaptation, and its head alone.
 
@@ -216,6 +221,7 @@ def step_curves(
         for subject in subjects:
             of_mode = features[subject.name][subject.mode]
             heads = head_accuracies(of_mode, inner_lr=rate, at=STEPS)
+            say(f"  {subject.name} at {rate:g}")
             learner = subject.adapted(Variant(inner_lr=rate))
             own[subject.name] = np.stack([_trajectory(learner, batch) for batch in batches])
             for adapted, found in (
@@ -236,14 +242,18 @@ def _trajectory(learner: Learner, batch: EpisodeBatch) -> np.ndarray:
     return np.array([query_accuracy(learner, state, batch)[0] for step, state in enumerate(states) if step in STEPS])
 
 
-def parts(subject: Subject, batches: list[EpisodeBatch]) -> list[dict[str, Any]]:
+def parts(
+    subject: Subject, batches: list[EpisodeBatch], say: Callable[[str], None] = lambda sentence: None
+) -> list[dict[str, Any]]:
     """Parts b and e: accuracy by what is adapted and at which rate; ``own`` is the method's own way."""
     rows = []
-    for adapts in ("own", *PARTS):
+    for adapts in PARTS:
+        say(f"  {subject.name}, adapting {adapts}")
         for rate in RATES:
             found = subject.accuracies(batches, Variant(adapts=adapts, inner_lr=rate))
             rows.append({"adapts": adapts, "rate": rate} | measured_mean(found))
-    return rows
+    own = "head" if isinstance(subject.learner, FrozenFeatures) else "all"
+    return [row | {"adapts": "own"} for row in rows if row["adapts"] == own] + rows
 
 
 def shots(subject: Subject, episodes: int) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ def verdict(measured: dict[str, Any]) -> list[str]:
         _which_is_better(measured, a, b),
         _why(measured["table"]["gap"], a, b),
         *_features(measured["table"]["gap"], a, b),
-        *_budget(measured["steps"], a, b),
+        *_budget(measured, a, b),
         _safe_rate(measured, a, b),
-        *_shift(measured["shift"], a, b),
+        _shift(measured, a, b),
     ]
 
 
@@ -72,10 +72,10 @@ def _features(gap: dict[str, Any], a: str, b: str) -> list[str]:
     return said
 
 
-def _budget(curves: list[dict[str, Any]], a: str, b: str) -> list[str]:
+def _budget(measured: dict[str, Any], a: str, b: str) -> list[str]:
     """At each rate: who is ahead after how many steps, as far as the intervals tell."""
     said = []
-    for curve in curves:
+    for curve in measured["steps"]:
         if "own_difference" not in curve:
             continue
         phases: list[tuple[int, int, str]] = []
@@ -95,7 +95,7 @@ def _budget(curves: list[dict[str, Any]], a: str, b: str) -> list[str]:
                 for first, last, who in phases
             )
             told += "; the order changes with the budget" if len({who for *_, who in phases}) > 1 else ""
-        said.append(f"At rate {curve['rate']:g}, {told}.")
+        said.append(f"At rate {curve['rate']:g}, over {measured['few_episodes']} episodes, {told}.")
     return said
 
 
@@ -108,9 +108,10 @@ def _safe_rate(measured: dict[str, Any], a: str, b: str) -> str:
     return f"In the median episode {parts[0]}, and {parts[1]}."
 
 
-def _shift(rows: list[dict[str, Any]], a: str, b: str) -> list[str]:
-    first = rows[0]["difference"]["verdict"]
-    flipped = [row["shift"] for row in rows[1:] if {first, row["difference"]["verdict"]} == {"better", "worse"}]
+def _shift(measured: dict[str, Any], a: str, b: str) -> str:
+    """Who is ahead at each step of the ladder, and where the order is not that of the usual episodes."""
+    rows, first = measured["shift"], measured["own"]["difference"]["verdict"]
+    flipped = [row["shift"] for row in rows if {first, row["difference"]["verdict"]} == {"better", "worse"}]
     told = "; ".join(f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}" for row in rows)
-    ending = f" The order flips on: {', '.join(flipped)}." if flipped else " The order flips nowhere on this ladder."
-    return [f"Under shift: {told}.{ending}"]
+    ending = f"The order flips on: {', '.join(flipped)}." if flipped else "The order flips nowhere on this ladder."
+    return f"Under shift, over {rows[0]['episodes']} episodes each: {told}. {ending}"

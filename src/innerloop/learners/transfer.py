@@ -64,7 +64,7 @@ class FrozenFeatures(Learner):
         head_init: Literal["zero", "glorot"] = "zero",
         inner_lr: float = 0.4,
         inner_steps: int = 5,
-        penalty: float = 0.01,
+        penalty: float = 0.1,
     ):
         super().__init__()
         if not callable(getattr(model, "embed", None)):

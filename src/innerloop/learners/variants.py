@@ -41,7 +41,7 @@ class Variant:
     head: Head = "gradient"
     head_init: Literal["zero", "glorot"] | None = None
     inner_lr: float | None = None
-    penalty: float = 0.01
+    penalty: float = 0.1
     untrained: bool = False
 
     def __post_init__(self):

@@ -87,12 +87,12 @@ def explanation_page(explanation: dict[str, Any]) -> str:
     lines += _parts_rows(explanation)
     lines += ["", "## What adaptation changes", "", "| quantity | where | " + f"{a} | {b} |", "|---|---|---|---|"]
     lines += _change_rows(explanation)
-    lines += ["", "## Shift", "", f"| episodes | {a} | {b} | {a} minus {b}, points |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['shift']} ({row['episodes']}) | {_percent(row[a])} | {_percent(row[b])} "
-        f"| {_points(row['difference'])} |"
-        for row in explanation["shift"]
-    ]
+    lines += ["", "## Shift", "", "The change is from the first row, paired over the same drawings.", "",
+              f"| episodes | {a} | change, points | {b} | change, points | {a} minus {b}, points |",
+              "|---|---|---|---|---|---|"]  # fmt: skip
+    for row in explanation["shift"]:
+        cells = [cell for name in (a, b) for cell in (_percent(row[name]), _change(row[name]))]
+        lines.append(f"| {row['shift']} ({row['episodes']}) | {' | '.join(cells)} | {_points(row['difference'])} |")
     lines += ["", "## Shots", "", f"| shots, 10 queries | {a} | {b} |", "|---|---|---|"]
     lines += [
         f"| {one['shots']} | {_percent(one)} | {_percent(other)} |"
@@ -103,6 +103,11 @@ def explanation_page(explanation: dict[str, Any]) -> str:
 
 def _points(difference: dict[str, Any]) -> str:
     return f"{100 * difference['mean']:+.2f} ± {100 * difference['ci95']:.2f}"
+
+
+def _change(value: dict[str, Any]) -> str:
+    """The paired change of a shifted row, where there is one."""
+    return _points(value["change"]) if "change" in value else "-"
 
 
 def _curves(explanation: dict[str, Any]) -> list[dict[str, Any]]:
