@@ -282,7 +282,11 @@ def _mean(values: list[float]) -> float | None:
 
 
 def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Part g: accuracy of each run at each step of the ladder, and its change from the first where drawings pair."""
+    """Part g: accuracy of each run at each step of the ladder, and its change from the first where drawings pair.
+
+    A run with stored batch-norm statistics is measured with those of each batch too (``batch_statistics``): stored
+    ones are the first thing that a shift of the pixels breaks.
+    """
     sampler = subjects[0].experiment.evaluation_sampler("val")
     rows, first = [], {}
     for shift in SHIFTS:
@@ -296,8 +300,20 @@ def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str]
         row: dict[str, Any] = {"shift": shift, "episodes": episodes, "paired_with_first": paired_with_the_first(shift)}
         for subject in subjects:
             row[subject.name] = measured_mean(found[subject.name])
+            if subject.mode == "running":
+                row[subject.name]["batch_statistics"] = measured_mean(_by_batch_statistics(subject, batches))
             if paired_with_the_first(shift):
                 row[subject.name]["change"] = paired_difference(found[subject.name], first[subject.name]).to_json()
         row["difference"] = paired_difference(*(found[subject.name] for subject in subjects)).to_json()
         rows.append(row)
     return rows
+
+
+def _by_batch_statistics(subject: Subject, batches: list[EpisodeBatch]) -> np.ndarray:
+    """Accuracy of a new head on a run's frozen features, normalised by support and by query set."""
+    config = subject.experiment.config
+    learner = FrozenFeatures(subject.learner.model, batch_norm_modes=("transductive",), inner_lr=config.inner_lr)  # type: ignore[arg-type]
+    moved = [batch.to(config.device) for batch in batches]
+    return np.concatenate(
+        [query_accuracy(learner, learner.adapt(batch.support, steps=config.inner_steps), batch) for batch in moved]
+    )

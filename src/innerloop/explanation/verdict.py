@@ -114,4 +114,11 @@ def _shift(measured: dict[str, Any], a: str, b: str) -> str:
     flipped = [row["shift"] for row in rows if {first, row["difference"]["verdict"]} == {"better", "worse"}]
     told = "; ".join(f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}" for row in rows)
     ending = f"The order flips on: {', '.join(flipped)}." if flipped else "The order flips nowhere on this ladder."
-    return f"Under shift, over {rows[0]['episodes']} episodes each: {told}. {ending}"
+    by_batch = [
+        f"{name} by the statistics of each batch instead of stored ones has {100 * held['mean']:.1f} % "
+        f"on {row['shift']} ({100 * row[name]['mean']:.1f} by stored ones)"
+        for row in rows if row["shift"] in flipped
+        for name in (a, b) if (held := row[name].get("batch_statistics"))
+    ]  # fmt: skip
+    cause = f" {'; '.join(by_batch)}." if by_batch else ""
+    return f"Under shift, over {rows[0]['episodes']} episodes each: {told}. {ending}{cause}"

@@ -87,12 +87,7 @@ def explanation_page(explanation: dict[str, Any]) -> str:
     lines += _parts_rows(explanation)
     lines += ["", "## What adaptation changes", "", "| quantity | where | " + f"{a} | {b} |", "|---|---|---|---|"]
     lines += _change_rows(explanation)
-    lines += ["", "## Shift", "", "The change is from the first row, paired over the same drawings.", "",
-              f"| episodes | {a} | change, points | {b} | change, points | {a} minus {b}, points |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    for row in explanation["shift"]:
-        cells = [cell for name in (a, b) for cell in (_percent(row[name]), _change(row[name]))]
-        lines.append(f"| {row['shift']} ({row['episodes']}) | {' | '.join(cells)} | {_points(row['difference'])} |")
+    lines += ["", "## Shift", "", *_shift_table(explanation)]
     lines += ["", "## Shots", "", f"| shots, 10 queries | {a} | {b} |", "|---|---|---|"]
     lines += [
         f"| {one['shots']} | {_percent(one)} | {_percent(other)} |"
@@ -105,9 +100,30 @@ def _points(difference: dict[str, Any]) -> str:
     return f"{100 * difference['mean']:+.2f} ± {100 * difference['ci95']:.2f}"
 
 
+def _shift_table(explanation: dict[str, Any]) -> list[str]:
+    a, b = names(explanation)
+    lines = [
+        "The change is from the first row, paired over the same drawings.",
+        "In brackets: by the statistics of each batch instead of stored ones.",
+        "",
+        f"| episodes | {a} | change, points | {b} | change, points | {a} minus {b}, points |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in explanation["shift"]:
+        cells = [cell for name in (a, b) for cell in (_percent(row[name]) + _by_batch(row[name]), _change(row[name]))]
+        lines.append(f"| {row['shift']} ({row['episodes']}) | {' | '.join(cells)} | {_points(row['difference'])} |")
+    return lines
+
+
 def _change(value: dict[str, Any]) -> str:
     """The paired change of a shifted row, where there is one."""
     return _points(value["change"]) if "change" in value else "-"
+
+
+def _by_batch(value: dict[str, Any]) -> str:
+    """The accuracy by the statistics of each batch, in brackets, where there is one."""
+    held = value.get("batch_statistics")
+    return f" ({100 * held['mean']:.1f})" if held else ""
 
 
 def _curves(explanation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -300,7 +316,10 @@ def draw_shift(explanation: dict[str, Any]) -> Figure:
     rows, (a, b) = explanation["shift"], names(explanation)
     figure, (left, right) = panels("A ladder of shift", describe(explanation, rows[0]["episodes"]), 2, width=10.5)
     for index, name in enumerate((a, b)):
-        _bars(left, [row[name] for row in rows], PALETTE[index], name, 0.2 * index - 0.1)
+        _bars(left, [row[name] for row in rows], PALETTE[index], name, 0.24 * index - 0.12)
+        if "batch_statistics" in rows[0][name]:
+            by_batch = [row[name]["batch_statistics"] for row in rows]
+            _bars(left, by_batch, PALETTE[2], f"{name}, batch statistics", 0.0)
     _bars(right, [row["difference"] for row in rows], "black", None, 0.0)
     for panel in (left, right):
         panel.set_yticks(range(len(rows)), [row["shift"] for row in rows], fontsize=8)
