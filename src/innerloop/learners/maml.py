@@ -137,26 +137,31 @@ class MAML(Learner):
             and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
-        adaptation = self.inner_loop(self.params, episodes.support, steps=self.inner_steps)
-        loss, after = self._query_loss(adaptation.fast_weights, episodes)
+        loss, fast_weights, logged = self._objective(episodes)
         with torch.no_grad():
-            before = call(self.model, self._start(self.params, episodes.support), episodes.query.images)
-        return loss, {
-            "support_accuracy_before": adaptation.support_accuracy[:, 0],
-            "support_accuracy_after": adaptation.support_accuracy[:, -1],
+            start = self._start(self.params, episodes.support)
+            before = self._outputs(start, episodes.query.images, 0)
+            _, support_after = self._losses(fast_weights, episodes.support, self.inner_steps)
+        return loss, logged | {
+            "support_accuracy_after": support_after,
             "query_accuracy_before": accuracy(before, episodes.query.labels),
-            "query_accuracy_after": after,
         }
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        fast_weights = self._start(self.params, batch.support)
-        support_accuracy = torch.tensor(torch.nan)
+        loss, _, logged = self._objective(batch)
+        return loss, {name: value.mean() for name, value in logged.items()}
+
+    def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+        """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
+        fast_weights, first = self._start(self.params, batch.support), torch.full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
-            fast_weights, _, correct = self._inner_step(fast_weights, batch.support, create_graph=not self.first_order)
-            support_accuracy = correct.mean() if index == 0 else support_accuracy
-        loss, after = self._query_loss(fast_weights, batch)
-        return loss, {"support_accuracy_before": support_accuracy, "query_accuracy_after": after.mean()}
+            fast_weights, _, correct = self._inner_step(
+                fast_weights, batch.support, index, create_graph=not self.first_order
+            )
+            first = correct if index == 0 else first
+        loss, after = self._query_loss(fast_weights, batch, self.inner_steps)
+        return loss, fast_weights, {"support_accuracy_before": first, "query_accuracy_after": after}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
@@ -191,20 +196,20 @@ class MAML(Learner):
         losses, accuracies = [], []
         for index in range(steps + 1):
             if index < steps:
-                following, loss, correct = self._inner_step(fast_weights, support, create_graph=create_graph)
+                following, loss, correct = self._inner_step(fast_weights, support, index, create_graph=create_graph)
             else:
                 following = fast_weights
                 with torch.no_grad():
-                    loss, correct = self._losses(fast_weights, support)
+                    loss, correct = self._losses(fast_weights, support, index)
             losses.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1))
             fast_weights = following
 
     def _inner_step(
-        self, fast_weights: FastWeights, support: LabelledImages, *, create_graph: bool
+        self, fast_weights: FastWeights, support: LabelledImages, index: int, *, create_graph: bool
     ) -> tuple[FastWeights, Tensor, Tensor]:
-        """φ_{k+1} from φ_k, with support loss (E,) and accuracy (E,) at φ_k."""
+        """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
         with torch.enable_grad():
             adapted = {
                 name: weight for name, weight in fast_weights.items() if self._adapted is None or name in self._adapted
@@ -212,23 +217,31 @@ class MAML(Learner):
             for weight in adapted.values():
                 if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
                     weight.requires_grad_()
-            loss, correct = self._losses(fast_weights, support)
+            loss, correct = self._losses(fast_weights, support, index)
             gradients = gradient(loss, adapted, create_graph=create_graph)
-            return fast_weights | step(adapted, gradients, self.inner_lr), loss, correct
+            return fast_weights | self._stepped(adapted, gradients, index), loss, correct
 
-    def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch) -> tuple[Tensor, Tensor]:
-        """Mean query loss, a scalar, and query accuracy (E,), both as means over the mini-batches."""
+    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
+        """What is adapted, after step number ``index``; the same rate for every tensor and step."""
+        return step(adapted, gradients, self.inner_lr)
+
+    def _outputs(self, fast_weights: FastWeights, images: Tensor, index: int) -> Tensor:
+        """The network's outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
+        return call(self.model, fast_weights, images)
+
+    def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int) -> tuple[Tensor, Tensor]:
+        """Mean query loss, a scalar, and query accuracy (E,) at φ_k, both as means over the mini-batches."""
         parts = (
-            [self._losses(fast_weights, part) for part in episodes.query_batches(self.query_batches)]
+            [self._losses(fast_weights, part, index) for part in episodes.query_batches(self.query_batches)]
             if self.query_batches > 1
-            else [self._losses(fast_weights, episodes.query)]
+            else [self._losses(fast_weights, episodes.query, index)]
         )
         losses, accuracies = zip(*parts, strict=True)
         return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
 
-    def _losses(self, fast_weights: FastWeights, batch: LabelledImages) -> tuple[Tensor, Tensor]:
-        """Loss (E,) and accuracy (E,) of a labelled batch at the given weights."""
-        outputs = call(self.model, fast_weights, batch.images)
+    def _losses(self, fast_weights: FastWeights, batch: LabelledImages, index: int) -> tuple[Tensor, Tensor]:
+        """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
+        outputs = self._outputs(fast_weights, batch.images, index)
         if batch.labels.dtype == torch.int64 and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]:
             raise ConfigError(
                 f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. MAML learns the "
