@@ -243,9 +243,9 @@ def _serve() -> None:
     torch.set_num_threads(1)
     from innerloop import cli, experiments, progress, report, reproduction
     from innerloop.data import strokes
-    from innerloop.learners import maml, transfer
+    from innerloop.learners import maml, mamlpp, transfer
 
-    assert cli and progress and reproduction and maml and transfer, "imported here, so that no child has to"
+    assert cli and progress and reproduction and maml and mamlpp and transfer, "imported here, so that no child has to"
     dataset = strokes.generate(100, drawings=4, size=16)
     experiments.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []

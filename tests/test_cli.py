@@ -497,7 +497,7 @@ def test_an_unfinished_run_is_not_evaluated(paused, capsys):
         (["--head", "cosine"], "A cosine head is found on frozen features: it needs --adapt head."),
         (["--adapt", "head", "--head", "logistic", "--inner-lr", "0.1"], "A logistic head takes no inner steps"),
         (["--inner-lr=-1"], "The inner rate must be between 0 and 1,000: got -1"),
-        (["--adapt", "head", "--head", "logistic", "--penalty=-1"], "The penalty must be between 0 and 1,000,000"),
+        (["--adapt", "head", "--head", "logistic", "--penalty=0"], "The penalty must be above 0 and at most 1,000,000"),
     ],
 )
 def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence, finished, capsys):

@@ -217,7 +217,7 @@ def test_the_course_preset_has_the_courses_batches():
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    assert list(PRESETS) == ["course"]
+    assert list(PRESETS) == ["course", "paper", "authors-code"]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
         settings_of("fomaml", "cours")
 

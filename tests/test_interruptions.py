@@ -104,7 +104,7 @@ def test_a_full_disk_ends_with_4_and_leaves_the_checkpoints_as_they_were(nursery
     assert outcome(path) == outcome(whole)
 
 
-@pytest.mark.parametrize("method", ["fomaml", "transfer"])
+@pytest.mark.parametrize("method", ["fomaml", "transfer", "mamlpp"])
 def test_killed_runs_end_as_the_uninterrupted_one(method, nursery, tmp_path):
     """SIGKILL at random moments, a third of them into the saving; `resume` needs no help."""
     tally = campaign(tmp_path, KILLS, method=method, nursery=nursery)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from innerloop.learners.base import Learner as Learner
     from innerloop.learners.checks import check_model as check_model
     from innerloop.learners.maml import MAML as MAML
+    from innerloop.learners.mamlpp import MAMLpp as MAMLpp
     from innerloop.learners.transfer import FrozenFeatures as FrozenFeatures
     from innerloop.learners.transfer import Transfer as Transfer
     from innerloop.minibatches import ImageSampler as ImageSampler
@@ -41,6 +42,7 @@ _HOME = {
     "LabelledImages": "data.images",
     "Learner": "learners.base",
     "MAML": "learners.maml",
+    "MAMLpp": "learners.mamlpp",
     "RunConfig": "config",
     "Split": "data.splits",
     "Transfer": "learners.transfer",

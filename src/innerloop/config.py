@@ -29,7 +29,7 @@ class RunConfig:
     """Everything that decides a run's numbers. Complete at birth; saved as ``config.json``."""
 
     method: str = "fomaml"
-    """What is trained: fomaml, maml, transfer, an entry point's name, or module:Class."""
+    """What is trained: fomaml, maml, mamlpp, transfer, an entry point's name, or module:Class."""
     data: str = "auto"
     """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else strokes)."""
     split: str = "auto"
@@ -65,6 +65,24 @@ class RunConfig:
     rotations_as_classes: bool = False
     """Where training images are turned, pretraining tells a character's four rotations apart, as classes of their own;
     otherwise they are one class."""
+    multi_step_loss: bool = True
+    """MAML++: weigh the query losses after every inner step, early in the run."""
+    multi_step_fraction: float = setting(0.1, 0.0, 1.0)
+    """MAML++: part of the run in which the weights of the multi-step loss move to the last step."""
+    derivative_order_annealing: bool = True
+    """MAML++: first order at first, then second."""
+    first_order_fraction: float = setting(1 / 3, 0.0, 1.0)
+    """MAML++: part of the run that is of first order, with derivative-order annealing."""
+    per_step_statistics: bool = True
+    """MAML++: running batch-norm statistics for every inner step, for predictions under batch norm running."""
+    per_step_affine: bool = True
+    """MAML++: batch norm's scale and shift for every inner step, learnt in the outer loop alone."""
+    learned_rates: Literal["layer", "tensor", "off"] = "layer"
+    """MAML++: a learnt inner rate for each inner step and each layer, or each tensor (as the authors' code has it)."""
+    cosine_annealing: bool = True
+    """MAML++: let the outer rate fall along a cosine."""
+    outer_lr_floor: float = setting(0.01, 0.0, 1.0)
+    """MAML++: where the cosine ends, as a fraction of the outer rate."""
     seed: int = setting(0, 0, 2**31 - 1)
     """Seed of the initial weights and of the training episodes."""
     image_size: int = setting(28, 16, 105)
@@ -157,7 +175,11 @@ class RunConfig:
             raise ConfigError(f"{source}: {error}") from error
 
 
-LATER_SETTINGS = ("clip_gradient", "batch_size", "rotations_as_classes")
+LATER_SETTINGS = (
+    "clip_gradient", "batch_size", "rotations_as_classes", "multi_step_loss", "multi_step_fraction",
+    "derivative_order_annealing", "first_order_fraction", "per_step_statistics", "per_step_affine", "learned_rates",
+    "cosine_annealing", "outer_lr_floor",
+)  # fmt: skip
 """Settings younger than the format: a file without them was written when their defaults were the only way."""
 
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
@@ -180,8 +202,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         fresh_head=False,
         validation_episodes=100,
     ),
+    "paper": dict(
+        derivative_order_annealing=True,
+        per_step_statistics=True,
+        learned_rates="layer",
+    ),
+    "authors-code": dict(
+        derivative_order_annealing=False,
+        per_step_statistics=False,
+        learned_rates="tensor",
+    ),
 }
-"""Named sets of settings. ``course``: the network and batches of the assignment's own code."""
+"""Named sets of settings. ``course``: the network and batches of the assignment's own code. ``paper`` and
+``authors-code``: MAML++ where its paper and its authors' code differ."""
 
 
 def settings_of(method: str, preset: str | None = None) -> RunConfig:

@@ -166,6 +166,9 @@ class Training:
 
     def _outer_step(self) -> dict[str, float]:
         config = self.config
+        factor = self.learner.begin_outer_step(self.step, config.meta_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.outer_lr * factor
         size = config.meta_batch_size if self.learner.trains_on == "episodes" else config.batch_size
         batch = self.sampler.batch(self.step * size, size).to(config.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.episodes_per_chunk)
@@ -178,6 +181,7 @@ class Training:
         if config.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_gradient)
         self.optimiser.step()
+        self.learner.end_outer_step()
         self.step += 1
         if self.average:
             self.average.update(self.learner, self.step)
@@ -194,6 +198,8 @@ class Training:
                 values = measure(self.learner)
         else:
             values = measure(self.learner)
+        if kind == "validation" and (diagnostics := self.learner.diagnostics()):
+            values = values | {"diagnostics": diagnostics}
         record = {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
         self.run.append_metrics(record)
         on_step(self.step, record)

@@ -19,6 +19,7 @@ from innerloop.explanation.representations import change_by_adaptation
 from innerloop.explanation.shifts import SHIFTS, paired_with_the_first, shifted_episodes
 from innerloop.learners.base import Learner, accuracy
 from innerloop.learners.maml import MAML
+from innerloop.learners.mamlpp import MAMLpp
 from innerloop.learners.transfer import FrozenFeatures
 from innerloop.learners.variants import Adapts, Variant
 from innerloop.models.batch_norm import BatchNormMode
@@ -103,8 +104,10 @@ def explain(
     for subject in subjects:
         if not isinstance(subject.learner.model, Conv4):
             raise ConfigError(f"{subject.name} has a network that is not Conv4: its blocks are not known.")
-        if not isinstance(subject.learner, MAML | FrozenFeatures):
-            raise ConfigError(f"{subject.name} is neither MAML nor transfer: what it adapts is not known.")
+        if not isinstance(subject.learner, MAML | FrozenFeatures) or isinstance(subject.learner, MAMLpp):
+            raise ConfigError(
+                f"{subject.name} is neither MAML, FO-MAML nor transfer: it cannot be adapted in other ways."
+            )
     a, b = subjects
     sampler = a.experiment.evaluation_sampler("val")
     say(f"1/8  Features of {episodes} episodes.")

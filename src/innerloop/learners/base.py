@@ -18,6 +18,7 @@ from innerloop.models.batch_norm import BatchNormMode
 METHODS = {
     "fomaml": "innerloop.learners.maml:MAML",
     "maml": "innerloop.learners.maml:MAML",
+    "mamlpp": "innerloop.learners.mamlpp:MAMLpp",
     "transfer": "innerloop.learners.transfer:Transfer",
 }
 """Methods of this package: name -> module:class. Others come by entry point ``innerloop.learners``."""
@@ -87,6 +88,20 @@ class Learner(nn.Module):
             A scalar to minimise, and detached scalars by name, also means over the episodes or images.
         """
         raise NotImplementedError(f"{type(self).__name__} must define meta_loss.")  # pragma: no cover
+
+    def begin_outer_step(self, step: int, total: int) -> float:
+        """Called before outer step ``step`` (from 0) of ``total``; returns a factor on the outer rate.
+
+        Schedules depend on these two alone, so that a resumed run goes on where it was.
+        """
+        return 1.0
+
+    def end_outer_step(self) -> None:
+        """Called after the optimiser's step."""
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What the learner's own figures are drawn from, as JSON; recorded at every validation."""
+        return {}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """Adapt, yielding the state after 0, 1, ..., ``steps`` inner steps. The learner is not changed."""

@@ -14,6 +14,7 @@ from innerloop.errors import ConfigError
 from innerloop.fast_weights import FastWeights, call, call_with_support_statistics, gradient, step
 from innerloop.learners.base import Adaptation, Learner, accuracy
 from innerloop.learners.checks import refuse_running_statistics
+from innerloop.learners.logistic import fit_logistic
 from innerloop.models.batch_norm import (
     BatchNormMode,
     batch_norm_layers,
@@ -32,7 +33,7 @@ class FrozenFeatures(Learner):
 
         (W, b)_{k+1} = (W, b)_k − α ∇ L((W, b)_k; f(support))
 
-    ``logistic`` is what they converge to with a penalty, multinomial logistic regression by L-BFGS::
+    ``logistic`` is what they converge to with a penalty, multinomial logistic regression by Newton's method::
 
         argmin over (W, b):  L((W, b); f(support)) + λ/2 ‖W‖²
 
@@ -173,8 +174,11 @@ class FrozenFeatures(Learner):
                 following = {name: value.detach() for name, value in following.items()}
             elif index > 0:
                 following = head
+            elif self.head == "logistic":
+                weight, bias = fit_logistic(features, labels, head["bias"].shape[1], self.penalty)
+                following = {"weight": weight, "bias": bias}
             else:
-                following = self._prototypes(features, labels) if self.head == "cosine" else self._fit(features, labels)
+                following = self._prototypes(features, labels)
         return loss.detach(), accuracy(logits.detach(), labels), following
 
     def logits(self, head: FastWeights, features: Tensor) -> Tensor:
@@ -188,28 +192,6 @@ class FrozenFeatures(Learner):
         one_hot = F.one_hot(labels).to(features)  # (E, n, ways)
         means = one_hot.transpose(1, 2) @ F.normalize(features, dim=-1)
         return {"weight": F.normalize(means, dim=-1), "bias": features.new_zeros(means.shape[:2])}
-
-    def _fit(self, features: Tensor, labels: Tensor) -> FastWeights:
-        """Logistic regression, episode by episode, until the gradient is at most 1e-6 everywhere."""
-        heads = []
-        for episode_features, episode_labels in zip(features.double(), labels, strict=True):
-            start = self._start(episode_features[None], int(labels.max()) + 1)
-            weights = {name: value.clone().requires_grad_() for name, value in start.items()}
-            optimiser = torch.optim.LBFGS(
-                list(weights.values()), max_iter=1000, tolerance_grad=1e-6, tolerance_change=0.0,
-                line_search_fn="strong_wolfe",
-            )  # fmt: skip
-
-            def closure(weights=weights, optimiser=optimiser, x=episode_features[None], y=episode_labels[None]):
-                optimiser.zero_grad()
-                loss = _episode_losses(self.logits(weights, x), y).sum()
-                loss = loss + self.penalty / 2 * weights["weight"].square().sum()
-                loss.backward()
-                return loss
-
-            optimiser.step(closure)
-            heads.append({name: value.detach() for name, value in weights.items()})
-        return {name: torch.cat([head[name] for head in heads]).to(features.dtype) for name in heads[0]}
 
 
 class Transfer(FrozenFeatures):

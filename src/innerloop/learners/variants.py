@@ -10,6 +10,7 @@ from innerloop.config import RunConfig
 from innerloop.errors import ConfigError
 from innerloop.learners.base import Learner
 from innerloop.learners.maml import MAML
+from innerloop.learners.mamlpp import MAMLpp
 from innerloop.learners.transfer import FrozenFeatures, Head
 from innerloop.models.batch_norm import use_running_statistics
 
@@ -53,8 +54,8 @@ class Variant:
             raise ConfigError(f"A {self.head} head takes no inner steps: it has no initial head and no rate.")
         if self.inner_lr is not None and not 0 <= self.inner_lr <= 1000:
             raise ConfigError(f"The inner rate must be between 0 and 1,000: got {self.inner_lr}.")
-        if not 0 <= self.penalty <= 1e6:
-            raise ConfigError(f"The penalty must be between 0 and 1,000,000: got {self.penalty}.")
+        if not 0 < self.penalty <= 1e6:
+            raise ConfigError(f"The penalty must be above 0 and at most 1,000,000: got {self.penalty}.")
 
     def describe(self) -> str:
         """A short name for tables and files, for instance ``own`` or ``head-logistic``; the rate is apart."""
@@ -80,6 +81,8 @@ class Variant:
         """
         rate = self.rate(config) or 0.0
         model = learner.model
+        if isinstance(learner, MAMLpp) and self != Variant(untrained=self.untrained):
+            raise ConfigError("MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own way.")
         assert isinstance(model, nn.Module)
         if self.adapts == "own" and not self.head_init:
             return learner if rate == config.inner_lr else type(learner).from_config(

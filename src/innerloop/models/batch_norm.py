@@ -52,6 +52,7 @@ class BatchNorm2d(nn.Module):
         self.eps = eps
         self._mode: Statistics = "batch"  # what `batch_norm_statistics` sets
         self._recorded: tuple[Tensor, Tensor] | None = None
+        self._count = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (n, channels, height, width); n * height * width must exceed one."""
@@ -66,7 +67,7 @@ class BatchNorm2d(nn.Module):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         if self._mode == "record":
             variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-            self._recorded = mean, variance
+            self._recorded, self._count = (mean, variance), x.numel() // self.channels
         running = (self.running_mean, self.running_var) if self._mode == "update" else (None, None)
         return F.batch_norm(x, *running, self.weight, self.bias, True, self.momentum, self.eps)
 
@@ -94,6 +95,34 @@ def batch_norm_statistics(model: nn.Module, mode: Statistics) -> Iterator[None]:
     finally:
         for layer, previous in before:
             layer._mode = previous
+
+
+@contextmanager
+def recorded_statistics(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Within the context every `BatchNorm2d` normalises by its batch; afterwards the list holds what it saw.
+
+    One (mean, variance) a layer, each (channels,), the variance unbiased as running ones are, without a graph.
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+    with batch_norm_statistics(model, "record"):
+        yield seen
+    for layer in batch_norm_layers(model):
+        assert layer._recorded is not None, "there was no forward pass"
+        mean, variance = (value.detach() for value in layer._recorded)
+        seen.append((mean, variance * layer._count / max(layer._count - 1, 1)))
+    forget_statistics(model)
+
+
+@contextmanager
+def given_statistics(model: nn.Module, statistics: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Within the context every `BatchNorm2d` normalises by the (mean, variance) that is given for it."""
+    for layer, given in zip(batch_norm_layers(model), statistics, strict=True):
+        layer._recorded = given
+    try:
+        with batch_norm_statistics(model, "recorded"):
+            yield
+    finally:
+        forget_statistics(model)
 
 
 def use_running_statistics(model: nn.Module) -> None:

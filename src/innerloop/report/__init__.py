@@ -1,6 +1,7 @@
 """What is made from a run's files: figures and the page of hyperparameters. Imports no torch."""
 
-from innerloop.report.figures import draw_figures
+from innerloop.report.diagnostics import diagnostic_drawings
+from innerloop.report.figures import draw_figures, save_figure
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.runs import RunDirectory, write_atomic
 
@@ -14,3 +15,5 @@ def write_results(run: RunDirectory) -> None:
     """
     write_atomic(run.path / "hyperparameters.md", hyperparameters(run))
     draw_figures(run)
+    for name, draw in diagnostic_drawings(run).items():
+        save_figure(draw(run), run.path / "figures", name)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
-from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure
+from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure, zoom
 from innerloop.runs import disk_errors, write_atomic
 
 
@@ -117,8 +117,7 @@ def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
             values = curve[x] if x == "seconds" else [value / 1000 for value in curve[x]]
             band(panel, values, curve["query_accuracy"], curve["query_accuracy_ci95"], label,
                  PALETTE[methods.index(method) % len(PALETTE)])  # fmt: skip
-    trained = [value for curve in curves for value in curve["query_accuracy"][1:]]
-    axes[0].set_ylim(10 * np.floor(10 * min(trained, default=0)), 100.5)
+    zoom(axes[0], [value for curve in curves for value in curve["query_accuracy"][1:]])
     axes[0].set_ylabel("query accuracy, %")
     axes[0].set_xlabel("images sent forward and backward, thousands")
     threads = sorted({curve["threads"] for curve in curves})
@@ -136,7 +135,9 @@ def draw_inner_steps(comparison: dict[str, Any]) -> Figure:
         axes.plot(range(len(curve)), curve, marker="o", markersize=3, color=PALETTE[index % len(PALETTE)],
                   label=f"{row['name']}, steps at {row['inner_lr']:g} ({row['batch_norm']})")  # fmt: skip
         axes.axvline(row["inner_steps"], color=GREY, linestyle=":", linewidth=1)
-    axes.set_ylim(0, 102)
+    zoom(axes, [value for row in comparison["rows"] for value in row["query_accuracy_per_step"][1:]])
+    axes.set_title("accuracy before adaptation is below the panel where it is at chance", fontsize=8, loc="right",
+                   color=GREY)  # fmt: skip
     axes.set_xlabel("inner steps taken")
     axes.set_ylabel("query accuracy, %")
     axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")

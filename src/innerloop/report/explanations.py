@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
-from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure
+from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure, zoom
 from innerloop.runs import disk_errors, write_atomic
 
 HEADS = {"gradient": "the run's steps", "logistic": "converged", "cosine": "prototypes"}
@@ -231,9 +231,9 @@ def draw_steps(explanation: dict[str, Any]) -> Figure:
         panel.set_xlim(0, 220)
         panel.set_title(f"rate {rate:g}", fontsize=10)
         panel.set_xlabel("steps")
-    axes[0].set_ylim(0, 102)
+    zoom(axes[0], [value for curve in curves for value in curve["accuracy"][1:]])
     axes[0].set_ylabel("query accuracy, %")
-    axes[0].legend(fontsize=8, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    axes[-1].legend(fontsize=8, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from innerloop.errors import DataError
 from innerloop.runs import RunDirectory, disk_errors, write_atomic
@@ -122,6 +123,7 @@ def draw_loss(run: RunDirectory) -> Figure:
     )  # fmt: skip
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # labels of all nine would overlap
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel(step_label(run))
     axes.set_ylabel("cross-entropy, nats")
@@ -210,17 +212,31 @@ def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def panels(title: str, subtitle: str, count: int, *, width: float = 7.2, height: float = 4.4, share_y: bool = False
-           ) -> tuple[Figure, list[Axes]]:  # fmt: skip
-    """A figure with panels side by side, sizes in inches."""
+def panels(
+    title: str,
+    subtitle: str,
+    count: int,
+    *,
+    rows: int = 1,
+    width: float = 7.2,
+    height: float = 4.4,
+    share_y: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels side by side in each row, sizes in inches; the panels come row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(subtitle, fontsize=7, color=GREY)
-    drawn = list(figure.subplots(1, count, sharey=share_y, squeeze=False)[0])
+    drawn = list(figure.subplots(rows, count, sharey=share_y, squeeze=False).flat)
     for axes in drawn:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, drawn
+
+
+def zoom(axes: Axes, fractions: Sequence[float | None]) -> None:
+    """Let an axis of accuracies in percent begin at the ten below the smallest of some fractions, and end at 100."""
+    known = [value for value in fractions if value is not None]
+    axes.set_ylim(10 * math.floor(10 * min(known, default=0.0)), 100.5)
 
 
 def band(

@@ -53,9 +53,10 @@ def _fixed(run: RunDirectory) -> str:
             "the outer loss is the mean over the episodes of a meta-batch; batch norm in training by the statistics "
             "of each batch (transductive), eps 1e-5."
         )
+    schedule = "" if run.config.method == "mamlpp" else ", no schedule"
     return (
         "Fixed by the method: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
-        f"eps 1e-8, no weight decay, no schedule; {objective}"
+        f"eps 1e-8, no weight decay{schedule}; {objective}"
     )
 
 
