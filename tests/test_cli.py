@@ -523,7 +523,7 @@ def test_an_evaluation_prints_a_table_and_writes_every_episode(finished, capsys)
     said = capsys.readouterr().out
     assert said.count("part test, 3-way 1-shot, 10 queries") == 2
     assert re.search(r"^    1  support  +\d+\.\d\d %", said, re.MULTILINE)
-    saved = json.loads((finished / "evaluation-alphabets-test-3w1s10q-2steps-transductive.json").read_text())
+    saved = json.loads((finished / "evaluation-alphabets-test-3w1s10q-2steps-transductive-3episodes.json").read_text())
     assert len(saved["query_accuracy_per_episode"]) == 3
 
 
@@ -580,7 +580,7 @@ def test_every_adaptation_is_a_row_of_its_own(method, options, names, finished, 
     assert f"{method}, adapting " in capsys.readouterr().out
     for mode in ["running"] if method == "transfer" else ["transductive", "support"]:
         for name in names:
-            assert (run / f"evaluation-alphabets-val-3w2s2q-{name.format(mode=mode)}.json").is_file()
+            assert (run / f"evaluation-alphabets-val-3w2s2q-{name.format(mode=mode)}-2episodes.json").is_file()
     assert (run / "model.safetensors").read_bytes() == before
 
 

@@ -1,6 +1,5 @@
 """Paired comparison: the numbers against closed forms, and what is refused."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 
 from innerloop.comparison import (
     MUST_AGREE,
-    Difference,
     compare,
     independent_difference,
     paired_difference,
@@ -99,6 +97,7 @@ def test_the_sentence_flips_with_the_data():
 
 def test_equal_accuracies_have_no_effect_size():
     assert paired_difference(np.ones(3), np.ones(3)).effect_size is None
+    assert paired_difference(np.full(3, 0.9), np.full(3, 0.8)).effect_size is None
 
 
 def test_two_methods_are_two_rows_and_a_pair(tmp_path):
@@ -167,6 +166,7 @@ def test_runs_over_other_episodes_are_refused_by_field(field, changes, tmp_path)
     compared = compare([a, b], episodes=EPISODES, allow_different=True)
 
     assert list(compared["differing_fields"]) == [field]
+    assert len({row["name"] for row in compared["rows"]}) == 2
     assert compared["pairs"][0]["paired"] is False
     assert "not paired" in compared["pairs"][0]["sentence"]
 
@@ -229,8 +229,27 @@ def test_a_comparison_is_written_whole(tmp_path):
         assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
-def test_a_difference_to_json_has_its_verdict():
-    assert Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1).to_json()["verdict"] == "not distinguishable"
-    assert set(dataclasses.asdict(Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1))) < set(
-        Difference(0.1, 0.2, 1, 1, 0, 0.5, 0.1).to_json()
-    )
+def test_seeds_of_one_method_alone_make_a_row_and_no_pair(tmp_path):
+    runs = [run_with(tmp_path / f"a{seed}", [0.9] * 4, CONFIG.replace(seed=seed)) for seed in (0, 1)]
+    compared = compare(runs, episodes=EPISODES)
+
+    write_comparison(compared, tmp_path / "out")
+
+    assert len(compared["rows"]) == 1 and compared["pairs"] == []
+
+
+def test_runs_of_the_same_directory_name_are_told_apart(tmp_path):
+    for parent in ("one", "other"):
+        (tmp_path / parent).mkdir()
+    a = run_with(tmp_path / "one" / "run", [0.9] * 4, CONFIG.replace(filters=32))
+    b = run_with(tmp_path / "other" / "run", [0.8] * 4)
+
+    assert len({row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]}) == 2
+
+
+def test_a_run_without_validations_is_refused(tmp_path):
+    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    (b.path / "metrics.jsonl").write_text("")
+
+    with pytest.raises(DataError, match=r"b/metrics\.jsonl holds no validation"):
+        compare([a, b], episodes=EPISODES)

@@ -78,12 +78,18 @@ def test_the_parts_of_the_gap_add_up(measured):
     assert gap["all"]["mean"] == pytest.approx(measured["own"]["difference"]["mean"], abs=1e-6)
 
 
-def test_transfer_has_no_part_from_the_bodys_adaptation(subjects, measured):
-    """Its own way is the head's steps on frozen features: so that part is FO-MAML's alone, with the sign turned."""
+@pytest.mark.parametrize("head_init", ["zero", "glorot"])
+def test_transfer_has_no_part_from_the_bodys_adaptation(head_init, subjects):
+    """Its own way is the head's steps on frozen features, from wherever the head starts."""
+    config = subjects[0].experiment.config.replace(head_init=head_init)
     sampler = subjects[0].experiment.evaluation_sampler("val")
-    features = frozen_features(subjects[0].learner, sampler, ("running",), episodes=6)["running"]
+    learner = type(subjects[0].learner).from_config(config, subjects[0].learner.model)
+    own = Subject("own", Experiment(config, sampler.dataset, subjects[0].experiment.split), learner, np.zeros(0))
+    features = frozen_features(learner, sampler, ("running",), episodes=6)["running"]
 
-    assert np.allclose(head_accuracies(features, at=(2,))[2], subjects[0].own_accuracies)
+    expected = own.accuracies(sampler.batch(index, 1) for index in range(6))
+
+    assert np.allclose(head_accuracies(features, head_init=head_init, at=(2,))[2], expected)  # type: ignore[arg-type]
 
 
 def test_frozen_features_do_not_change_by_adaptation_and_adapted_ones_do(subjects):
@@ -227,7 +233,7 @@ def test_the_verdict_says_what_the_numbers_say():
 
     assert "At each method's own budget (5 steps), A is above B: 100.00 against 90.00 %, +10.00 ± 1.00 points" in said
     assert "+3.00 ± 1.00 points from features, +7.00 ± 1.00 points from the head's steps" in said
-    assert "the largest part is the head's steps" in said
+    assert "the largest clear part is the head's steps" in said
     assert "Under a converged head, A's features are better" in said
     assert "Under cosine prototypes, B's features are better" in said
     assert "A is ahead from 1 to 5 steps, then B is ahead at 50 steps; the order changes with the budget" in said
@@ -251,6 +257,20 @@ def test_flipped_data_flip_the_sentence(start):
     assert flipped != plain
 
 
+def test_the_largest_part_is_looked_for_among_the_clear_ones():
+    unsure = numbers(0.10)
+    unsure["table"]["gap"]["the body's adaptation"] = difference(0.2, 0.3)
+
+    assert "the largest clear part is the head's steps" in " ".join(verdict(unsure))
+
+
+def test_who_is_ahead_is_not_said_of_steps_that_do_not_tell():
+    broken = numbers(0.10)
+    broken["steps"][1]["own_difference"] = [difference(0.1), difference(0.0), difference(0.1), difference(0.1)]
+
+    assert "A is ahead at 0 steps, then A is ahead from 5 to 50 steps." in " ".join(verdict(broken))
+
+
 def test_what_is_not_distinguishable_is_said_to_be_so():
     flat = copy.deepcopy(numbers(0.005))
 
@@ -271,6 +291,24 @@ def test_no_order_at_any_budget_is_said_so():
     flat["steps"][1]["own_difference"] = [difference(0.0)] * 4
 
     assert any("neither is ahead beyond the intervals at any number of steps" in text for text in verdict(flat))
+
+
+def test_more_ways_than_an_alphabet_has_characters_leave_that_step_out(subjects):
+    sampler = subjects[0].experiment.evaluation_sampler("val")
+    sampler.ways = 1000
+
+    with pytest.raises(ValueError, match="no alphabet has 1000 characters"):
+        next(iter(shifted_episodes("one alphabet", sampler, 1)))
+
+
+def test_a_meta_learned_head_is_refused(subjects):
+    one, other = subjects
+    config = other.experiment.config.replace(fresh_head=False)
+    learnt = Subject("learnt", Experiment(config, other.experiment.dataset, other.experiment.split),
+                     other.learner, other.own_accuracies)  # fmt: skip
+
+    with pytest.raises(ValueError, match="learnt has a meta-learned head"):
+        explain((one, learnt), episodes=6, few_episodes=2)
 
 
 def test_a_network_whose_blocks_are_not_known_is_refused(subjects):

@@ -121,7 +121,9 @@ def _outcome(run: Any) -> dict[str, Any]:
 def describe_row(row: dict[str, Any]) -> str:
     """A result with everything that it must not be quoted without, in one sentence."""
     # A head in closed form takes no steps.
-    adapted = f"{row['inner_steps']} inner steps at {row['inner_lr']:g}" if row["inner_lr"] else "adaptation"
+    adapted = (
+        f"{row['inner_steps']} inner steps at {row['inner_lr']:g}" if row["inner_lr"] is not None else "adaptation"
+    )
     adaptation = "" if row["adaptation"] == "own" else f", adapting {row['adaptation']}"
     return (
         f"{row['method']}{adaptation}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % "
@@ -171,7 +173,9 @@ def _evaluate(arguments: list[str]) -> int:
     steps = own_steps if options.inner_steps is None else options.inner_steps
     if not 0 <= steps <= 1000:
         raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
-    modes = learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
+    modes: tuple[Any, ...] = learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
+    if options.untrained and options.batch_norm == "all" and learner.trains_on == "episodes":
+        modes = tuple(mode for mode in learner.batch_norm_modes if mode != "running")  # nothing has gathered those
     if modes[0] not in learner.batch_norm_modes:
         raise ConfigError(f"{config.method} predicts under batch norm {' or '.join(learner.batch_norm_modes)}, "
                           f"not {modes[0]}.")  # fmt: skip
@@ -261,18 +265,25 @@ def _explain(arguments: list[str]) -> int:
     options = _parse(ExplainOptions, "explain", arguments)
     if options.few_episodes < 2:
         raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
+    import torch
+
     from innerloop.comparison import check_runs, refuse_differences
     from innerloop.explanation import explain_runs
     from innerloop.report.explanations import explanation_page, write_explanation
     from innerloop.runs import RunDirectory
 
-    runs, say = [RunDirectory(path) for path in options.runs], _sayer(options)
+    runs, say, threads = [RunDirectory(path) for path in options.runs], _sayer(options), torch.get_num_threads()
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for run in runs:
         _evaluate_if_needed(run, options, "val")
     explanation = explain_runs(
-        *runs, episodes=options.episodes, few_episodes=options.few_episodes, data_dir=options.data_dir, say=say
+        *runs,
+        episodes=options.episodes,
+        few_episodes=options.few_episodes,
+        threads=threads,
+        data_dir=options.data_dir,
+        say=say,
     )
     out = options.out or runs[0].path.parent / "explanation"
     write_explanation(explanation, out)

@@ -20,6 +20,9 @@ MUST_AGREE = (
 )  # fmt: skip
 """What two evaluations must have in common to be over the same episodes."""
 
+NEEDED = {"method", "training_seed", "inner_steps", "batch_norm", "query_accuracy", "query_accuracy_per_step"}
+"""What an evaluation must hold besides."""
+
 NOT_THE_METHOD = ("seed", "threads", "device", "validation_every", "validation_episodes", "checkpoint_every",
                   "episodes_per_chunk", "data", "split")  # fmt: skip
 """Settings that two runs of one method may differ in."""
@@ -118,9 +121,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     mean, half = mean_and_interval(differences)
     won, lost = int((differences > 0).sum()), int((differences < 0).sum())
     tied, spread = len(differences) - won - lost, float(differences.std(ddof=1))
-    return Difference(
-        mean, half, won, lost, tied, (won + tied / 2) / len(differences), mean / spread if spread else None
-    )
+    effect_size = mean / spread if np.ptp(differences) else None
+    return Difference(mean, half, won, lost, tied, (won + tied / 2) / len(differences), effect_size)
 
 
 def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
@@ -208,7 +210,7 @@ def evaluations(run: RunDirectory, part: str, episodes: int) -> list[dict[str, A
         if any(row.get(name) != value for name, value in wanted.items()):
             continue
         accuracies = row.get("query_accuracy_per_episode")
-        if not isinstance(accuracies, list) or len(accuracies) != episodes or "query_accuracy_per_step" not in row:
+        if not isinstance(accuracies, list) or len(accuracies) != episodes or not row.keys() >= NEEDED:
             raise DataError(f"{path} does not hold the accuracy of each of its {episodes} episodes.")
         rows.append(row)
     return sorted(rows, key=lambda row: not is_own(run, row))
@@ -222,8 +224,13 @@ def is_own(run: RunDirectory, row: dict[str, Any]) -> bool:
 
 def is_primary(run: RunDirectory, row: dict[str, Any]) -> bool:
     """Whether an evaluation is what a method is judged by: its own way, under its own batch-norm mode."""
-    own_mode = run.read_metrics("validation")[-1]["batch_norm"]
-    return is_own(run, row) and row["batch_norm"] == own_mode
+    return is_own(run, row) and row["batch_norm"] == _validations(run)[-1]["batch_norm"]
+
+
+def _validations(run: RunDirectory) -> list[dict[str, Any]]:
+    if not (records := run.read_metrics("validation")):
+        raise DataError(f"{run.path / 'metrics.jsonl'} holds no validation.")
+    return records
 
 
 def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[Arm], list[Arm]]:
@@ -235,14 +242,16 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     groups: dict[tuple[Any, ...], list[tuple[RunDirectory, dict[str, Any]]]] = {}
     for run in runs:
         for row in evaluations(run, part, episodes):
-            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm", *MUST_AGREE))
-            groups.setdefault((_method_settings(run), setting), []).append((run, row))
+            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm"))
+            method = (*_method_settings(run), tuple(row[name] for name in MUST_AGREE))
+            groups.setdefault((method, setting), []).append((run, row))
     settings = {method for method, _ in groups}
+    same_names = len({run.path.name for run in runs}) < len(runs)
     primary, others = [], []
     for (method, _), members in groups.items():
         run, row = members[0]
         alone = sum(other[0] == method[0] for other in settings) == 1
-        name = row["method"] if alone else f"{row['method']} ({run.path.name})"
+        name = row["method"] if alone else f"{row['method']} ({run.path if same_names else run.path.name})"
         arm = Arm(name, tuple(run for run, _ in members), tuple(row for _, row in members))
         (primary if is_primary(run, row) else others).append(arm)
     return primary, others
@@ -258,15 +267,13 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
 
     An image pass is one image sent forward and backward in training.
     """
-    config, records = run.config, run.read_metrics("validation")
-    passes = find_learner(config.method).image_passes(config)
+    config, records, learner = run.config, _validations(run), find_learner(run.config.method)
     return {
         "run": run.path.name,
         "method": config.method,
         "training_seed": config.seed,
-        "image_passes_per_step": passes,
         "step": [record["step"] for record in records],
-        "image_passes": [passes * record["step"] for record in records],
+        "image_passes": [learner.image_passes(config, record["step"]) for record in records],
         "seconds": [record["elapsed_s"] for record in records],
         "threads": config.threads,
         "query_accuracy": [record["query_accuracy"] for record in records],
@@ -298,10 +305,10 @@ def compare(
         if not any(is_primary(run, row) for row in evaluations(run, part, episodes)):
             raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part {part}.")
     primary, others = arms(runs, part, episodes)
-    measure = independent_difference if differing else paired_difference
     pairs = []
     for index, a in enumerate(primary):
         for b in primary[index + 1 :]:
+            measure = independent_difference if differing_fields([a.rows[0], b.rows[0]]) else paired_difference
             difference = measure(a.accuracies, b.accuracies)
             names = {"a": a.name, "b": b.name}
             pairs.append(names | difference.to_json() | {"sentence": sentence(a.name, b.name, difference)})
@@ -310,5 +317,5 @@ def compare(
         "rows": [arm.summary() for arm in primary],
         "other_rows": [arm.summary() for arm in others],
         "pairs": pairs,
-        "learning_curves": [learning_curve(run) for run in runs],
+        "learning_curves": [{"name": arm.name} | learning_curve(run) for arm in primary for run in arm.runs],
     }

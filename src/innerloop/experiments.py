@@ -31,6 +31,8 @@ from innerloop.weights import load_weights
 EVALUATION_SEED = 0
 """Seed of validation and test episodes: the same for every run, so that comparisons are paired."""
 
+USUAL_EPISODES = 600
+"""Episodes of an evaluation whose file name does not say how many they are."""
 OWN = Variant()
 """Adaptation in the method's own way."""
 
@@ -319,6 +321,8 @@ def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: i
     name = "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}".format(**row)
     if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.inner_lr):
         name += f"-{row['adaptation']}" + ("" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}")
+    if row["episodes"] != USUAL_EPISODES:  # so that a shorter evaluation takes nothing away
+        name += f"-{row['episodes']}episodes"
     path = run.path / f"{name}.json"
     write_atomic(path, json_text(row, indent=1) + "\n")
     return path

@@ -36,8 +36,8 @@ class TrainOptions(DataOptions):
     """Meta-train a method; writes a run directory with weights, metrics, figures and every hyperparameter."""
 
     preset: Annotated[str | None, Unset] = None
-    """Start from a named set of settings: course (the network and batches of the assignment's own code);
-    options given beside it win."""
+    """Start from a named set of settings: course (the network and batches of the assignment's own code), or, for
+    mamlpp, paper or authors-code; options given beside it win."""
     config: Annotated[Path | None, Unset] = None
     """Start from a saved config.json; on a CPU the same file gives the same bits on the same machine; options given
     beside it win."""
@@ -89,7 +89,7 @@ class EvaluateOptions(DataOptions):
     """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
     batch_norm: Literal["all", "transductive", "support", "running"] = "all"
     """Whose statistics normalise the query images: their own batch's, the support set's, or those stored in training
-    (transfer); all is every mode that the method has."""
+    (transfer, mamlpp); all is every mode that the method has."""
     adapt: Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"] = "own"
     """What takes inner steps: what the method itself adapts; a new head on frozen features; it and the last 1, 2 or 3
     blocks; everything; or everything but a fixed random head."""

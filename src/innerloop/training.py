@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,13 +193,11 @@ class Training:
         measure: Callable[[Learner], dict[str, Any]],
         on_step: Callable[[int, dict[str, Any]], None],
     ) -> None:
-        if kind == "validation" and self.average and self.step:
-            with self.average.in_place(self.learner):
-                values = measure(self.learner)
-        else:
+        averaged = kind == "validation" and self.average and self.step
+        with self.average.in_place(self.learner) if averaged and self.average else nullcontext():
             values = measure(self.learner)
-        if kind == "validation" and (diagnostics := self.learner.diagnostics()):
-            values = values | {"diagnostics": diagnostics}
+            if kind == "validation" and (diagnostics := self.learner.diagnostics()):
+                values = values | {"diagnostics": diagnostics}
         record = {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
         self.run.append_metrics(record)
         on_step(self.step, record)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from innerloop.config import RunConfig
 from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
 from innerloop.learners.maml import MAML
@@ -356,3 +357,18 @@ def test_without_sets_batch_norms_scale_and_shift_are_adapted():
 def test_wrong_settings_are_refused(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         MAMLpp(SmallConv(F.relu), **settings)
+
+
+def test_a_parameter_of_the_network_itself_has_a_rate_of_its_own():
+    switches: dict[str, Any] = OFF | {"learned_rates": "layer"}
+    made = MAMLpp(nn.Linear(3, 2), **switches)
+
+    assert set(made.rates) == {"weight", "bias"}
+
+
+def test_image_passes_count_the_extra_query_passes_of_the_multi_step_loss():
+    config = RunConfig(method="mamlpp")
+
+    assert MAMLpp.image_passes(config, 50) == 50 * 4 * (125 + 5 * 75)
+    assert MAMLpp.image_passes(config, 1000) == 1000 * 4 * 200 + 100 * 4 * 4 * 75
+    assert MAMLpp.image_passes(config.replace(multi_step_loss=False), 50) == MAML.image_passes(config, 50) == 40_000

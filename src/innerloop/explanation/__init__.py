@@ -21,6 +21,7 @@ def explain_runs(
     *,
     episodes: int = 600,
     few_episodes: int = 16,
+    threads: int = 0,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -31,17 +32,21 @@ def explain_runs(
         b: another, of the same data, split, ways, shots and queries.
         episodes: of what is quick to measure.
         few_episodes: of what adapts whole networks, hundreds of steps long.
+        threads: CPU threads; 0 takes those of the second run's training.
         data_dir: where Omniglot's archives are.
         say: told in sentences what is being done.
 
     Raises:
         ConfigError: if a run was not evaluated, or its network is not `innerloop.Conv4`.
     """
-    threads = torch.get_num_threads()
     one, other = (_subject(run, episodes, data_dir, say) for run in (a, b))
-    torch.set_num_threads(threads)  # opening a run sets those of its training, which matter for its bits alone
+    if threads:  # opening a run sets those of its training, which matter for its bits alone
+        torch.set_num_threads(threads)
     if one.name == other.name:
-        one, other = one.renamed(a.path.name), other.renamed(b.path.name)
+        same = a.path.name == b.path.name
+        one, other = (
+            subject.renamed(str(run.path) if same else run.path.name) for subject, run in ((one, a), (other, b))
+        )
     measured = explain((one, other), episodes=episodes, few_episodes=few_episodes, say=say)
     return {"verdict": verdict(measured)} | measured
 

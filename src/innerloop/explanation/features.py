@@ -1,7 +1,8 @@
 """Everything that frozen features tell: they are computed once, then any number of heads is tried on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,6 @@ from innerloop.episodes import EpisodeSampler
 from innerloop.learners.base import Learner, accuracy
 from innerloop.learners.transfer import FrozenFeatures, Head
 from innerloop.models.batch_norm import BatchNormMode
-
-OnEpisodes = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ def frozen_features(
     *,
     episodes: int,
     device: str = "cpu",
-    on_episodes: OnEpisodes = lambda done: None,
 ) -> dict[BatchNormMode, Features]:
     """Features of the first ``episodes`` episodes, for each batch-norm mode of a trained network."""
     frozen = FrozenFeatures(learner.model, batch_norm_modes=learner.batch_norm_modes)  # type: ignore[arg-type]
@@ -51,7 +49,6 @@ def frozen_features(
         for mode in modes:
             parts[mode].append((own, frozen.features(batch.query.images, batch.support.images, mode)))
         labels.append((batch.support.labels, batch.query.labels))
-        on_episodes(index + 1)
     support_labels, query_labels = (torch.cat(of_all) for of_all in zip(*labels, strict=True))
     return {
         mode: Features(
@@ -63,13 +60,18 @@ def frozen_features(
 
 
 def head_accuracies(
-    features: Features, *, head: Head = "gradient", inner_lr: float = 0.4, at: Sequence[int] = (5,)
+    features: Features,
+    *,
+    head: Head = "gradient",
+    head_init: Literal["zero", "glorot"] = "zero",
+    inner_lr: float = 0.4,
+    at: Sequence[int] = (5,),
 ) -> dict[int, np.ndarray]:
     """Query accuracy (E,) of a new head on frozen features, after each number of steps of ``at``.
 
     A head in closed form has no steps: it is there under every number from one on.
     """
-    learner, measured = FrozenFeatures(_NoBody(), head=head, inner_lr=inner_lr), {}
+    learner, measured = FrozenFeatures(_NoBody(), head=head, head_init=head_init, inner_lr=inner_lr), {}
     for step, (weights, _, _) in enumerate(
         learner.head_steps(features.support, features.support_labels, steps=max(at))
     ):

@@ -102,8 +102,11 @@ def explain(
         ConfigError: if a run is neither MAML nor transfer, or its network is not an `innerloop.Conv4`.
     """
     for subject in subjects:
-        if not isinstance(subject.learner.model, Conv4):
+        if not isinstance(getattr(subject.learner, "model", None), Conv4):
             raise ConfigError(f"{subject.name} has a network that is not Conv4: its blocks are not known.")
+        if isinstance(subject.learner, MAML) and not subject.experiment.config.fresh_head:
+            raise ConfigError(f"{subject.name} has a meta-learned head, and an explanation gives new heads to both "
+                              f"networks: train it with --fresh-head.")  # fmt: skip
         if not isinstance(subject.learner, MAML | FrozenFeatures) or isinstance(subject.learner, MAMLpp):
             raise ConfigError(
                 f"{subject.name} is neither MAML, FO-MAML nor transfer: it cannot be adapted in other ways."
@@ -180,7 +183,9 @@ def table(subjects: tuple[Subject, Subject], features: dict[str, dict[BatchNormM
         for mode, of_mode in features[subject.name].items():
             for head in ("gradient", "logistic", "cosine"):
                 steps = config.inner_steps if head == "gradient" else 1
-                found = head_accuracies(of_mode, head=head, inner_lr=config.inner_lr, at=(steps,))[steps]
+                found = head_accuracies(
+                    of_mode, head=head, head_init=config.head_init, inner_lr=config.inner_lr, at=(steps,)
+                )[steps]
                 accuracies[subject.name, mode, head] = found
                 cells.append({"features": subject.name, "batch_norm": mode, "head": head} | measured_mean(found))
     a, b = subjects
@@ -215,18 +220,19 @@ def step_curves(
 ) -> list[dict[str, Any]]:
     """Part a': accuracy after 0 ... 200 steps at each rate: each run's own adaptation, and its head alone.
 
-    The head alone is measured on all episodes, the own adaptation of a whole network on a few. Where both
-    runs are measured on the same episodes, the step from which on the second is above the first is given.
+    The head alone is measured on all episodes, the own adaptation of a whole network on a few; there the paired
+    difference of the runs is given at every step.
     """
     curves = []
     for rate in STEP_RATES:
         own: dict[str, np.ndarray] = {}
         for subject in subjects:
             of_mode = features[subject.name][subject.mode]
-            heads = head_accuracies(of_mode, inner_lr=rate, at=STEPS)
+            heads = head_accuracies(of_mode, head_init=subject.experiment.config.head_init, inner_lr=rate, at=STEPS)
             say(f"  {subject.name} at {rate:g}")
             learner = subject.adapted(Variant(inner_lr=rate))
-            own[subject.name] = np.stack([_trajectory(learner, batch) for batch in batches])
+            moved = [batch.to(subject.experiment.config.device) for batch in batches]
+            own[subject.name] = np.stack([_trajectory(learner, batch) for batch in moved])
             for adapted, found in (
                 ("head", np.stack([heads[step] for step in STEPS], 1)), ("own", own[subject.name])
             ):  # fmt: skip
@@ -263,7 +269,10 @@ def shots(subject: Subject, episodes: int) -> list[dict[str, Any]]:
     """Part e: accuracy by shots, 10 queries a class in every row, on the same classes."""
     rows = []
     for count in SHOTS:
-        sampler = subject.experiment.evaluation_sampler("val", shots=count, queries=10)
+        try:
+            sampler = subject.experiment.evaluation_sampler("val", shots=count, queries=10)
+        except ConfigError:  # fewer drawings than that
+            continue
         found = subject.accuracies(sampler.batch(index, 1) for index in range(episodes))
         rows.append({"shots": count} | measured_mean(found))
     return rows
@@ -271,8 +280,10 @@ def shots(subject: Subject, episodes: int) -> list[dict[str, Any]]:
 
 def change(subject: Subject, batches: list[EpisodeBatch]) -> dict[str, dict[str, float | None]]:
     """Parts c and d: what adaptation changes, as means over episodes; None where it is not defined."""
-    steps = subject.experiment.config.inner_steps
-    found = [change_by_adaptation(subject.adapted(), batch, steps=steps) for batch in batches]
+    config = subject.experiment.config
+    found = [
+        change_by_adaptation(subject.adapted(), batch.to(config.device), steps=config.inner_steps) for batch in batches
+    ]
     return {
         quantity: {name: _mean([one[quantity][name] for one in found]) for name in found[0][quantity]}
         for quantity in found[0]
@@ -298,6 +309,9 @@ def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str]
         except ImportError:
             say("Digits are left out: they come with scikit-learn, pip install 'innerloop[sklearn]'.")
             continue
+        except ConfigError as error:
+            say(f"{shift.capitalize()} is left out: {error}")
+            continue
         found = {subject.name: subject.accuracies(batches) for subject in subjects}
         first = first or found
         row: dict[str, Any] = {"shift": shift, "episodes": episodes, "paired_with_first": paired_with_the_first(shift)}
@@ -315,7 +329,10 @@ def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str]
 def _by_batch_statistics(subject: Subject, batches: list[EpisodeBatch]) -> np.ndarray:
     """Accuracy of a new head on a run's frozen features, normalised by support and by query set."""
     config = subject.experiment.config
-    learner = FrozenFeatures(subject.learner.model, batch_norm_modes=("transductive",), inner_lr=config.inner_lr)  # type: ignore[arg-type]
+    learner = FrozenFeatures(
+        subject.learner.model,  # type: ignore[arg-type]
+        batch_norm_modes=("transductive",), head_init=config.head_init, inner_lr=config.inner_lr,
+    )  # fmt: skip
     moved = [batch.to(config.device) for batch in batches]
     return np.concatenate(
         [query_accuracy(learner, learner.adapt(batch.support, steps=config.inner_steps), batch) for batch in moved]

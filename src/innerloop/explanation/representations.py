@@ -68,7 +68,8 @@ def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -
         ``spread_before`` and ``spread_after``: variance within the classes over that of their means, by block;
         ``weights``: relative change of each adapted tensor; NaN for one that starts from zero.
     """
-    first, *_, last = learner.trajectory(batch.support, steps=steps)
+    states = list(learner.trajectory(batch.support, steps=steps))
+    first, last = states[0], states[-1]
     images, labels = batch.query.images[0], batch.query.labels[0]
     before, after = (blocks_and_logits(learner, state.fast_weights, images) for state in (first, last))
     return {

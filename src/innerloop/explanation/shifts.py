@@ -8,6 +8,7 @@ from torch import Tensor
 
 from innerloop.data.images import FewShotDataset, LabelledImages, resize
 from innerloop.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.errors import ConfigError
 
 SHIFTS = ("unseen alphabets", "one alphabet", "rotated by 90 degrees", "inverted ink", "digits")
 """From the usual validation episodes outwards; digits needs scikit-learn."""
@@ -77,11 +78,14 @@ def _of_each_alphabet(sampler: EpisodeSampler) -> list[EpisodeSampler]:
     alphabets: dict[str, list[int]] = {}
     for index in sampler.classes.tolist():
         alphabets.setdefault(sampler.dataset.class_names[index].rpartition("/")[0], []).append(index)
-    return [
+    found = [
         _like(sampler, sampler.dataset, np.array(classes))
         for _, classes in sorted(alphabets.items())
         if len(classes) >= sampler.ways
     ]
+    if not found:
+        raise ConfigError(f"no alphabet has {sampler.ways} characters.")
+    return found
 
 
 def _changed(batch: EpisodeBatch, change: Callable[[Tensor], Tensor]) -> EpisodeBatch:

@@ -52,12 +52,11 @@ def _why(gap: dict[str, Any], a: str, b: str) -> str:
     total = gap["all"]
     named = [name for name in ("features", "the head's steps", "the body's adaptation")]
     shares = ", ".join(f"{points(gap[name])} from {name}" for name in named)
-    largest = max(named, key=lambda name: abs(gap[name]["mean"]))
     clear = [name for name in named if gap[name]["verdict"] != "not distinguishable"]
-    ending = (
-        f"the largest part is {largest}." if largest in clear
-        else "no part's interval leaves zero out."
-    )  # fmt: skip
+    if clear:
+        ending = f"the largest clear part is {max(clear, key=lambda name: abs(gap[name]['mean']))}."
+    else:
+        ending = "no part's interval leaves zero out."
     return f"Of the gap, {a} minus {b}, {points(total)}: {shares}; {ending}"
 
 
@@ -79,11 +78,13 @@ def _budget(measured: dict[str, Any], a: str, b: str) -> list[str]:
         if "own_difference" not in curve:
             continue
         phases: list[tuple[int, int, str]] = []
+        last_ahead = None
         for step, difference in zip(curve["steps"], curve["own_difference"], strict=True):
-            who = {"better": a, "worse": b}.get(difference["verdict"])
+            who, before = {"better": a, "worse": b}.get(difference["verdict"]), last_ahead
+            last_ahead = who
             if who is None:
                 continue
-            if phases and phases[-1][2] == who:
+            if who == before:
                 phases[-1] = (phases[-1][0], step, who)
             else:
                 phases.append((step, step, who))

@@ -70,12 +70,12 @@ class Learner(nn.Module):
         raise NotImplementedError(f"{cls.__name__} must say how it is built from a RunConfig.")  # pragma: no cover
 
     @classmethod
-    def image_passes(cls, config: RunConfig) -> int:
-        """Images that one outer step sends forward and backward; by default the count of gradient-based adaptation."""
+    def image_passes(cls, config: RunConfig, steps: int) -> int:
+        """Images sent forward and backward in ``steps`` outer steps; by default as gradient-based adaptation does."""
         if cls.trains_on == "images":
-            return config.batch_size
+            return steps * config.batch_size
         support, query = config.ways * config.shots, config.ways * config.queries
-        return config.meta_batch_size * (config.inner_steps * support + query)
+        return steps * config.meta_batch_size * (config.inner_steps * support + query)
 
     def meta_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one outer step, and what to log beside it.

@@ -51,7 +51,7 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
         return -(one_hot * log_p).sum((1, 2)) / n + (penalised * solution.square()).sum((1, 2)) / 2
 
     solution = torch.zeros(episodes, ways, size, dtype=z.dtype, device=z.device)
-    for _ in range(100):
+    for _ in range(100):  # fewer than ten are taken but for the smallest penalties
         p = (z @ solution.transpose(1, 2)).softmax(-1)  # (E, n, ways)
         gradient = (p - one_hot).transpose(1, 2) @ z / n + penalised * solution
         if gradient.abs().max() <= TOLERANCE:

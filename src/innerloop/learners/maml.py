@@ -166,7 +166,7 @@ class MAML(Learner):
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
         theta = {name: weight.detach() for name, weight in self.params.items()}
-        yield from self._descend(theta, support, steps, create_graph=False)
+        yield from self._descend(theta, support, steps, create_graph=False, detach=True)
 
     def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
@@ -189,14 +189,21 @@ class MAML(Learner):
         return fast_weights
 
     def _descend(
-        self, params: Mapping[str, Tensor], support: LabelledImages, steps: int, *, create_graph: bool
+        self,
+        params: Mapping[str, Tensor],
+        support: LabelledImages,
+        steps: int,
+        *,
+        create_graph: bool,
+        detach: bool = False,
     ) -> Iterator[Adaptation]:
-        """Yield the adaptation at φ_0 ... φ_K."""
+        """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
         fast_weights = self._start(params, support)
         losses, accuracies = [], []
         for index in range(steps + 1):
             if index < steps:
                 following, loss, correct = self._inner_step(fast_weights, support, index, create_graph=create_graph)
+                following = {name: weight.detach() for name, weight in following.items()} if detach else following
             else:
                 following = fast_weights
                 with torch.no_grad():

@@ -115,10 +115,14 @@ class MAMLpp(MAML):
         if learned_rates:
             for name in [*self.params, *self._fresh]:
                 if self._adapted is None or name in self._adapted:
-                    key = _key(name if learned_rates == "tensor" else name.rpartition(".")[0])
+                    key = _key(name if learned_rates == "tensor" else name.rpartition(".")[0] or name)
                     self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
-        self._rate_of = {name: key for name in [*self.params, *self._fresh]
-                         for key in (_key(name), _key(name.rpartition(".")[0])) if key in self.rates}  # fmt: skip
+        self._rate_of = {
+            name: key
+            for name in [*self.params, *self._fresh]
+            for key in (_key(name), _key(name.rpartition(".")[0]))
+            if key and key in self.rates
+        }
         self._gathers, self._gathered = False, {}
         if per_step_statistics:
             self.batch_norm_modes = (*self.batch_norm_modes, "running")
@@ -146,6 +150,13 @@ class MAMLpp(MAML):
             cosine_annealing=config.cosine_annealing,
             outer_lr_floor=config.outer_lr_floor,
         )
+
+    @classmethod
+    def image_passes(cls, config: RunConfig, steps: int) -> int:
+        """As for MAML, and N − 1 query passes more while the multi-step loss is on."""
+        extra = (config.inner_steps - 1) * config.ways * config.queries * config.meta_batch_size
+        with_them = min(steps, round(config.multi_step_fraction * config.meta_steps)) if config.multi_step_loss else 0
+        return super().image_passes(config, steps) + with_them * extra
 
     # Where in the run
 

@@ -4,8 +4,6 @@ import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import nn
-
 from innerloop.config import RunConfig
 from innerloop.errors import ConfigError
 from innerloop.learners.base import Learner
@@ -13,6 +11,7 @@ from innerloop.learners.maml import MAML
 from innerloop.learners.mamlpp import MAMLpp
 from innerloop.learners.transfer import FrozenFeatures, Head
 from innerloop.models.batch_norm import use_running_statistics
+from innerloop.models.conv4 import Conv4
 
 Adapts = Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"]
 """What takes inner steps: what the method itself adapts, the head, it and the last blocks, everything, or the body."""
@@ -52,6 +51,8 @@ class Variant:
             raise ConfigError(f"A {self.head} head is found on frozen features: it needs --adapt head.")
         if self.head != "gradient" and (self.head_init or self.inner_lr is not None):
             raise ConfigError(f"A {self.head} head takes no inner steps: it has no initial head and no rate.")
+        if self.adapts == "body" and self.head_init:
+            raise ConfigError("Adapting the body alone takes a fixed uniform head: leave --head-init out.")
         if self.inner_lr is not None and not 0 <= self.inner_lr <= 1000:
             raise ConfigError(f"The inner rate must be between 0 and 1,000: got {self.inner_lr}.")
         if not 0 < self.penalty <= 1e6:
@@ -80,14 +81,15 @@ class Variant:
             config: its settings.
         """
         rate = self.rate(config) or 0.0
-        model = learner.model
+        if self.adapts == "own" and not self.head_init and rate == config.inner_lr:
+            return learner
+        model = getattr(learner, "model", None)
+        if not isinstance(model, Conv4):
+            raise ConfigError("Only a method around Conv4, as its attribute model, can be adapted in other ways.")
         if isinstance(learner, MAMLpp) and self != Variant(untrained=self.untrained):
             raise ConfigError("MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own way.")
-        assert isinstance(model, nn.Module)
         if self.adapts == "own" and not self.head_init:
-            return learner if rate == config.inner_lr else type(learner).from_config(
-                config.replace(inner_lr=rate), model
-            )  # fmt: skip
+            return type(learner).from_config(config.replace(inner_lr=rate), model)
         adapts = ("head" if isinstance(learner, FrozenFeatures) else "all") if self.adapts == "own" else self.adapts
         # A meta-learned head is part of what was learnt: it is kept unless a new one is asked for.
         meta_learned_head = isinstance(learner, MAML) and not config.fresh_head and not self.head_init
@@ -108,7 +110,7 @@ class Variant:
             model,
             inner_lr=rate,
             inner_steps=config.inner_steps,
-            fresh_head=None if meta_learned_head else "head",
+            fresh_head=None if meta_learned_head and adapts != "body" else "head",
             fresh_head_init="glorot" if adapts == "body" else self.head_init or "zero",
             adapts=None if adapts == "all" else _submodules(adapts),
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
@@ -26,12 +27,12 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
         save_figure(draw(comparison), folder / "figures", name)
 
 
-def describe(comparison: dict[str, Any], episodes: int | None = None) -> str:
-    """Over which episodes, in one line; ``episodes`` where they are fewer than the table's."""
+def describe(comparison: dict[str, Any]) -> str:
+    """Over which episodes, in one line."""
     row = comparison["rows"][0]
     return (
         f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
-        f"{row['queries']} queries, {episodes or row['episodes']} episodes of seed {row['episode_seed']}"
+        f"{row['queries']} queries, {row['episodes']} episodes of seed {row['episode_seed']}"
     )
 
 
@@ -79,7 +80,8 @@ def draw_accuracy(comparison: dict[str, Any]) -> Figure:
     """Accuracy of each row with its interval, and the paired differences."""
     rows, pairs = comparison["rows"], comparison["pairs"]
     height = 1.9 + 0.5 * max(len(rows), len(pairs))
-    figure, (left, right) = panels("Query accuracy after adaptation", describe(comparison), 2, width=10, height=height)
+    title, count = "Query accuracy after adaptation", 2 if pairs else 1
+    figure, (left, *right) = panels(title, describe(comparison), count, width=5 * count, height=height)
     for index, row in enumerate(rows):
         colour = PALETTE[index % len(PALETTE)]
         left.errorbar(100 * row["query_accuracy"], index, xerr=100 * row["query_accuracy_ci95"], fmt="o", capsize=4,
@@ -91,32 +93,39 @@ def draw_accuracy(comparison: dict[str, Any]) -> Figure:
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_xlabel("query accuracy, %")
     left.set_title("dot: mean, bar: 95 % over episodes, ticks: seeds", fontsize=8, loc="right", color=GREY)
-    for index, pair in enumerate(pairs):
-        right.errorbar(100 * pair["mean"], index, xerr=100 * pair["ci95"], fmt="o", capsize=4, color="black")
-    right.axvline(0, color=GREY, linestyle="--", linewidth=1)
-    right.set_yticks(range(len(pairs)), [f"{pair['a']}\nminus {pair['b']}" for pair in pairs], fontsize=8)
-    right.set_ylim(len(pairs) - 0.5, -0.5)
-    right.set_xlabel("difference, points")
-    paired = "paired over episodes" if all(pair["paired"] for pair in pairs) else "not paired"
-    right.set_title(f"95 % interval, {paired}", fontsize=8, loc="right", color=GREY)
+    if pairs:
+        _draw_differences(right[0], pairs)
     return figure
+
+
+def _draw_differences(axes: Axes, pairs: list[dict[str, Any]]) -> None:
+    for index, pair in enumerate(pairs):
+        axes.errorbar(100 * pair["mean"], index, xerr=100 * pair["ci95"], fmt="o", capsize=4, color="black")
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(pairs)), [f"{pair['a']}\nminus {pair['b']}" for pair in pairs], fontsize=8)
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlabel("difference, points")
+    paired = "paired over episodes" if all(pair["paired"] for pair in pairs) else "not all of them paired"
+    axes.set_title(f"95 % interval, {paired}", fontsize=8, loc="right", color=GREY)
 
 
 def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
     """Validation accuracy over image passes, and over seconds."""
     curves = comparison["learning_curves"]
-    subtitle = describe(comparison, curves[0]["episodes"])
+    counts = " or ".join(str(count) for count in sorted({curve["episodes"] for curve in curves}))
+    row = comparison["rows"][0]
+    subtitle = f"{row['data']}, split {row['split']}, part val, {counts} fixed episodes"
     figure, axes = panels("Validation accuracy over the training", subtitle, 2, width=10, share_y=True)
-    methods = list(dict.fromkeys(curve["method"] for curve in curves))
+    names = list(dict.fromkeys(curve["name"] for curve in curves))
     for x, panel in zip(("image_passes", "seconds"), axes, strict=True):
         seen: set[str] = set()
         for curve in curves:
-            method = curve["method"]
-            label = f"_{method}" if method in seen else f"{method} ({curve['batch_norm']})"
-            seen.add(method)
+            name = curve["name"]
+            label = f"_{name}" if name in seen else f"{name} ({curve['batch_norm']})"
+            seen.add(name)
             values = curve[x] if x == "seconds" else [value / 1000 for value in curve[x]]
             band(panel, values, curve["query_accuracy"], curve["query_accuracy_ci95"], label,
-                 PALETTE[methods.index(method) % len(PALETTE)])  # fmt: skip
+                 PALETTE[names.index(name) % len(PALETTE)])  # fmt: skip
     zoom(axes[0], [value for curve in curves for value in curve["query_accuracy"][1:]])
     axes[0].set_ylabel("query accuracy, %")
     axes[0].set_xlabel("images sent forward and backward, thousands")
