@@ -238,6 +238,13 @@ def test_seeds_of_one_method_alone_make_a_row_and_no_pair(tmp_path):
     assert len(compared["rows"]) == 1 and compared["pairs"] == []
 
 
+def test_the_same_seed_twice_is_no_second_seed(tmp_path):
+    runs = [run_with(tmp_path / name, [0.9] * 4) for name in ("a", "copy")]
+
+    with pytest.raises(ConfigError, match="with training seeds 0, 0: the same seed twice is no second seed"):
+        compare(runs, episodes=EPISODES)
+
+
 def test_runs_of_the_same_directory_name_are_told_apart(tmp_path):
     for parent in ("one", "other"):
         (tmp_path / parent).mkdir()

@@ -193,9 +193,7 @@ def check_runs(runs: Sequence[RunDirectory], episodes: int) -> None:
     for path, run in zip(paths, runs, strict=True):
         if paths.count(path) > 1:
             raise ConfigError(f"{run.path} is given twice.")
-        if not run.weights_path.is_file():
-            raise ConfigError(f"{run.path} has no final weights: it is not finished. Go on with: innerloop resume "
-                              f"{run.path}")  # fmt: skip
+        run.refuse_unfinished()
 
 
 def evaluations(run: RunDirectory, part: str, episodes: int) -> list[dict[str, Any]]:
@@ -238,6 +236,9 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
 
     Returns:
         The primary rows, and the others: other batch-norm modes, other adaptations.
+
+    Raises:
+        ConfigError: if two runs of a method have the same training seed.
     """
     groups: dict[tuple[Any, ...], list[tuple[RunDirectory, dict[str, Any]]]] = {}
     for run in runs:
@@ -250,6 +251,10 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     primary, others = [], []
     for (method, _), members in groups.items():
         run, row = members[0]
+        seeds = [row["training_seed"] for _, row in members]
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(f"{' and '.join(str(run.path) for run, _ in members)} are one method with training seeds "
+                              f"{', '.join(map(str, seeds))}: the same seed twice is no second seed.")  # fmt: skip
         alone = sum(other[0] == method[0] for other in settings) == 1
         name = row["method"] if alone else f"{row['method']} ({run.path if same_names else run.path.name})"
         arm = Arm(name, tuple(run for run, _ in members), tuple(row for _, row in members))

@@ -270,10 +270,7 @@ def open_run(
         ConfigError: if the run is unfinished or the data set is another than it was trained on.
         DataError: if its weights are damaged.
     """
-    if not run.weights_path.is_file():
-        raise ConfigError(
-            f"{run.path} has no final weights: it is not finished. Go on with: innerloop resume {run.path}"
-        )
+    run.refuse_unfinished()
     experiment = prepare(run.config, data_dir=data_dir, say=say)
     if experiment.dataset.fingerprint != run.environment.get("data_fingerprint"):
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")

@@ -108,6 +108,13 @@ class RunDirectory:
         """The final weights, there once the run is finished."""
         return self.path / "model.safetensors"
 
+    def refuse_unfinished(self) -> None:
+        """Raise `ConfigError` if there are no final weights, with the command that makes them."""
+        if not self.weights_path.is_file():
+            raise ConfigError(
+                f"{self.path} has no final weights: it is not finished. Go on with: innerloop resume {self.path}"
+            )
+
     @property
     def status(self) -> dict[str, Any]:
         """``state`` (running, interrupted, paused, failed or finished), ``step`` and ``message``."""
