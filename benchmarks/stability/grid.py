@@ -1,0 +1,120 @@
+"""The grid of the stability study: which trainings there are, and their settings. README.md says why."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from innerloop.config import RunConfig, settings_of
+
+ARMS = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++"}
+"""The three arms, and how figures call them."""
+
+SWITCHES: dict[str, tuple[bool | str, bool | str]] = {
+    "multi_step_loss": (True, False),
+    "derivative_order_annealing": (True, False),
+    "per_step_statistics": (True, False),
+    "per_step_affine": (True, False),
+    "learned_rates": ("layer", "off"),
+    "cosine_annealing": (True, False),
+}
+"""The six parts of MAML++: each setting on, and off."""
+
+COMMON: dict[str, Any] = dict(
+    split="assignment", filters=32, averaging=0.0, meta_batch_size=4, threads=1, checkpoint_every=50
+)
+MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
+WORST_CELL: tuple[int, float] | None = None
+"""S3's (inner steps, inner rate), chosen by the rule of the protocol once S0 is there."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the study.
+
+    Attributes:
+        part: S0 ... S5.
+        arm: a name that is unique within the part; its results are compared at equal seeds.
+        seed: of the initial weights and the training episodes.
+        config: its settings.
+    """
+
+    part: str
+    arm: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """What its result file is called."""
+        return f"{self.part}-{self.arm}-s{self.seed}"
+
+
+def cells(part: str) -> list[Cell]:
+    """The trainings of a part, all arms of a seed before the next seed.
+
+    Raises:
+        ValueError: if there is no such part, or S3's cell is not chosen yet.
+    """
+    if part not in PARTS:
+        raise ValueError(f"There is no part {part!r}; there are {', '.join(PARTS)}.")
+    return list(PARTS[part]())
+
+
+def _cell(part: str, arm: str, seed: int, method: str, **settings: Any) -> Cell:
+    config = settings_of(method).replace(**(COMMON | settings), seed=seed)
+    return Cell(part, arm, seed, config)
+
+
+def _map() -> Iterator[Cell]:
+    for seed in range(2):
+        for steps in MAP_STEPS:
+            for rate in MAP_RATES:
+                for method in ARMS:
+                    yield _cell("S0", f"{method}-{steps}x{rate:g}", seed, method, shots=1, inner_steps=steps,
+                                inner_lr=rate, meta_steps=150, validation_every=10, validation_episodes=20)  # fmt: skip
+
+
+def _assignment() -> Iterator[Cell]:
+    for seed in range(6):
+        for method in ARMS:
+            yield _cell("S1", method, seed, method, meta_steps=1000, validation_every=25, validation_episodes=25)
+
+
+def _stress() -> Iterator[Cell]:
+    for seed in range(8):
+        for method in ARMS:
+            yield _cell("S2", method, seed, method, shots=1, inner_lr=0.04, meta_steps=600, validation_every=15,
+                        validation_episodes=30)  # fmt: skip
+
+
+def _ablation() -> Iterator[Cell]:
+    if WORST_CELL is None:
+        raise ValueError("S3 needs WORST_CELL, which the finished S0 decides.")
+    everything_off = {name: off for name, (_, off) in SWITCHES.items()}
+    arms: dict[str, dict[str, Any]] = {"maml": everything_off, "mamlpp": {}}
+    arms |= {f"maml-plus-{name}": everything_off | {name: on} for name, (on, _) in SWITCHES.items()}
+    arms |= {f"mamlpp-minus-{name}": {name: off} for name, (_, off) in SWITCHES.items()}
+    for seed in range(10, 13):  # not the seeds that chose the cell
+        for arm, switches in arms.items():
+            yield _cell("S3", arm, seed, "mamlpp", shots=1, inner_steps=WORST_CELL[0], inner_lr=WORST_CELL[1],
+                        meta_steps=300, validation_every=10, validation_episodes=20, **switches)  # fmt: skip
+
+
+def _twenty_ways() -> Iterator[Cell]:
+    for seed in range(2):
+        for method in ARMS:
+            yield _cell("S4", method, seed, method, ways=20, shots=1, meta_steps=500, validation_every=25,
+                        validation_episodes=10)  # fmt: skip
+
+
+def _literature() -> Iterator[Cell]:
+    for seed in range(4):
+        for method in ARMS:
+            yield _cell("S5", method, seed, method, shots=1, inner_lr=0.04, meta_steps=600, validation_every=15,
+                        validation_episodes=30, features="flatten", feature_norm=False, fresh_head=False,
+                        conv_init="glorot", head_init="glorot")  # fmt: skip
+
+
+PARTS = {
+    "S0": _map, "S1": _assignment, "S2": _stress, "S3": _ablation, "S4": _twenty_ways, "S5": _literature,
+}  # fmt: skip
