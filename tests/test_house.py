@@ -9,8 +9,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
 ORDER = [
-    "errors", "config", "seeding", "data", "episodes", "minibatches", "models", "fast_weights", "learners", "runs",
-    "weights", "checkpoints", "training", "evaluation", "experiments", "comparison", "explanation", "report",
+    "errors", "config", "seeding", "stability", "data", "episodes", "minibatches", "models", "fast_weights", "learners",
+    "runs", "weights", "checkpoints", "training", "evaluation", "experiments", "comparison", "explanation", "report",
     "reproduction", "progress", "doctor", "data_commands", "options", "cli",
 ]  # fmt: skip
 """From left to right; `docs/architecture.md` says why."""

@@ -93,3 +93,9 @@ def test_results_are_written_beside_the_run(run):
 
     assert (run.path / "hyperparameters.md").is_file()
     assert (run.path / "figures" / "loss.svg").is_file()
+
+
+def test_hyperparameters_say_how_the_training_ended(run):
+    run.set_status("finished", 40, "The training diverged: it fell.")
+
+    assert f"Finished at outer step 40 of {CONFIG.meta_steps}. The training diverged: it fell." in hyperparameters(run)

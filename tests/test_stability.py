@@ -1,14 +1,17 @@
 """The measures of the stability study against values worked out by hand."""
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "stability"))
-
-from measures import (
+from innerloop.config import RunConfig
+from innerloop.experiments import divergence
+from innerloop.runs import RunDirectory
+from innerloop.stability import (
+    DIVERGED,
     area,
     diverged,
     drawdown,
@@ -78,3 +81,67 @@ def test_the_sign_flip_test_counts_patterns():
     assert sign_flip_test([1.0] * 5) == pytest.approx(2 / 32)
     assert sign_flip_test([1.0, -1.0]) == 1.0
     assert sign_flip_test([3.0, 1.0, -1.0]) == pytest.approx(6 / 8)  # all but +-(3 - 1 - 1)
+
+
+@pytest.mark.parametrize(("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)])
+def test_a_run_that_diverged_says_so(tmp_path, curve, diverges):
+    run = RunDirectory.create(RunConfig(), {}, tmp_path / "run")
+    for index, accuracy in enumerate(curve):
+        run.append_metrics({"step": 10 * index, "kind": "validation", "query_accuracy": accuracy})
+
+    assert divergence(run) == (DIVERGED if diverges else "")
+
+
+STUDY = Path(__file__).parents[1] / "benchmarks" / "stability"
+sys.path.insert(0, str(STUDY))
+import grid  # noqa: E402
+import summary  # noqa: E402
+
+
+def test_the_page_of_the_study_says_what_its_results_say():
+    page = summary.PAGE.read_text(encoding="utf-8")
+    found = summary.summarise(summary.load(STUDY / "results"))
+
+    assert summary.filled(page, summary.tables(found)) == page
+    assert summary.tables(json.loads((STUDY / "results" / "summary.json").read_text())) == summary.tables(found)
+
+
+@pytest.mark.parametrize("part", ["S0", "S1", "S2", "S4", "S5"])
+def test_the_cells_of_a_part_are_unique_and_paired(part):
+    cells = grid.cells(part)
+
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert {cell.config.seed for cell in cells} == {cell.seed for cell in cells}
+    assert all(cell.config.averaging == 0 and cell.config.clip_gradient == 0 for cell in cells)
+
+
+def test_every_result_is_of_a_cell_of_the_grid_with_its_settings():
+    by_name = {cell.name: cell.config for part in grid.PARTS if part != "S3" for cell in grid.cells(part)}
+    for path in (STUDY / "results").glob("S*-s*.json"):
+        saved = json.loads(path.read_text())["config"]
+        wanted = json.loads(by_name[path.stem].to_json())
+        decided_at_the_start = ("data", "device", "episodes_per_chunk")
+        assert {k: v for k, v in saved.items() if k not in decided_at_the_start} == {
+            k: v for k, v in wanted.items() if k not in decided_at_the_start
+        }
+
+
+def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
+    def training(accuracy, failure=None):
+        steps = list(range(len(accuracy)))
+        return {"failure": failure, "steps": steps, "accuracy": accuracy, "gradient_norm": [1.0, 2.0],
+                "gradient_cosines": [1.0], "test": {"support_loss_rises": 0.0}, "head_rate_over_safe": [1.0],
+                "processor_seconds": [1.0]}  # fmt: skip
+
+    smooth, rough = [0.9] * 15, [0.9] * 12 + [0.5, 0.9, 0.9]
+    arms = {
+        "maml": {seed: training(rough, "the loss is nan" if seed == 0 else None) for seed in range(8)},
+        "mamlpp": {seed: training(smooth) for seed in range(8)},
+    }
+
+    test = summary.primary({"S2": arms})
+
+    assert test and test["p"] == pytest.approx(2 / 2**8)
+    assert test["each"][0] == test["each"][1] < 0
+    del arms["maml"][7]
+    assert summary.primary({"S2": arms}) is None

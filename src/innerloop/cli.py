@@ -107,6 +107,8 @@ def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> i
     from innerloop.report import write_results
 
     write_results(run)
+    if run.status["message"]:
+        say(run.status["message"])
     record = run.read_metrics("validation")[-1]
     say(f"{describe_row(record)}\nweights {run.weights_path}, figures {run.path / 'figures'}")
     return 0

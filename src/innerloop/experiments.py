@@ -25,6 +25,7 @@ from innerloop.learners.variants import Variant
 from innerloop.minibatches import ImageSampler
 from innerloop.models.batch_norm import BatchNormMode
 from innerloop.runs import RunDirectory, write_atomic
+from innerloop.stability import DIVERGED, diverged
 from innerloop.training import Stop, Training, build_learner
 from innerloop.weights import load_weights
 
@@ -253,8 +254,15 @@ def train(
         if stop is None:
             save_episode(experiment, run, training.learner)
             # Only now: a run that is killed before this has something left for `resume` to do.
-            run.set_status("finished", training.step)
+            run.set_status("finished", training.step, divergence(run))
     return stop
+
+
+def divergence(run: RunDirectory) -> str:
+    """A sentence if the run's validation accuracy fell and did not come back; else nothing."""
+    records = run.read_metrics("validation")
+    curve = [record["query_accuracy"] for record in records]
+    return DIVERGED if diverged([record["step"] for record in records], curve) else ""
 
 
 def open_run(

@@ -32,6 +32,11 @@ def hyperparameters(run: RunDirectory) -> str:
         "",
         _fixed(run),
         "",
+        "## Training",
+        "",
+        f"{run.status['state'].capitalize()} at outer step {run.status['step']} of {config.meta_steps}. "
+        + (run.status["message"] or "No divergence was seen."),
+        "",
         "## Environment",
         "",
         *(f"- {name}: {_value(value)}" for name, value in run.environment.items()),

@@ -1,4 +1,4 @@
-"""How stable a training was, from its validation curve; pure functions, as the protocol in README.md defines them."""
+"""How stable a training was, from its validation curve: pure functions of outer steps and accuracies in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,11 @@ DIVERGED_POINTS = 0.10
 """A drawdown of more than this is a divergence, unless it is regained soon enough."""
 REGAINED_WITHIN = 0.20
 """Soon enough: within this fraction of the run."""
+DIVERGED = (
+    "The training diverged: its validation accuracy fell more than 10 points under its best and had not come "
+    "back after 20 % of the run, or at its end. Lower --inner-lr or --outer-lr, or try --clip-gradient 0.3."
+)
+"""What a person is told of such a run."""
 
 
 def drawdown(accuracy: Sequence[float], *, above: float = 0.80) -> float:

@@ -1,0 +1,292 @@
+"""From the results of the stability study: its statistics, figures, and the tables of docs/stability.md.
+
+python benchmarks/stability/summary.py
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from figures import draw_all
+from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS
+from scipy.stats import t as student
+
+from innerloop.config import json_text
+from innerloop.runs import write_atomic
+from innerloop.stability import measures, sign_flip_test, wilson_interval
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "stability.md"
+PRIMARY_PAIRS = 8
+Result = dict[str, Any]
+Results = dict[str, dict[str, dict[int, Result]]]
+"""Part -> arm -> seed -> what run.py wrote."""
+
+
+def load(folder: Path) -> Results:
+    """Every result there is."""
+    found: Results = {part: {} for part in PARTS}
+    for path in sorted(folder.glob("S*-*-s*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found[result["part"]].setdefault(result["arm"], {})[result["seed"]] = result
+    order = list(ARMS)
+    for part, arms in found.items():
+        found[part] = dict(sorted(arms.items(), key=lambda arm: (order.index(arm[0]) if arm[0] in order else 9, arm)))
+    return found
+
+
+def of_run(result: Result) -> dict[str, Any]:
+    """The protocol's measures of one training."""
+    if result["failure"]:
+        return {"diverged": True, "failed": True}
+    norms = np.array(result["gradient_norm"], dtype=float)
+    accuracy = result["accuracy"]
+    row = measures(result["steps"], accuracy) | {
+        "failed": False,
+        "last_third": float(np.mean(accuracy[-(len(accuracy) // 3) :])),
+        "gradient_norm_median": float(np.median(norms)),
+        "gradient_norm_p99_over_p50": float(np.percentile(norms, 99) / np.median(norms)),
+        "gradient_cosine": float(np.mean(result["gradient_cosines"])),
+        "support_loss_rises": result["test"]["support_loss_rises"],
+        "head_rate_over_safe": float(np.median(result["head_rate_over_safe"])),
+    }
+    seconds = [value for value in result["processor_seconds"] if value is not None]
+    return row | {"seconds_per_step": float(np.median(seconds))}
+
+
+def mean_with_t_interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean over seeds, and the half-width of its 95 % interval (Student's t); None for a single seed."""
+    count = len(values)
+    half = student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else None
+    return float(np.mean(values)), None if half is None else float(half)
+
+
+def of_arm(seeds: dict[int, Result]) -> dict[str, Any]:
+    """Counts of an arm's trainings, and means with t intervals over those that did not fail."""
+    rows = [of_run(result) for result in seeds.values()]
+    whole = [row for row in rows if not row["failed"]]
+    diverged = sum(row["diverged"] for row in rows)
+    summary: dict[str, Any] = {
+        "seeds": sorted(seeds),
+        "failed": len(rows) - len(whole),
+        "diverged": diverged,
+        "diverged_ci95": wilson_interval(diverged, len(rows)),
+    }
+    for name in whole[0] if whole else ():
+        if name in ("diverged", "failed"):
+            continue
+        values = [row[name] for row in whole]
+        if name.startswith("first_step"):
+            reached = [value for value in values if value is not None]
+            summary[name] = {"median": float(np.median(reached)) if reached else None, "reached": len(reached)}
+        else:
+            mean, half = mean_with_t_interval(values)
+            summary[name] = {"mean": mean, "ci95": half, "each": values}
+    if len(whole) > 1:
+        summary["spread"] = float(np.std([row["last_third"] for row in whole], ddof=1))
+    return summary
+
+
+def paired(first: dict[int, Result], second: dict[int, Result], name: str) -> dict[str, Any] | None:
+    """First minus second of a measure, over the seeds that both have; None without two whole pairs."""
+    pairs = [(of_run(first[seed]), of_run(second[seed])) for seed in sorted(first.keys() & second.keys())]
+    differences = [a[name] - b[name] for a, b in pairs if not (a["failed"] or b["failed"])]
+    if len(differences) < 2:
+        return None
+    mean, half = mean_with_t_interval(differences)
+    return {"mean": mean, "ci95": half, "each": differences, "sign_flip_p": sign_flip_test(differences)}
+
+
+def primary(results: Results) -> dict[str, Any] | None:
+    """The one test of the protocol: roughness in S2, MAML++ minus MAML; failures as the protocol says.
+
+    None until all pairs are there: nothing is tested on the way.
+    """
+    arms = results["S2"]
+    if min(len(arms.get(arm, {})) for arm in ("maml", "mamlpp")) < PRIMARY_PAIRS:
+        return None
+    pairs = [(of_run(arms["mamlpp"][seed]), of_run(arms["maml"][seed]))
+             for seed in sorted(arms["mamlpp"].keys() & arms["maml"].keys())]  # fmt: skip
+    whole = [a["roughness"] - b["roughness"] for a, b in pairs if not (a["failed"] or b["failed"])]
+    largest = max((abs(value) for value in whole), default=1.0)
+    differences = [
+        a["roughness"] - b["roughness"] if not (a["failed"] or b["failed"])
+        else largest * (int(a["failed"]) - int(b["failed"]))
+        for a, b in pairs
+    ]  # fmt: skip
+    mean, half = mean_with_t_interval(differences)
+    return {"mean": mean, "ci95": half, "each": differences, "p": sign_flip_test(differences), "pairs": len(pairs)}
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """Everything that the page quotes."""
+    parts = {part: {arm: of_arm(seeds) for arm, seeds in arms.items()} for part, arms in results.items() if arms}
+    differences = {
+        part: {
+            f"{first} minus {second}": {
+                name: paired(arms[first], arms[second], name)
+                for name in ("roughness", "drawdown", "area", "last_third")
+            }
+            for first, second in (("mamlpp", "maml"), ("mamlpp", "fomaml"), ("maml", "fomaml"))
+        }
+        for part, arms in results.items()
+        if part not in ("S0", "S3") and set(ARMS) <= arms.keys()
+    }
+    summary: dict[str, Any] = {"parts": parts, "differences": differences, "primary": primary(results)}
+    if results["S0"]:
+        summary["rates_within_2_points"] = rate_widths(parts["S0"])
+        summary["worst_cell"] = worst_cell(parts["S0"])
+    return summary
+
+
+def rate_widths(arms: dict[str, Any]) -> dict[str, Any]:
+    """For each arm and number of steps: the inner rates whose last third is within 2 points of the arm's best."""
+    widths = {}
+    for arm in ARMS:
+        for steps in MAP_STEPS:
+            found = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("last_third") for rate in MAP_RATES}
+            known = {rate: value["mean"] for rate, value in found.items() if value}
+            best = max(known.values(), default=0.0)
+            widths[f"{arm}, {steps} steps"] = [rate for rate, value in known.items() if value >= best - 0.02]
+    return widths
+
+
+def worst_cell(arms: dict[str, Any]) -> dict[str, Any] | None:
+    """S3's cell by the protocol's rule."""
+    candidates = {
+        (steps, rate): row["roughness"]["mean"]
+        for steps in MAP_STEPS
+        for rate in MAP_RATES
+        if (row := arms.get(f"maml-{steps}x{rate:g}")) and row.get("last_third", {"mean": 0})["mean"] > 0.6
+    }
+    if not candidates:
+        return None
+    steps, rate = max(candidates, key=lambda cell: candidates[cell])
+    return {"inner_steps": steps, "inner_lr": rate, "roughness": candidates[steps, rate]}
+
+
+# The tables of the page
+
+COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+    ("diverged", lambda row: f"{row['diverged']} of {len(row['seeds'])} ({_percent(row['diverged_ci95'][0], 0)} to "
+                             f"{_percent(row['diverged_ci95'][1], 0)} %)"),
+    ("last third, %", lambda row: _with_interval(row, "last_third")),
+    ("spread over seeds", lambda row: _percent(row.get("spread"), 2)),
+    ("drawdown", lambda row: _with_interval(row, "drawdown")),
+    ("roughness", lambda row: _with_interval(row, "roughness")),
+    ("area, %", lambda row: _with_interval(row, "area")),
+    ("step at 90 %", lambda row: _first_step(row, "first_step_at_90")),
+    ("step at 95 %", lambda row: _first_step(row, "first_step_at_95")),
+]  # fmt: skip
+MORE_COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+    ("gradient norm, median", lambda row: _plain(row, "gradient_norm_median")),
+    ("p99 over p50", lambda row: _plain(row, "gradient_norm_p99_over_p50")),
+    ("cosine of first and second order", lambda row: _plain(row, "gradient_cosine")),
+    ("episodes whose support loss rises, %", lambda row: _with_interval(row, "support_loss_rises", 0)),
+    ("head's rate over its safe one", lambda row: _plain(row, "head_rate_over_safe")),
+    ("processor seconds a step", lambda row: _plain(row, "seconds_per_step")),
+]
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
+    if name not in row:
+        return "-"
+    half = row[name]["ci95"]
+    return _percent(row[name]["mean"], digits) + ("" if half is None else f" ± {_percent(half, digits)}")
+
+
+def _plain(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]['mean']:.2g}" if name in row else "-"
+
+
+def _first_step(row: dict[str, Any], name: str) -> str:
+    if name not in row or row[name]["median"] is None:
+        return "never"
+    reached = "" if row[name]["reached"] == len(row["seeds"]) else f" ({row[name]['reached']} seeds)"
+    return f"{row[name]['median']:g}{reached}"
+
+
+def tables(summary: dict[str, Any]) -> dict[str, str]:
+    """The page's tables by name, as Markdown."""
+    found = {}
+    for part, arms in summary["parts"].items():
+        found[part] = _table(arms, COLUMNS)
+        found[f"{part} more"] = _table(arms, MORE_COLUMNS)
+    for part, pairs in summary["differences"].items():
+        names = ("roughness", "drawdown", "area", "last_third")
+        rows = ["| difference, points | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+                "|---" * 5 + "|"]  # fmt: skip
+        for pair, found_of in pairs.items():
+            first, _, second = pair.partition(" minus ")
+            cells = [
+                "-" if (of := found_of[name]) is None
+                else f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = {of['sign_flip_p']:.3f})"
+                for name in names
+            ]  # fmt: skip
+            rows.append(f"| {ARMS[first]} minus {ARMS[second]} | " + " | ".join(cells) + " |")
+        found[f"{part} differences"] = "\n".join(rows)
+    if summary["primary"]:
+        test = summary["primary"]
+        found["primary"] = (
+            f"Roughness in S2, MAML++ minus MAML: {100 * test['mean']:+.3f} ± {100 * test['ci95']:.3f} points over "
+            f"{test['pairs']} pairs, exact sign-flip p = {test['p']:.4f}."
+        )
+    if "rates_within_2_points" in summary:
+        rows = [
+            f"| {_arm_name(arm)} | {', '.join(f'{rate:g}' for rate in rates)} |"
+            for arm, rates in summary["rates_within_2_points"].items()
+        ]
+        found["rates"] = "\n".join(["| arm | inner rates within 2 points of its best |", "|---|---|", *rows])
+    return found
+
+
+def _arm_name(arm: str) -> str:
+    for method, name in sorted(ARMS.items(), key=lambda item: -len(item[0])):
+        if arm == method or re.match(rf"{method}[-,]", arm):
+            return (
+                (name + arm[len(method) :].replace("_", " ")).replace("-plus-", " plus ").replace("-minus-", " minus ")
+            )
+    return arm
+
+
+def _table(arms: dict[str, Any], columns: list[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:
+    lines = ["| arm | " + " | ".join(name for name, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {_arm_name(arm)} | " + " | ".join(cell(row) for _, cell in columns) + " |" for arm, row in arms.items()
+    ]
+    return "\n".join(lines)
+
+
+def filled(page: str, found: dict[str, str]) -> str:
+    """A page with what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` replaced.
+
+    Raises:
+        KeyError: if it asks for a table that there is not.
+    """
+    return re.sub(
+        r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)",
+        lambda match: match[1] + found[match[2]] + "\n" + match[3],
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> None:
+    results = load(HERE / "results")
+    summary = summarise(results)
+    write_atomic(HERE / "results" / "summary.json", json_text(summary, indent=1) + "\n")
+    for path in draw_all(results, summary, PAGE.parent / "figures"):
+        print(path)
+    if PAGE.is_file():
+        write_atomic(PAGE, filled(PAGE.read_text(encoding="utf-8"), tables(summary)))
+
+
+if __name__ == "__main__":
+    main()
