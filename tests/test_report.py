@@ -11,6 +11,7 @@ from innerloop.errors import DataError
 from innerloop.report import write_results
 from innerloop.report.figures import draw_figures
 from innerloop.report.hyperparameters import hyperparameters, setting_descriptions
+from innerloop.report.stability import draw_seeds
 from innerloop.runs import RunDirectory
 
 CONFIG = RunConfig(data="strokes", split="alphabets", meta_steps=4)
@@ -99,3 +100,11 @@ def test_hyperparameters_say_how_the_training_ended(run):
     run.set_status("finished", 40, "The training diverged: it fell.")
 
     assert f"Finished at outer step 40 of {CONFIG.meta_steps}. The training diverged: it fell." in hyperparameters(run)
+
+
+def test_a_curve_with_a_gap_does_not_take_the_axis_away():
+    gap = ([0, 10, 20], [0.2, 0.85, float("nan")])
+
+    (axes,) = draw_seeds({"MAML": [gap]}, "title", "subtitle").axes
+
+    assert axes.get_ylim() == (20.0, 100.5)

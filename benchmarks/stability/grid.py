@@ -80,11 +80,11 @@ def _assignment() -> Iterator[Cell]:
             yield _cell("S1", method, seed, method, meta_steps=1000, validation_every=25, validation_episodes=25)
 
 
-def _stress() -> Iterator[Cell]:
-    for seed in range(8):
+def _stress(part: str = "S2", seeds: int = 8, **settings: Any) -> Iterator[Cell]:
+    for seed in range(seeds):
         for method in ARMS:
-            yield _cell("S2", method, seed, method, shots=1, inner_lr=0.04, meta_steps=600, validation_every=15,
-                        validation_episodes=30)  # fmt: skip
+            yield _cell(part, method, seed, method, shots=1, inner_lr=0.04, meta_steps=600, validation_every=15,
+                        validation_episodes=30, **settings)  # fmt: skip
 
 
 def _ablation() -> Iterator[Cell]:
@@ -108,11 +108,8 @@ def _twenty_ways() -> Iterator[Cell]:
 
 
 def _literature() -> Iterator[Cell]:
-    for seed in range(4):
-        for method in ARMS:
-            yield _cell("S5", method, seed, method, shots=1, inner_lr=0.04, meta_steps=600, validation_every=15,
-                        validation_episodes=30, features="flatten", feature_norm=False, fresh_head=False,
-                        conv_init="glorot", head_init="glorot")  # fmt: skip
+    return _stress("S5", 4, features="flatten", feature_norm=False, fresh_head=False, conv_init="glorot",
+                   head_init="glorot")  # fmt: skip
 
 
 PARTS = {

@@ -47,10 +47,7 @@ def draw_seeds(
 
 def lower_end(arms: Iterable[Sequence[Curve]]) -> float:
     """The ten, in percent, under the lowest accuracy of any curve after its first tenth."""
-    lowest = min(
-        (min(accuracy[len(accuracy) // 10 :]) for curves in arms for _, accuracy in curves),
-        default=0.0,
-    )
+    lowest = min((np.nanmin(accuracy[len(accuracy) // 10 :]) for curves in arms for _, accuracy in curves), default=0.0)
     return float(10 * np.floor(10 * lowest))
 
 
