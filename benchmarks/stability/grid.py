@@ -20,8 +20,9 @@ SWITCHES: dict[str, tuple[bool | str, bool | str]] = {
 """The six parts of MAML++: each setting on, and off."""
 
 COMMON: dict[str, Any] = dict(
-    split="assignment", filters=32, averaging=0.0, meta_batch_size=4, threads=1, checkpoint_every=50
-)
+    split="assignment", filters=32, averaging=0.0, meta_batch_size=4, threads=1, checkpoint_every=50,
+    conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001,  # whatever a method's own defaults become
+)  # fmt: skip
 MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
 WORST_CELL: tuple[int, float] | None = None
 """S3's (inner steps, inner rate), chosen by the rule of the protocol once S0 is there."""
@@ -36,12 +37,14 @@ class Cell:
         arm: a name that is unique within the part; its results are compared at equal seeds.
         seed: of the initial weights and the training episodes.
         config: its settings.
+        final_episodes: fixed episodes of an evaluation of the final weights, besides what every training has; 0: none.
     """
 
     part: str
     arm: str
     seed: int
     config: RunConfig
+    final_episodes: int = 0
 
     @property
     def name(self) -> str:
@@ -60,9 +63,9 @@ def cells(part: str) -> list[Cell]:
     return list(PARTS[part]())
 
 
-def _cell(part: str, arm: str, seed: int, method: str, **settings: Any) -> Cell:
+def _cell(part: str, arm: str, seed: int, method: str, *, final_episodes: int = 0, **settings: Any) -> Cell:
     config = settings_of(method).replace(**(COMMON | settings), seed=seed)
-    return Cell(part, arm, seed, config)
+    return Cell(part, arm, seed, config, final_episodes)
 
 
 def _map() -> Iterator[Cell]:
@@ -104,7 +107,7 @@ def _twenty_ways() -> Iterator[Cell]:
     for seed in range(2):
         for method in ARMS:
             yield _cell("S4", method, seed, method, ways=20, shots=1, meta_steps=500, validation_every=25,
-                        validation_episodes=10)  # fmt: skip
+                        validation_episodes=10, final_episodes=600)  # fmt: skip
 
 
 def _literature() -> Iterator[Cell]:

@@ -59,7 +59,10 @@ def run_cell(cell: Cell, runs: Path, results: Path) -> None:
     failure = train_timed(experiment, run)
     result = {"part": cell.part, "arm": cell.arm, "seed": cell.seed, "failure": failure} | curve(run)
     if failure is None:
-        result |= measure(experiment, run)
+        learner = trained_learner(experiment, run)
+        result |= measure(experiment, learner)
+        if cell.final_episodes:
+            result["final"] = final_accuracy(experiment, learner, cell.final_episodes)
     result["config"] = json.loads(run.config.to_json())
     result["environment"] = {
         key: run.environment[key] for key in ("innerloop", "torch", "git", "processor", "threads", "data_fingerprint")
@@ -107,11 +110,16 @@ def curve(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def measure(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
-    """What the protocol measures once, at the final weights."""
+def trained_learner(experiment: Experiment, run: RunDirectory) -> MAML:
+    """The learner with the run's final weights."""
     learner = experiment.build_learner()
     assert isinstance(learner, MAML)
     learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
+    return learner
+
+
+def measure(experiment: Experiment, learner: MAML) -> dict[str, Any]:
+    """What the protocol measures of every training once, at the final weights."""
     sampler, steps = experiment.evaluation_sampler("val"), experiment.config.inner_steps
     (tested,) = evaluate(
         learner, sampler, episodes=TEST_EPISODES, steps=steps, extra_steps=TEST_STEPS - steps,
@@ -129,6 +137,18 @@ def measure(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
         "gradient_cosines": gradient_cosines(learner, experiment),
         "head_rate_over_safe": head_rate_over_safe(learner, experiment),
     }
+
+
+def final_accuracy(experiment: Experiment, learner: MAML, episodes: int) -> dict[str, Any]:
+    """Query accuracy of every one of many episodes, after the inner steps of the training."""
+    steps = experiment.config.inner_steps
+    (evaluation,) = evaluate(
+        learner, experiment.evaluation_sampler("val"), episodes=episodes, steps=steps, batch_norms=("transductive",),
+        protocol=experiment.protocol("val"),
+    )  # fmt: skip
+    accuracy = evaluation.query_accuracy[:, steps]
+    mean, half = mean_and_interval(accuracy)
+    return {"episodes": episodes, "accuracy": mean, "accuracy_ci95": half, "each": [_short(a) for a in accuracy]}
 
 
 def gradient_cosines(learner: MAML, experiment: Experiment) -> list[float]:
