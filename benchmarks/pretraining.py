@@ -16,9 +16,9 @@ import torch
 
 from innerloop.config import settings_of
 from innerloop.data.splits import Split
-from innerloop.evaluation import mean_and_interval
 from innerloop.experiments import Experiment, prepare
 from innerloop.explanation.features import frozen_features, head_accuracies
+from innerloop.intervals import mean_and_interval
 from innerloop.learners.base import Learner
 from innerloop.runs import RunDirectory
 from innerloop.seeding import stream

@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.comparison import (
-    MUST_AGREE,
-    compare,
-    independent_difference,
-    paired_difference,
-    sentence,
-)
+from innerloop.comparison import MUST_AGREE, compare, sentence
 from innerloop.config import RunConfig
 from innerloop.errors import ConfigError, DataError
+from innerloop.intervals import independent_difference, paired_difference
 from innerloop.report.comparisons import write_comparison
 from innerloop.runs import RunDirectory
 

@@ -9,7 +9,8 @@ from innerloop.config import RunConfig
 from innerloop.data.images import FewShotDataset
 from innerloop.episodes import EpisodeSampler
 from innerloop.errors import ConfigError
-from innerloop.evaluation import evaluate, mean_and_interval
+from innerloop.evaluation import evaluate
+from innerloop.intervals import mean_and_interval
 from innerloop.learners.base import accuracy
 from innerloop.training import build_learner
 

@@ -9,9 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
 ORDER = [
-    "errors", "config", "seeding", "stability", "data", "episodes", "minibatches", "models", "fast_weights", "learners",
-    "runs", "weights", "checkpoints", "training", "evaluation", "experiments", "comparison", "explanation", "report",
-    "reproduction", "progress", "doctor", "data_commands", "options", "cli",
+    "errors", "config", "seeding", "intervals", "stability", "data", "episodes", "minibatches", "models",
+    "fast_weights", "learners", "runs", "weights", "checkpoints", "training", "evaluation", "experiments",
+    "comparison", "explanation", "report", "reproduction", "progress", "doctor", "data_commands", "options", "cli",
 ]  # fmt: skip
 """From left to right; `docs/architecture.md` says why."""
 
@@ -51,7 +51,9 @@ def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("module", ["innerloop", "innerloop.cli", "innerloop.runs", "innerloop.report"])
+@pytest.mark.parametrize(
+    "module", ["innerloop", "innerloop.cli", "innerloop.runs", "innerloop.comparison", "innerloop.report"]
+)
 def test_importing_does_not_import_torch(module):
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"
 

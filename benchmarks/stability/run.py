@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from innerloop.config import json_text
 from innerloop.errors import NonFiniteError
-from innerloop.evaluation import evaluate, mean_and_interval
+from innerloop.evaluation import evaluate
 from innerloop.experiments import Experiment, environment, prepare, train
 from innerloop.explanation.measures import safe_rates
+from innerloop.intervals import mean_and_interval
 from innerloop.learners.maml import MAML
 from innerloop.learners.mamlpp import MAMLpp
 from innerloop.runs import RunDirectory, write_atomic

@@ -1,7 +1,6 @@
 """Compare runs over the same episodes: paired differences with intervals, and the sentences that follow from them."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import ConfigError, DataError
-from innerloop.evaluation import mean_and_interval
-from innerloop.experiments import EVALUATION_SEED
-from innerloop.learners.base import find_learner
+from innerloop.intervals import Difference, independent_difference, mean_and_interval, paired_difference
 from innerloop.runs import RunDirectory, read_json
+from innerloop.seeding import EVALUATION_SEED
 
 MUST_AGREE = (
     "data", "data_fingerprint", "split", "part", "ways", "shots", "queries", "query_batches", "rotations", "stream",
@@ -71,64 +69,6 @@ def _mean_per_step(curves: Sequence[Sequence[float | None]]) -> list[float | Non
         None if any(value is None for value in column) else float(np.mean(column))  # type: ignore[arg-type]
         for column in zip(*curves, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A minus B, in accuracy.
-
-    Attributes:
-        mean: mean over the episodes.
-        ci95: half-width of its 95 % interval over the episodes.
-        won, lost, tied: episodes in which A is above, below, or equal.
-        probability: P(A > B), a tie counted as half.
-        effect_size: mean over standard deviation of the episodes' differences (Cohen's d_z); None where all
-            differences are equal.
-        paired: whether both were measured on the same episodes; if not, ``won`` to ``effect_size`` are None, and
-            the interval is that of two independent means.
-    """
-
-    mean: float
-    ci95: float
-    won: int | None
-    lost: int | None
-    tied: int | None
-    probability: float | None
-    effect_size: float | None
-    paired: bool = True
-
-    @property
-    def verdict(self) -> str:
-        """``better``, ``worse``, or ``not distinguishable``: whether the interval leaves zero out, and where."""
-        if abs(self.mean) <= self.ci95:
-            return "not distinguishable"
-        return "better" if self.mean > 0 else "worse"
-
-    def to_json(self) -> dict[str, Any]:
-        """The attributes and the verdict."""
-        return dataclasses.asdict(self) | {"verdict": self.verdict}
-
-
-def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
-    """A minus B over the same episodes.
-
-    Args:
-        a: (episodes,) accuracy of A in each.
-        b: (episodes,) accuracy of B in the same ones.
-    """
-    # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
-    differences = np.round(np.asarray(a) - np.asarray(b), 6)
-    mean, half = mean_and_interval(differences)
-    won, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    tied, spread = len(differences) - won - lost, float(differences.std(ddof=1))
-    effect_size = mean / spread if np.ptp(differences) else None
-    return Difference(mean, half, won, lost, tied, (won + tied / 2) / len(differences), effect_size)
-
-
-def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
-    """A minus B over episodes that are not the same."""
-    (mean_a, half_a), (mean_b, half_b) = mean_and_interval(a), mean_and_interval(b)
-    return Difference(mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False)
 
 
 def sentence(a: str, b: str, difference: Difference, subject: str = "query accuracy") -> str:
@@ -272,13 +212,13 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
 
     An image pass is one image sent forward and backward in training.
     """
-    config, records, learner = run.config, _validations(run), find_learner(run.config.method)
+    config, records = run.config, _validations(run)
     return {
         "run": run.path.name,
         "method": config.method,
         "training_seed": config.seed,
         "step": [record["step"] for record in records],
-        "image_passes": [learner.image_passes(config, record["step"]) for record in records],
+        "image_passes": [_image_passes(run, record) for record in records],
         "seconds": [record["elapsed_s"] for record in records],
         "threads": config.threads,
         "query_accuracy": [record["query_accuracy"] for record in records],
@@ -286,6 +226,15 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
         "episodes": records[-1]["episodes"],
         "batch_norm": records[-1]["batch_norm"],
     }
+
+
+def _image_passes(run: RunDirectory, record: dict[str, Any]) -> int:
+    if "image_passes" in record:
+        return record["image_passes"]
+    # Runs did not always record it. Imported here alone, since learners need torch and comparing does not.
+    from innerloop.learners.base import find_learner
+
+    return find_learner(run.config.method).image_passes(run.config, record["step"])
 
 
 def compare(

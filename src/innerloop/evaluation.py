@@ -11,17 +11,9 @@ from torch.nn import functional as F
 
 from innerloop.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.errors import ConfigError
+from innerloop.intervals import mean_and_interval
 from innerloop.learners.base import Adaptation, Learner, accuracy
 from innerloop.models.batch_norm import BatchNormMode
-
-
-def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean over episodes and the half-width of its 95 % interval (normal: 1.96 s / sqrt(n)).
-
-    Args:
-        values: (episodes,) at least two.
-    """
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 @dataclass(frozen=True)

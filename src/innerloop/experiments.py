@@ -25,12 +25,10 @@ from innerloop.learners.variants import Variant
 from innerloop.minibatches import ImageSampler
 from innerloop.models.batch_norm import BatchNormMode
 from innerloop.runs import RunDirectory, write_atomic
+from innerloop.seeding import EVALUATION_SEED
 from innerloop.stability import DIVERGED, diverged
 from innerloop.training import Stop, Training, build_learner
 from innerloop.weights import load_weights
-
-EVALUATION_SEED = 0
-"""Seed of validation and test episodes: the same for every run, so that comparisons are paired."""
 
 USUAL_EPISODES = 600
 """Episodes of an evaluation whose file name does not say how many they are."""

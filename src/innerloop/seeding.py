@@ -5,6 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
+EVALUATION_SEED = 0
+"""Seed of validation and test episodes: the same for every run, so that comparisons are paired."""
+
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """Make the random generator of one draw.

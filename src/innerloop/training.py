@@ -196,8 +196,10 @@ class Training:
         averaged = kind == "validation" and self.average and self.step
         with self.average.in_place(self.learner) if averaged and self.average else nullcontext():
             values = measure(self.learner)
-            if kind == "validation" and (diagnostics := self.learner.diagnostics()):
-                values = values | {"diagnostics": diagnostics}
+            if kind == "validation":
+                values = values | {"image_passes": self.learner.image_passes(self.config, self.step)}
+                if diagnostics := self.learner.diagnostics():
+                    values = values | {"diagnostics": diagnostics}
         record = {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
         self.run.append_metrics(record)
         on_step(self.step, record)

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.comparison import paired_difference
 from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
-from innerloop.evaluation import mean_and_interval
 from innerloop.experiments import Experiment
 from innerloop.explanation.features import Features, frozen_features, head_accuracies
 from innerloop.explanation.measures import safe_rates
 from innerloop.explanation.representations import change_by_adaptation
 from innerloop.explanation.shifts import SHIFTS, paired_with_the_first, shifted_episodes
+from innerloop.intervals import mean_and_interval, paired_difference
 from innerloop.learners.base import Learner, accuracy
 from innerloop.learners.maml import MAML
 from innerloop.learners.mamlpp import MAMLpp

@@ -1,0 +1,75 @@
+"""Means over episodes and differences of them, each with its 95 % interval. Needs no torch."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean over episodes and the half-width of its 95 % interval (normal: 1.96 s / sqrt(n)).
+
+    Args:
+        values: (episodes,) at least two.
+    """
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B, in accuracy.
+
+    Attributes:
+        mean: mean over the episodes.
+        ci95: half-width of its 95 % interval over the episodes.
+        won, lost, tied: episodes in which A is above, below, or equal.
+        probability: P(A > B), a tie counted as half.
+        effect_size: mean over standard deviation of the episodes' differences (Cohen's d_z); None where all
+            differences are equal.
+        paired: whether both were measured on the same episodes; if not, ``won`` to ``effect_size`` are None, and
+            the interval is that of two independent means.
+    """
+
+    mean: float
+    ci95: float
+    won: int | None
+    lost: int | None
+    tied: int | None
+    probability: float | None
+    effect_size: float | None
+    paired: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``not distinguishable``: whether the interval leaves zero out, and where."""
+        if abs(self.mean) <= self.ci95:
+            return "not distinguishable"
+        return "better" if self.mean > 0 else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes and the verdict."""
+        return dataclasses.asdict(self) | {"verdict": self.verdict}
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """A minus B over the same episodes.
+
+    Args:
+        a: (episodes,) accuracy of A in each.
+        b: (episodes,) accuracy of B in the same ones.
+    """
+    # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
+    differences = np.round(np.asarray(a) - np.asarray(b), 6)
+    mean, half = mean_and_interval(differences)
+    won, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    tied, spread = len(differences) - won - lost, float(differences.std(ddof=1))
+    effect_size = mean / spread if np.ptp(differences) else None
+    return Difference(mean, half, won, lost, tied, (won + tied / 2) / len(differences), effect_size)
+
+
+def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """A minus B over episodes that are not the same."""
+    (mean_a, half_a), (mean_b, half_b) = mean_and_interval(a), mean_and_interval(b)
+    return Difference(mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False)
