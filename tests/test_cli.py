@@ -146,7 +146,8 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
     options = described_options(help_of(command, capsys))
     options.pop("-h")
 
-    assert {"--json", "--debug", "--data-dir"} <= options.keys()
+    assert {"--json", "--debug"} <= options.keys()
+    assert ("--data-dir" in options) == (command != "report"), "a report reads run directories alone"
     for name, sentence in options.items():
         assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)
         assert "default:" in sentence or "(required)" in sentence or name == "--preset" or name == "--config", name

@@ -22,6 +22,7 @@ from innerloop.options import (
     DoctorOptions,
     EvaluateOptions,
     ExplainOptions,
+    ReportOptions,
     ReproduceOptions,
     ResumeOptions,
     Settings,
@@ -270,7 +271,7 @@ def _explain(arguments: list[str]) -> int:
     import torch
 
     from innerloop.comparison import check_runs, refuse_differences
-    from innerloop.explanation import explain_runs
+    from innerloop.explanation.of_runs import explain_runs
     from innerloop.report.explanations import explanation_page, write_explanation
     from innerloop.runs import RunDirectory
 
@@ -292,6 +293,23 @@ def _explain(arguments: list[str]) -> int:
     say(explanation_page(explanation))
     say(f"Look at {out / 'figures'}; the numbers are in {out / 'explanation.json'}.")
     _print_json(options, explanation)
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    options = _parse(ReportOptions, "report", arguments)
+    from innerloop.report.report import read_material, write_report
+
+    material = read_material(
+        options.runs, options.explanation, collaborators=options.collaborators, references=options.references
+    )
+    written = write_report(material, options.out)
+    say, missing = _sayer(options), list(dict.fromkeys(written.missing))
+    for what in missing:
+        say(f"Missing: {what}")
+    say(f"{options.out / 'report.html'}\n{options.out / 'report.pdf'}")
+    _print_json(options, {"html": str(options.out / "report.html"), "pdf": str(options.out / "report.pdf"),
+                          "figures": [picture.name for picture in written.pictures], "missing": missing})  # fmt: skip
     return 0
 
 
@@ -349,6 +367,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "accuracy of a finished run on fixed episodes, with interval"),
     "compare": (_compare, "which of several runs is better, by how much, and how sure"),
     "explain": (_explain, "why two runs differ: features, heads, steps, rates, shift"),
+    "report": (_report, "runs into a page and a PDF: plots, weights, settings, which is better and why"),
     "data": (_data, "show, verify, download, info"),
     "doctor": (_doctor, "what this installation can do"),
     "reproduce": (_reproduce, "train, evaluate and draw what the README shows"),

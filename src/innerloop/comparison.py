@@ -90,7 +90,7 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
     )
 
 
-def protocol(run: RunDirectory, part: str, episodes: int) -> dict[str, Any]:
+def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, Any]:
     """What an evaluation of a run has under `MUST_AGREE`, known before it is made."""
     config = run.config
     return {
@@ -136,22 +136,34 @@ def check_runs(runs: Sequence[RunDirectory], episodes: int) -> None:
         run.refuse_unfinished()
 
 
-def evaluations(run: RunDirectory, part: str, episodes: int) -> list[dict[str, Any]]:
+def evaluations(run: RunDirectory, part: str, episodes: int | None = None) -> list[dict[str, Any]]:
     """A run's evaluations of its own protocol, whatever the adaptation, those of its own way first.
+
+    Args:
+        run: finished.
+        part: which classes.
+        episodes: how many; None: however many there are, the most first.
 
     Raises:
         DataError: if one of the files is damaged.
     """
-    wanted, rows = protocol(run, part, episodes), []
+    rows = []
     for path in sorted(run.path.glob("evaluation-*.json")):
         row = {"adaptation": "own", "inner_lr": run.config.inner_lr} | read_json(path)
-        if any(row.get(name) != value for name, value in wanted.items()):
+        count = row.get("episodes") if episodes is None else episodes
+        if any(row.get(name) != value for name, value in protocol(run, part, count).items()):
             continue
         accuracies = row.get("query_accuracy_per_episode")
-        if not isinstance(accuracies, list) or len(accuracies) != episodes or not row.keys() >= NEEDED:
-            raise DataError(f"{path} does not hold the accuracy of each of its {episodes} episodes.")
+        if not isinstance(accuracies, list) or len(accuracies) != count or not row.keys() >= NEEDED:
+            raise DataError(f"{path} does not hold the accuracy of each of its {count} episodes.")
         rows.append(row)
-    return sorted(rows, key=lambda row: not is_own(run, row))
+    return sorted(rows, key=lambda row: (not is_own(run, row), -row["episodes"]))
+
+
+def common_episodes(runs: Sequence[RunDirectory], part: str) -> int | None:
+    """The largest number of episodes on which every one of some runs was evaluated in its own way; None if none."""
+    counts = [{row["episodes"] for row in evaluations(run, part) if is_primary(run, row)} for run in runs]
+    return max(set.intersection(*counts), default=None) if counts else None
 
 
 def is_own(run: RunDirectory, row: dict[str, Any]) -> bool:
@@ -258,6 +270,11 @@ def compare(
     for run in runs:
         if not any(is_primary(run, row) for row in evaluations(run, part, episodes)):
             raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part {part}.")
+    return {"differing_fields": differing} | results(runs, part, episodes)
+
+
+def results(runs: Sequence[RunDirectory], part: str, episodes: int) -> dict[str, Any]:
+    """Rows, paired differences and learning curves of runs, one or many, that were evaluated in their own way."""
     primary, others = arms(runs, part, episodes)
     pairs = []
     for index, a in enumerate(primary):
@@ -267,7 +284,6 @@ def compare(
             names = {"a": a.name, "b": b.name}
             pairs.append(names | difference.to_json() | {"sentence": sentence(a.name, b.name, difference)})
     return {
-        "differing_fields": differing,
         "rows": [arm.summary() for arm in primary],
         "other_rows": [arm.summary() for arm in others],
         "pairs": pairs,

@@ -48,6 +48,19 @@ class Difference:
             return "not distinguishable"
         return "better" if self.mean > 0 else "worse"
 
+    def reversed(self) -> "Difference":
+        """B minus A."""
+        return Difference(
+            -self.mean,
+            self.ci95,
+            self.lost,
+            self.won,
+            self.tied,
+            None if self.probability is None else 1 - self.probability,
+            None if self.effect_size is None else -self.effect_size,
+            self.paired,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The attributes and the verdict."""
         return dataclasses.asdict(self) | {"verdict": self.verdict}

@@ -137,6 +137,22 @@ class ExplainOptions(DataOptions):
 
 
 @dataclass(frozen=True)
+class ReportOptions(Common):
+    """Write report.html and report.pdf from run directories alone; in seconds, without PyTorch."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = dataclasses.field(kw_only=True)
+    """The run directories, of any methods and seeds; what is missing is said in its section."""
+    out: Path = Path("report")
+    """Folder for report.html, report.pdf and figures/."""
+    explanation: Annotated[Path | None, Unset] = None
+    """Folder that `innerloop explain` wrote; default: explanation, beside the first run, where it is there."""
+    collaborators: Annotated[tuple[str, ...], Unset] = ()
+    """Who took part, and in what; each in quotes."""
+    references: Annotated[tuple[str, ...], Unset] = ()
+    """What else was used; each in quotes."""
+
+
+@dataclass(frozen=True)
 class DataCommandOptions(DataOptions):
     """Look at, check or fetch the data."""
 

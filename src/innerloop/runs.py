@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -157,24 +158,34 @@ class RunDirectory:
             DataError: if another line is damaged.
         """
         path = self.path / "metrics.jsonl"
-        records = []
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                if line:
-                    record = read_json_object(line, f"{path} line {number}")
-                    if not isinstance(record.get("step"), int):
-                        raise ConfigError(f"{path} line {number} names no step.")
-                    records.append(record)
-            except ConfigError as error:
-                if number < len(lines):
-                    raise DataError(f"{error} Remove that line to go on without it.") from error
+        if not path.is_file():
+            return []
+        state = path.stat()
+        records = _parsed(path, state.st_mtime_ns, state.st_size)
         return [record for record in records if kind in (None, record.get("kind"))]
 
     def cut_metrics(self, step: int) -> None:
         """Drop what was recorded after a step, so that a resumed run does not say it twice."""
         kept = [record for record in self.read_metrics() if record["step"] <= step]
         write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, changed_ns: int, size: int) -> tuple[dict[str, Any], ...]:
+    """The records of a file of metrics, read again only when it has changed; they are read-only."""
+    records = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                record = read_json_object(line, f"{path} line {number}")
+                if not isinstance(record.get("step"), int):
+                    raise ConfigError(f"{path} line {number} names no step.")
+                records.append(record)
+        except ConfigError as error:
+            if number < len(lines):
+                raise DataError(f"{error} Remove that line to go on without it.") from error
+    return tuple(records)
 
 
 def read_json(path: Path) -> dict[str, Any]:

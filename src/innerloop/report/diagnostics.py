@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from innerloop.report.figures import AFTER, GREY, canvas, describe, panels
+from innerloop.report.figures import AFTER, GREY, canvas, describe, panels, plain_log
 from innerloop.runs import RunDirectory
 
 
@@ -42,6 +42,7 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
         axes.axhline(run.config.clip_gradient, color=GREY, linestyle="--", linewidth=1, label="clipped to")
         axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     axes.set_yscale("log")
+    plain_log(axes.yaxis)
     axes.set_xlabel("outer step")
     axes.set_ylabel("gradient norm, before clipping")
     return figure

@@ -299,6 +299,8 @@ def draw_sensitivity(explanation: dict[str, Any]) -> Figure:
         ratios = [subject["inner_lr"] / rate for rate in explanation["safe_rates"][name]]
         safe.hist(ratios, bins=30, color=colour, alpha=0.6, label=f"{name} at {subject['inner_lr']:g}")
     rates.set_xscale("log")
+    rates.xaxis.set_major_formatter("{x:g}")
+    rates.xaxis.set_minor_formatter("")
     rates.set_xlabel("inner rate")
     shots.set_xticks([row["shots"] for row in explanation["shots"][names(explanation)[0]]])
     shots.set_xlabel("shots, 10 queries")

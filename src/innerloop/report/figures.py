@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -19,6 +20,8 @@ from innerloop.runs import RunDirectory, disk_errors, write_atomic
 AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
 PALETTE = [AFTER, "#D55E00", SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
 """One colour for each of several methods."""
+BAND_OF = "_band of "
+"""What begins the label of an interval's band; for its underscore no legend shows it."""
 
 
 def draw_figures(run: RunDirectory) -> list[Path]:
@@ -122,9 +125,7 @@ def draw_loss(run: RunDirectory) -> Figure:
         color=BEFORE, marker="o", markersize=3, label="validation, query loss after adaptation",
     )  # fmt: skip
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # labels of all nine would overlap
-    axes.yaxis.set_minor_formatter("{x:g}")
+    plain_log(axes.yaxis)
     axes.set_xlabel(step_label(run))
     axes.set_ylabel("cross-entropy, nats")
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
@@ -233,6 +234,13 @@ def panels(
     return figure, drawn
 
 
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, 2 and 5 between the tens; all nine would overlap."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter("{x:g}")
+
+
 def zoom(axes: Axes, fractions: Sequence[float | None]) -> None:
     """Let an axis of accuracies in percent begin at the ten below the smallest of some fractions, and end at 100."""
     known = [value for value in fractions if value is not None]
@@ -245,5 +253,7 @@ def band(
     """A line in percent with its interval as a band."""
     centre = 100 * np.array(means)
     half = 100 * np.array([0.0 if math.isnan(value) else value for value in intervals])
-    axes.fill_between(x, np.clip(centre - half, 0, 100), np.clip(centre + half, 0, 100), color=colour, alpha=0.2, lw=0)
+    area = axes.fill_between(x, np.clip(centre - half, 0, 100), np.clip(centre + half, 0, 100), color=colour, alpha=0.2,
+                             lw=0)  # fmt: skip
+    area.set_label(f"{BAND_OF}{label}")
     axes.plot(x, centre, color=colour, marker="o", markersize=3, label=label)

@@ -52,10 +52,12 @@ def lower_end(arms: Iterable[Sequence[Curve]]) -> float:
 
 
 def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
+    alone = len(curves) == 1
     for number, (where, accuracy) in enumerate(curves):
-        axes.plot(where, 100 * np.array(accuracy), color=colour, linewidth=0.8, alpha=0.45,
-                  label="each seed" if number == 0 else None)  # fmt: skip
-    if len(curves) > 1 and len({len(accuracy) for _, accuracy in curves}) == 1:
+        label = None if number else "one seed" if alone else "each seed"
+        axes.plot(where, 100 * np.array(accuracy), color=colour, linewidth=2 if alone else 0.8,
+                  alpha=1 if alone else 0.45, label=label)  # fmt: skip
+    if not alone and len({len(accuracy) for _, accuracy in curves}) == 1:
         median = np.median([accuracy for _, accuracy in curves], axis=0)
         middle = np.median([where for where, _ in curves], axis=0)
         axes.plot(middle, 100 * median, color=colour, linewidth=2.2, label=f"median of {len(curves)} seeds")

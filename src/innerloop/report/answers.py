@@ -1,0 +1,473 @@
+"""The sections of a report that answer the assignment: FO-MAML, MAML++, transfer, which is better, and why."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from innerloop.report import comparisons, diagnostics, explanations, figures, findings
+from innerloop.report.document import Block, Bullets, Missing, Paragraph, Picture, Section, Table, code
+from innerloop.report.findings import percent
+from innerloop.report.material import BAR, NAMES, Material, primary_row
+from innerloop.report.stability import draw_seeds, lower_end
+from innerloop.runs import RunDirectory, read_json
+from innerloop.stability import measures
+
+ARMS = ("fomaml", "maml", "mamlpp")
+"""The methods whose trainings are compared in stability."""
+COLOURS: dict[str, str] = dict(zip(ARMS, figures.PALETTE, strict=False))
+
+
+def summary(material: Material) -> Section:
+    """The results in one table, and what follows from them."""
+    blocks: list[Block] = []
+    if material.on_strokes:
+        blocks.append(Paragraph(
+            "The data are strokes, synthetic drawings made by this package, and not Omniglot. No number here can be "
+            "compared with a number on Omniglot."
+        ))  # fmt: skip
+    if material.results:
+        blocks.append(results_table(material, material.results["rows"]))
+        blocks.append(Bullets([
+            findings.against_bar(row["name"], row["query_accuracy"], row["query_accuracy_ci95"], BAR)
+            for row in material.results["rows"]
+        ]))  # fmt: skip
+        if material.results["pairs"]:
+            blocks.append(Bullets([pair["sentence"] for pair in material.results["pairs"]]))
+            blocks.append(picture_of_accuracies(material))
+    else:
+        blocks.append(Missing("No run was evaluated, or not all on the same episodes.",
+                              [f"innerloop evaluate {run.path}" for run in material.main]))  # fmt: skip
+    return Section("Results", blocks)
+
+
+def results_table(material: Material, rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each method, with everything that an accuracy must not be quoted without."""
+    first = rows[0]
+    head = ["method", "adaptation", "steps", "batch norm", "training seeds", "query accuracy, %", "of each seed, %"]
+    cells = []
+    for row in rows:
+        each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
+        rate = "" if row["inner_lr"] is None else f" x {row['inner_lr']:g}"
+        cells.append([
+            row["name"], row["adaptation"], f"{row['inner_steps']}{rate}", row["batch_norm"],
+            ", ".join(map(str, row["training_seeds"])),
+            f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}", each,
+        ])  # fmt: skip
+    caption = (
+        f"Query accuracy after adaptation. {comparisons.describe({'rows': [first]})}; ± is the 95 % interval over "
+        f"episodes, of the mean over the training seeds."
+    )
+    return Table(caption, head, cells)
+
+
+def _not_there(material: Material, method: str) -> list[Block]:
+    """What is missing of a method, with the commands that make it."""
+    runs = [run for run in material.main if run.config.method == method]
+    if not runs:
+        return [Missing(f"{NAMES[method]} was not trained.", [f"innerloop train {method}"])]
+    blocks: list[Block] = []
+    for run in runs:
+        name = code(run.path.name)
+        if not run.weights_path.is_file():
+            blocks.append(Missing(f"{name} is not finished.", [f"innerloop resume {run.path}"]))
+        elif primary_row(run, "val") is None:
+            blocks.append(Missing(f"{name} was not evaluated.", [f"innerloop evaluate {run.path}"]))
+    return blocks
+
+
+def picture_of_accuracies(material: Material) -> Picture:
+    """Accuracy of each method with its interval, and the paired differences."""
+    found = material.results
+    assert found is not None
+    said = "; ".join(f"{row['name']} {percent(row['query_accuracy'], row['query_accuracy_ci95'])}"
+                     for row in found["rows"])  # fmt: skip
+    return Picture(
+        "accuracy",
+        lambda: comparisons.draw_accuracy(found),
+        f"Dots with intervals: {said}. Beside them the paired differences between the methods.",
+        f"Query accuracy of each method and paired differences, {material.episodes} episodes, 95 % intervals over "
+        f"episodes.",
+    )
+
+
+def method_section(material: Material, method: str) -> list[Block]:
+    """What every method's section has: verdict, curve, weights, settings."""
+    if not (runs := material.of(method)):
+        return _not_there(material, method)
+    name, first = NAMES[method], runs[0]
+    validations = first.read_metrics("validation")
+    blocks: list[Block] = []
+    if row := material.row(method):
+        said = [findings.against_bar(name, row["query_accuracy"], row["query_accuracy_ci95"], BAR)]
+        said.append(findings.first_above(
+            name, [record["step"] for record in validations], [record["query_accuracy"] for record in validations], BAR
+        ))  # fmt: skip
+        blocks.append(Paragraph(" ".join(said)))
+    for run in runs:
+        if message := run.status["message"]:
+            blocks.append(Paragraph(f"{code(run.path.name)}: {message}"))
+    blocks += _not_there(material, method)
+    blocks.append(validation_picture(first, name))
+    blocks.append(weights_table(runs, name))
+    blocks.append(key_settings(first, name))
+    blocks.append(Paragraph(
+        f"All settings of {name} are in the table of hyperparameters at the end, and in {code('hyperparameters.md')} "
+        f"of the run directory."
+    ))  # fmt: skip
+    return blocks
+
+
+def validation_picture(run: RunDirectory, name: str) -> Picture:
+    """The curve that the assignment asks for."""
+    records = run.read_metrics("validation")
+    first, last = records[0], records[-1]
+    return Picture(
+        f"validation-{run.config.method}",
+        lambda: figures.draw_validation(run),
+        f"Line chart of {name} over {last['step']} outer steps. Query accuracy after adaptation goes from "
+        f"{percent(first['query_accuracy'], digits=1)} to {percent(last['query_accuracy'], digits=1)}; before "
+        f"adaptation it ends at {percent(last['query_accuracy_before'], digits=1)}. The bar is at {100 * BAR:g} %.",
+        f"Validation accuracy of {name} before and after adaptation over the training, seed {run.config.seed}; "
+        f"{last['episodes']} fixed episodes at each validation, bands: 95 % over episodes; dashed: the assignment's "
+        f"bar of {100 * BAR:g} %.",
+    )
+
+
+def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
+    """Where the final weights are, and their checksums."""
+    rows = [
+        [code(f"{run.path.name}/{run.weights_path.name}"), f"{run.weights_path.stat().st_size:,}", code(sha256(run))]
+        for run in runs
+        if run.weights_path.is_file()
+    ]
+    return Table(f"Final weights of {name}.", ["file", "bytes", "SHA-256"], rows)
+
+
+def sha256(run: RunDirectory) -> str:
+    """Checksum of a run's final weights."""
+    return hashlib.sha256(run.weights_path.read_bytes()).hexdigest()
+
+
+def key_settings(run: RunDirectory, name: str) -> Table:
+    """The settings that the assignment names."""
+    config = run.config
+    on_images = run.environment.get("trains_on") == "images"
+    batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
+    return Table(
+        f"Main settings of {name}.",
+        ["setting", "value"],
+        [
+            ["episode", f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class"],
+            ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {config.inner_lr:g}"],
+            ["outer loop", f"Adam at {config.outer_lr:g}, {config.meta_steps} outer steps of {batch}"],
+            ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}"],
+            ["final weights", "the last ones" + (f", as a moving average of decay {config.averaging:g}"
+                                                 if config.averaging else "")],
+        ],
+    )  # fmt: skip
+
+
+def fomaml(material: Material) -> Section:
+    """FO-MAML: plot, bar, weights, settings."""
+    blocks: list[Block] = [Paragraph(
+        "FO-MAML adapts all weights to the support set S of an episode by K gradient steps from the learnt weights θ: "
+        "φ_0 = θ, φ_k = φ_(k-1) - α ∇L(φ_(k-1); S). Its outer gradient is the gradient of the query loss at φ_K, "
+        "applied to θ as it is: derivatives of second order are left out."
+    )]  # fmt: skip
+    blocks += method_section(material, "fomaml")
+    if run := material.first("fomaml"):
+        blocks += [
+            Picture("loss-fomaml", lambda: figures.draw_loss(run),
+                    "Line chart on a logarithmic axis: training and validation loss of FO-MAML over the outer steps, "
+                    f"ending at {run.read_metrics('validation')[-1]['query_loss']:.3f} nats in validation.",
+                    f"Loss of FO-MAML after adaptation over the training, seed {run.config.seed}."),
+        ]  # fmt: skip
+        if (run.path / "episode.npz").is_file():
+            blocks.append(Picture(
+                "episode", lambda: figures.draw_episode(run),
+                "Drawings of one validation episode: the support set to the left, the query drawings to the right, "
+                "each with the class that was predicted; wrong ones are framed.",
+                "One validation episode, adapted by FO-MAML. The letter under a query drawing is its predicted class; "
+                "wrong predictions are framed.",
+            ))  # fmt: skip
+    return Section("FO-MAML", blocks)
+
+
+def curves(runs: Sequence[RunDirectory]) -> list[tuple[list[int], list[float]]]:
+    """Outer steps and validation accuracies of each run."""
+    return [
+        (
+            [record["step"] for record in run.read_metrics("validation")],
+            [float("nan") if record["query_accuracy"] is None else record["query_accuracy"]
+             for record in run.read_metrics("validation")],
+        )
+        for run in runs
+    ]  # fmt: skip
+
+
+def mamlpp(material: Material) -> Section:
+    """MAML++: the two stability plots, its measures, and what it learnt."""
+    blocks: list[Block] = [Paragraph(
+        "MAML++ changes MAML in six parts: a loss over every inner step early in the training, first order before "
+        "second, batch-norm statistics and batch-norm weights of their own for every inner step, learnt inner rates "
+        "for each layer and step, and an outer rate that falls along a cosine."
+    )]  # fmt: skip
+    blocks += method_section(material, "mamlpp")
+    arms = {method: material.of(method) for method in ARMS if material.of(method)}
+    if {"fomaml", "mamlpp"} <= arms.keys():
+        blocks += _stability(material, arms)
+    elif "mamlpp" in arms:
+        blocks.append(Missing("The stability plots need FO-MAML beside MAML++.", ["innerloop train fomaml"]))
+    if run := material.first("mamlpp"):
+        for name, draw in diagnostics.diagnostic_drawings(run).items():
+            shown = name.replace("-", " ")
+            blocks.append(Picture(
+                f"{name}-mamlpp", lambda draw=draw: draw(run),
+                f"Line chart over the outer steps: {DIAGNOSTICS.get(name, shown)} of MAML++.",
+                f"{DIAGNOSTICS.get(name, shown).capitalize()} of MAML++ over the training, seed {run.config.seed}.",
+            ))  # fmt: skip
+    return Section("MAML++", blocks)
+
+
+DIAGNOSTICS = {
+    "gradient-norm": "the norm of the outer gradient at every outer step",
+    "learned-rates": "the learnt inner rate of each layer and inner step",
+    "step-weights": "the weight of each inner step in the multi-step loss",
+    "running-statistics": "the running variance of each batch norm and inner step",
+}
+
+
+def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[Block]:
+    measured = {
+        NAMES[method]: [measures(*curve) for curve in curves(runs)]
+        for method, runs in arms.items()
+    }  # fmt: skip
+    bottom = lower_end(curves(runs) for runs in arms.values())
+    pictures = [
+        Picture(
+            f"stability-{method}",
+            lambda method=method: _stability_plot(arms[method], method, bottom),
+            f"Line chart: validation accuracy of {NAMES[method]} over the outer steps, a line for each of "
+            f"{len(arms[method])} training seeds, on the axes that it shares with the other method.",
+            f"Stability of {NAMES[method]}: validation accuracy after adaptation, every seed thin and the median bold; "
+            f"{arms[method][0].config.validation_episodes} fixed episodes at each validation. The two plots have the "
+            f"same axes.",
+        )
+        for method in ("fomaml", "mamlpp")
+    ]
+    rows = [
+        [name, str(run.config.seed), "yes" if row["diverged"] else "no",
+         *(_measure(row, key) for key in ("drawdown", "roughness", "area")),
+         *(str(row.get(f"first_step_at_{level}") or "never") for level in (90, 95))]
+        for (name, found), runs in zip(measured.items(), arms.values(), strict=True)
+        for run, row in zip(runs, found, strict=True)
+    ]  # fmt: skip
+    table = Table(
+        "Stability of each training, from its validation curve. Drawdown: the largest fall from a former best above "
+        "80 %, in points. Roughness: root mean square of the curve minus its running median of 5, over the last two "
+        "thirds, in points. Area: mean height of the curve, %.",
+        ["method", "seed", "diverged", "drawdown", "roughness", "area", "step at 90 %", "step at 95 %"],
+        rows,
+    )
+    decays = {NAMES[method]: run.config.averaging for method, runs in arms.items() for run in runs}
+    return [*pictures, table, Bullets(findings.stability(measured)), Paragraph(findings.smoothing(decays))]
+
+
+def _measure(row: dict[str, Any], key: str) -> str:
+    return f"{100 * row[key]:.2f}" if key in row else "-"
+
+
+def _stability_plot(runs: Sequence[RunDirectory], method: str, bottom: float) -> Figure:
+    last = runs[0].read_metrics("validation")[-1]
+    return draw_seeds(
+        {NAMES[method]: curves(runs)}, f"Validation accuracy of {NAMES[method]}, every seed",
+        f"{figures.describe(runs[0]).rpartition(', seed')[0]}; {last['episodes']} fixed episodes, batch norm "
+        f"{last['batch_norm']}, seeds {', '.join(str(run.config.seed) for run in runs)}",
+        bottom=bottom, colours=[COLOURS[method]],
+    )  # fmt: skip
+
+
+def maml(material: Material) -> Section:
+    """MAML of second order, which stands between FO-MAML and MAML++."""
+    blocks: list[Block] = [Paragraph(
+        "MAML is FO-MAML with the whole derivative: the outer gradient goes through the inner steps. It is the fair "
+        "neighbour of MAML++, which is of second order too."
+    )]  # fmt: skip
+    return Section("MAML, second order", blocks + method_section(material, "maml"))
+
+
+def transfer(material: Material) -> Section:
+    """Transfer learning: plot, pretrained weights, settings."""
+    blocks: list[Block] = [Paragraph(
+        "Transfer learning trains the network to classify all training characters. Then its features and batch-norm "
+        "statistics are frozen, and every episode gets a new linear head, which is adapted on the support set."
+    )]  # fmt: skip
+    return Section("Transfer learning", blocks + method_section(material, "transfer"))
+
+
+def comparison(material: Material) -> Section:
+    """Transfer learning against FO-MAML: better or worse, and why."""
+    title = "Transfer learning against FO-MAML: better or worse, and why?"
+    pair = material.difference("transfer", "fomaml")
+    blocks: list[Block] = []
+    if pair is None:
+        missing = [method for method in ("transfer", "fomaml") if material.row(method) is None]
+        blocks.append(Missing(
+            f"The answer needs {' and '.join(NAMES[method] for method in missing)}, trained and evaluated."
+            if missing else "The two were not evaluated on the same episodes.",
+            [command for method in missing for command in (f"innerloop train {method}", "innerloop evaluate RUN")]
+            or [f"innerloop evaluate {run.path}" for run in material.main],
+        ))  # fmt: skip
+    else:
+        blocks += [Paragraph(f"{findings.better_or_worse(pair)} {pair['sentence']}"), *_learning_curves(material)]
+    if material.explanation is None:
+        runs = [run.path for method in ("transfer", "fomaml") for run in material.of(method)[:1]]
+        named = " ".join(map(str, runs)) if len(runs) == 2 else "TRANSFER_RUN FOMAML_RUN"
+        blocks.append(Missing("Why was not measured.", [f"innerloop explain {named}"]))
+    else:
+        blocks += _why(material.explanation)
+    return Section(title, blocks)
+
+
+def _learning_curves(material: Material) -> list[Block]:
+    found = material.results
+    assert found is not None
+    return [Picture(
+        "learning-curves", lambda: comparisons.draw_learning_curves(found),
+        "Two line charts: validation accuracy of each method over the images seen in training, and over seconds.",
+        "Validation accuracy over image passes (an image sent forward and backward in training) and over seconds of "
+        "training with its validations.",
+    )]  # fmt: skip
+
+
+def _why(explanation: dict[str, Any]) -> list[Block]:
+    a, b = explanations.names(explanation)
+    few, many = explanation["few_episodes"], explanation["episodes"]
+    pictures = (
+        ("features-and-heads", explanations.draw_table,
+         f"Accuracy of {a}'s and {b}'s frozen features under each kind of head, and the parts of the gap between them.",
+         f"Better features, or a better head? New heads on frozen features, {many} episodes, 95 % intervals."),
+        ("adaptation-steps", explanations.draw_steps,
+         f"Accuracy of {a} and {b} over the number of adaptation steps at three rates.",
+         f"Accuracy over adaptation steps, {few} episodes (head alone: {many})."),
+        ("head-and-body", explanations.draw_parts,
+         "Accuracy when the head, some blocks, everything or all but the head take the steps.",
+         f"What is adapted, at the run's own rate and at the best of those tried, {few} episodes."),
+        ("representation", explanations.draw_change,
+         "Similarity of each block's features before and after adaptation, and how far apart the classes are.",
+         f"What adaptation changes, {few} episodes."),
+        ("shift", explanations.draw_shift,
+         f"Accuracy of {a} and {b} on episodes that differ more and more from the training, and the difference.",
+         f"A ladder of shift, {explanation['shift'][0]['episodes']} episodes each, 95 % intervals."),
+    )  # fmt: skip
+    return [
+        Paragraph(
+            f"Why, as measured on one run of each. {explanations.describe(explanation, many)}; what adapts whole "
+            f"networks is over {few} episodes."
+        ),
+        Bullets(explanation["verdict"]),
+        *(Picture(f"why-{name}", lambda draw=draw: draw(explanation), f"{alt} {_verdict_alt(explanation)}", caption)
+          for name, draw, alt, caption in pictures),
+    ]  # fmt: skip
+
+
+def _verdict_alt(explanation: dict[str, Any]) -> str:
+    own = explanation["own"]
+    a, b = explanations.names(explanation)
+    return (f"Own adaptation: {a} {percent(own['a']['mean'], own['a']['ci95'])}, "
+            f"{b} {percent(own['b']['mean'], own['b']['ci95'])}.")  # fmt: skip
+
+
+def questions(material: Material) -> Section:
+    """What the course's ancestor asks besides."""
+    blocks: list[Block] = [
+        Paragraph("Why does accuracy before adaptation stay near one in N? How do support and query set compare? "
+                  "What do the inner rate and the number of steps do? How does accuracy depend on K at test?")
+    ]  # fmt: skip
+    rows = {NAMES[method]: row for method in NAMES
+            if (one := material.first(method)) and (row := primary_row(one, "val"))}  # fmt: skip
+    said = findings.before_adaptation({
+        name: (row["query_accuracy_before"], row["query_accuracy_before_ci95"]) for name, row in rows.items()
+    }, material.runs[0].config.ways)  # fmt: skip
+    for name, row in rows.items():
+        said.append(findings.support_against_query(name, row["support_accuracy"], row["query_accuracy"]))
+    for name, row in rows.items():
+        said.append(findings.more_steps(name, row["query_accuracy_per_step"], row["inner_steps"]))
+    blocks.append(Bullets(said) if said else Missing("No run was evaluated.", ["innerloop evaluate RUN"]))
+    if run := material.first("fomaml"):
+        last = run.read_metrics("validation")[-1]
+        blocks.append(Picture(
+            "inner-steps", lambda: figures.draw_inner_steps(run),
+            f"Line chart over the inner steps: query accuracy of FO-MAML from "
+            f"{percent(last['query_accuracy_per_step'][0], digits=1)} to {percent(last['query_accuracy'], digits=1)}, "
+            f"support accuracy to {percent(last['support_accuracy'], digits=1)}.",
+            f"FO-MAML: accuracy on support and query set after each inner step, at the last validation, "
+            f"{last['episodes']} episodes.",
+        ))  # fmt: skip
+    blocks += _rates_and_shots(material)
+    return Section("Questions", blocks)
+
+
+def _rates_and_shots(material: Material) -> list[Block]:
+    blocks: list[Block] = []
+    shots = {NAMES[method]: found for method in NAMES for run in material.of(method)[:1] if (found := over_shots(run))}
+    if explanation := material.explanation:
+        said = []
+        for subject in explanation["subjects"]:
+            own = [row for row in explanation["parts"][subject["name"]] if row["adapts"] == "own"]
+            said.append(findings.over_rates(subject["name"], own, subject["inner_lr"]))
+        blocks += [
+            Bullets(said),
+            Picture(
+                "sensitivity", lambda: explanations.draw_sensitivity(explanation),
+                "Three charts: accuracy over the inner rate, accuracy over shots, and the rate over the head's safe "
+                f"one. {' '.join(said)}",
+                f"Sensitivity to the inner rate and to K, {explanation['few_episodes']} episodes.",
+            ),
+        ]  # fmt: skip
+        if not shots:
+            shots = {subject["name"]: explanation["shots"][subject["name"]] for subject in explanation["subjects"]}
+    else:
+        blocks.append(Missing("The effect of the inner rate was not measured.",
+                              ["innerloop explain TRANSFER_RUN FOMAML_RUN"]))  # fmt: skip
+    if shots:
+        blocks.append(Bullets([findings.over_shots(name, rows) for name, rows in shots.items()]))
+    if not shots or max(len(rows) for rows in shots.values()) < 10:
+        blocks.append(Missing("Accuracy for every K from 1 to 10 was not measured.",
+                              ["innerloop evaluate RUN --shots 1 2 3 4 5 6 7 8 9 10"]))  # fmt: skip
+    return blocks
+
+
+def over_shots(run: RunDirectory) -> list[dict[str, Any]]:
+    """A run's evaluations with 10 queries at several shots, under its own batch norm."""
+    mode = run.read_metrics("validation")[-1]["batch_norm"]
+    found = [read_json(path) for path in run.path.glob("evaluation-*.json")]
+    rows = [
+        {"shots": row["shots"], "mean": row["query_accuracy"], "ci95": row["query_accuracy_ci95"]}
+        for row in found
+        if (row.get("adaptation", "own"), row["batch_norm"], row["queries"], row["part"], row["ways"])
+        == ("own", mode, 10, "val", run.config.ways)
+    ]
+    return sorted(rows, key=lambda row: row["shots"])
+
+
+def other_splits(material: Material) -> Section | None:
+    """Runs of another split, with what they reach, also on test classes."""
+    rows = []
+    for run in material.others:
+        for part in ("val", "test"):
+            if row := primary_row(run, part):
+                rows.append([
+                    NAMES.get(run.config.method, run.config.method), f"{run.config.data}, {run.config.split}", part,
+                    str(run.config.seed), row["batch_norm"], str(row["episodes"]),
+                    f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}",
+                ])  # fmt: skip
+    if not rows:
+        return None
+    return Section("Other splits", [
+        Paragraph("These are other classes than those above, so their accuracies do not compare with them."),
+        Table("Query accuracy after adaptation, with the 95 % interval over episodes.",
+              ["method", "data, split", "part", "training seed", "batch norm", "episodes", "query accuracy, %"], rows),
+    ])  # fmt: skip

@@ -1,0 +1,179 @@
+"""The sentences of a report that judge; each follows from numbers by a rule, and from nothing else."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from innerloop.explanation.verdict import points
+
+ROUGHLY = 0.01
+"""Accuracies that are nearer to one another than this are called level."""
+
+
+def percent(mean: float, half: float | None = None, digits: int = 2) -> str:
+    """An accuracy in percent, with its interval."""
+    return f"{100 * mean:.{digits}f}" + ("" if half is None else f" ± {100 * half:.{digits}f}") + " %"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things in words."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def against_bar(name: str, mean: float, half: float, bar: float) -> str:
+    """Whether an accuracy is above a bar, beyond its interval."""
+    if mean - half > bar:
+        verdict = f"is above the bar of {100 * bar:g} %"
+    elif mean + half < bar:
+        verdict = f"is below the bar of {100 * bar:g} %"
+    else:
+        verdict = f"cannot be told from the bar of {100 * bar:g} %, which lies in its interval"
+    return f"{name} {verdict}: {percent(mean, half)} query accuracy after adaptation."
+
+
+def first_above(name: str, steps: Sequence[int], accuracy: Sequence[float | None], bar: float) -> str:
+    """When a validation curve passes a bar, and whether it ever falls back under it."""
+    known = [(step, value) for step, value in zip(steps, accuracy, strict=True) if value is not None]
+    reached = next((step for step, value in known if value >= bar), None)
+    if reached is None:
+        return f"Its validation curve never reaches {100 * bar:g} %."
+    after = [value for step, value in known if step > reached]
+    stays = "and stays above it" if all(value >= bar for value in after) else "and falls under it again later"
+    return f"{name}'s validation curve reaches {100 * bar:g} % at outer step {reached} {stays}."
+
+
+def before_adaptation(accuracies: Mapping[str, tuple[float, float]], ways: int) -> list[str]:
+    """Why accuracy before adaptation is what it is.
+
+    Args:
+        accuracies: name of a method -> its mean accuracy before adaptation, and the half-width of its interval.
+        ways: classes in an episode.
+    """
+    exact = [name for name, (mean, half) in accuracies.items() if half == 0 and abs(mean - 1 / ways) < 1e-6]
+    said = []
+    if exact:
+        said.append(
+            f"Before adaptation, exactly {percent(1 / ways, digits=1)} of the query images are right in every episode "
+            f"({', '.join(exact)}): the head starts from zero, so all {ways} logits are equal, the tie goes to one "
+            f"class, and one image in {ways} is of that class."
+        )
+    for name, (mean, half) in accuracies.items():
+        if name in exact:
+            continue
+        if abs(mean - 1 / ways) <= max(half, ROUGHLY):
+            said.append(
+                f"Before adaptation {name} has {percent(mean, half, 1)}, chance: labels are assigned at random in "
+                f"every episode, so nothing in a picture tells its label until the support set does."
+            )
+        else:
+            side = "above" if mean > 1 / ways else "below"
+            said.append(f"Before adaptation {name} has {percent(mean, half, 1)}, {side} chance "
+                        f"({percent(1 / ways, digits=1)}).")  # fmt: skip
+    return said
+
+
+def support_against_query(name: str, support: float, query: float) -> str:
+    """Which of the two sets is classified better after adaptation, and what that means."""
+    said = (
+        f"After adaptation {name} has {percent(support, digits=1)} on the support and {percent(query, digits=1)} on "
+        f"the query set"
+    )
+    gap = support - query
+    if abs(gap) < ROUGHLY:
+        return f"{said}: level, so what it learns from the support set carries over to new drawings."
+    if gap > 0:
+        return f"{said}: {100 * gap:.1f} points are lost on drawings that it did not adapt to."
+    return f"{said}: the query set is {100 * -gap:.1f} points better."
+
+
+def more_steps(name: str, accuracy: Sequence[float | None], trained: int) -> str:
+    """What inner steps do: how far the first goes, and what those beyond training bring."""
+    values = [np.nan if value is None else value for value in accuracy]
+    if trained < 1 or len(values) <= trained or not np.isfinite(values).all():
+        return f"{name} was not measured step by step."
+    said = (
+        f"{name} goes from {percent(values[0], digits=1)} to {percent(values[1], digits=1)} with the first inner step "
+        f"and to {percent(values[trained], digits=1)} with all {trained}"
+    )
+    if len(values) == trained + 1:
+        return f"{said}."
+    change = values[-1] - values[trained]
+    beyond = "changes little" if abs(change) < ROUGHLY else "helps" if change > 0 else "hurts"
+    points_more = round(100 * change, 1) + 0.0  # without the sign of a zero
+    return f"{said}; going on to {len(values) - 1} steps {beyond} ({points_more:+.1f} points)."
+
+
+def stability(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Which of several methods trains more steadily, from the measures of each seed's validation curve.
+
+    Args:
+        arms: name of a method -> what `innerloop.stability.measures` says of each of its trainings, by seed.
+    """
+    said = []
+    for name, rows in arms.items():
+        fallen = sum(bool(row["diverged"]) for row in rows)
+        whole = [row for row in rows if "drawdown" in row]
+        ending = "." if not whole else (
+            f"; its largest fall from a former best is {100 * max(row['drawdown'] for row in whole):.1f} points, its "
+            f"roughness {100 * float(np.mean([row['roughness'] for row in whole])):.2f} points."
+        )  # fmt: skip
+        said.append(f"{name}: {fallen} of {counted(len(rows), 'training')} diverged{ending}")
+    known = {
+        name: float(np.mean([row["roughness"] for row in rows]))
+        for name, rows in arms.items()
+        if rows and all("roughness" in row for row in rows)
+    }
+    if len(known) > 1:
+        calm, rough = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
+        seeds = min(len(rows) for rows in arms.values())
+        weight = (
+            "With one seed each this describes these trainings and is no evidence about the methods."
+            if seeds == 1
+            else f"{counted(seeds, 'seed')} are few: this describes them, and tests nothing."
+        )
+        said.append(f"The smoothest curve is {calm}'s, the roughest {rough}'s. {weight}")
+    return said
+
+
+def smoothing(decays: Mapping[str, float]) -> str:
+    """What the moving average of the validated weights does to curves that are compared."""
+    if len(set(decays.values())) > 1:
+        shown = ", ".join(f"{name} {decay:g}" for name, decay in decays.items())
+        return f"The curves do not compare: their moving averages of the weights have different decays ({shown})."
+    decay = next(iter(decays.values()))
+    if decay:
+        return (
+            f"The validated weights are a moving average of decay {decay:g} over the outer steps, which smooths every "
+            f"curve here; the study of stability in the documentation is without it."
+        )
+    return "The validated weights are those of the optimiser, without a moving average."
+
+
+def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
+    """What the inner rate does: the best of those tried, the range within two points of it, and the run's own."""
+    best = max(rows, key=lambda row: row["mean"])
+    near = [row["rate"] for row in rows if row["mean"] >= best["mean"] - 0.02]
+    mine = min(rows, key=lambda row: abs(row["rate"] - own))
+    return (
+        f"{name} is best at an inner rate of {best['rate']:g} ({percent(best['mean'], best['ci95'], 1)}) and within "
+        f"two points of that from {min(near):g} to {max(near):g}; at {mine['rate']:g} it has "
+        f"{percent(mine['mean'], mine['ci95'], 1)}."
+    )
+
+
+def over_shots(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What more support images per class do."""
+    shown = ", ".join(f"{percent(row['mean'], row['ci95'], 1)} with {row['shots']}" for row in rows)
+    rising = all(b["mean"] >= a["mean"] for a, b in pairwise(rows))
+    return f"{name} has {shown} support images a class" + (": more is better at every step." if rising else ".")
+
+
+def better_or_worse(pair: Mapping[str, Any]) -> str:
+    """The answer to the assignment's last question, in its words."""
+    if pair["verdict"] == "not distinguishable":
+        return f"Neither: {pair['a']} and {pair['b']} are not distinguishable ({points(dict(pair))})."
+    first, second = (pair["a"], pair["b"]) if pair["verdict"] == "better" else (pair["b"], pair["a"])
+    size = {"mean": abs(pair["mean"]), "ci95": pair["ci95"]}
+    return f"{first} is better than {second}, by {100 * size['mean']:.2f} ± {100 * size['ci95']:.2f} points."

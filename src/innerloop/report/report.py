@@ -1,0 +1,91 @@
+"""A report of several runs: which sections there are, and the folder it is written to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.errors import ConfigError
+from innerloop.report import account, answers
+from innerloop.report.document import Document
+from innerloop.report.drawings import drawn
+from innerloop.report.material import Material, with_names
+from innerloop.report.pages import html_page, pdf
+from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
+
+
+def document(material: Material) -> Document:
+    """The report, in the order of the assignment's questions."""
+    config = material.runs[0].config
+    names = {"omniglot": "Omniglot", "strokes": "strokes (synthetic drawings, not Omniglot)"}
+    data = names.get(config.data, config.data)
+    sections = [
+        answers.summary(material),
+        answers.fomaml(material),
+        answers.mamlpp(material),
+        answers.maml(material),
+        answers.transfer(material),
+        answers.comparison(material),
+        answers.questions(material),
+        answers.other_splits(material),
+        account.protocol(material),
+        account.limits(material),
+        account.commands(material),
+        account.checklist(material),
+        account.people(material),
+        account.hyperparameters(material),
+    ]
+    return Document(
+        f"FO-MAML, MAML++ and transfer learning on {data}",
+        f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split {config.split}",
+        [section for section in sections if section is not None],
+    )
+
+
+def read_material(
+    runs: Sequence[Path],
+    explanation: Path | None = None,
+    *,
+    collaborators: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> Material:
+    """Open what a report is made from.
+
+    Args:
+        runs: the run directories, at least one.
+        explanation: folder with an ``explanation.json``; by default ``explanation`` beside the first run, if any.
+        collaborators: named in the report.
+        references: named in the report.
+
+    Raises:
+        ConfigError: if there is no run, one is given twice or is none, or the explanation is not there.
+        DataError: if a file is damaged.
+    """
+    if not runs:
+        raise ConfigError("A report needs at least one run directory.")
+    for path in runs:
+        if sum(path.resolve() == other.resolve() for other in runs) > 1:
+            raise ConfigError(f"{path} is given twice.")
+    opened = tuple(RunDirectory(path) for path in runs)
+    folder = explanation or runs[0].parent / "explanation"
+    file = folder / "explanation.json"
+    if explanation and not file.is_file():
+        raise ConfigError(f"{explanation} holds no explanation.json: innerloop explain writes one.")
+    found = with_names(read_json(file)) if file.is_file() else None
+    return Material(opened, found, collaborators, references)
+
+
+def write_report(material: Material, folder: Path) -> Document:
+    """Write ``report.html``, ``report.pdf`` and ``figures/`` into a folder.
+
+    Raises:
+        DataError: if a file of a run is damaged.
+        DiskError: if something cannot be written.
+    """
+    made = document(material)
+    with disk_errors(str(folder)):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    drawings = {picture.name: drawn(picture.draw) for picture in made.pictures}
+    for name, drawing in drawings.items():
+        write_atomic(folder / "figures" / f"{name}.svg", drawing.svg)
+    write_atomic(folder / "report.html", html_page(made, drawings))
+    write_atomic(folder / "report.pdf", pdf(made, drawings))
+    return made

@@ -1,0 +1,198 @@
+"""The report as a page and a PDF: what is in it follows from the files, and what is missing is said."""
+
+import html
+import json
+import re
+import time
+from pathlib import Path
+
+import pypdf
+import pytest
+
+from innerloop.cli import main
+from innerloop.errors import ConfigError
+from innerloop.report.document import Document, Missing, Table, code, plain, spans
+from innerloop.report.drawings import drawn
+from innerloop.report.figures import band, canvas
+from innerloop.report.report import document, read_material
+from making import evaluate, make_run
+
+REPOSITORY = Path(__file__).parents[1]
+EXPLANATION = REPOSITORY / "benchmarks" / "results" / "explanation"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    made = [make_run(folder, "fomaml", 0, evaluated=0.97), make_run(folder, "fomaml", 1, evaluated=0.97),
+            make_run(folder, "maml", evaluated=0.96), make_run(folder, "mamlpp", evaluated=0.975),
+            make_run(folder, "transfer", evaluated=0.985)]  # fmt: skip
+    return [run.path for run in made]
+
+
+def of(runs: list[Path], *, explanation: Path | None = None, **people) -> Document:
+    return document(read_material(runs, explanation, **people))
+
+
+def text_of(made: Document) -> str:
+    """Every word of a report."""
+    words = []
+    for section in made.sections:
+        words.append(section.title)
+        for block in section.blocks:
+            for value in vars(block).values():
+                words.append(json.dumps(value, ensure_ascii=False, default=str))
+    return plain("\n".join(words).replace("\\u0002", "").replace("\\u0003", ""))
+
+
+def test_a_whole_report_misses_nothing_but_what_was_not_measured(runs):
+    made = of(runs, explanation=EXPLANATION, collaborators=["Ada, everything"])
+
+    assert [section.title for section in made.sections][:7] == [
+        "Results", "FO-MAML", "MAML++", "MAML, second order", "Transfer learning",
+        "Transfer learning against FO-MAML: better or worse, and why?", "Questions",
+    ]  # fmt: skip
+    assert made.missing == ["Accuracy for every K from 1 to 10 was not measured."]
+    assert {"validation-fomaml", "stability-fomaml", "stability-mamlpp", "validation-transfer", "why-shift",
+            "learned-rates-mamlpp", "inner-steps", "sensitivity"} <= {one.name for one in made.pictures}  # fmt: skip
+
+
+def test_results_and_verdict_follow_the_evaluations(tmp_path):
+    first, second = make_run(tmp_path, "fomaml", evaluated=0.7), make_run(tmp_path, "transfer", evaluated=0.95)
+    before = text_of(of([first.path, second.path]))
+    evaluate(first, 0.97)
+    after = text_of(of([first.path, second.path]))
+
+    assert "FO-MAML is below the bar of 80 %" in before and "FO-MAML is above the bar of 80 %" in after
+    assert "Transfer is better than FO-MAML, by 25.00" in before
+    assert "FO-MAML is better than Transfer, by 2.00" in after
+
+
+def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):
+    run = make_run(tmp_path, "fomaml", evaluated=None)
+    made = of([run.path])
+    commands = [line for section in made.sections for block in section.blocks if isinstance(block, Missing)
+                for line in block.commands]  # fmt: skip
+
+    for method in ("mamlpp", "maml", "transfer"):
+        assert f"innerloop train {method}" in commands
+    assert f"innerloop evaluate {run.path}" in commands
+    assert any(line.startswith("innerloop explain") for line in commands)
+
+
+def test_an_unfinished_run_is_said_and_its_curve_is_drawn(tmp_path):
+    made = of([make_run(tmp_path, "fomaml", evaluated=None, finished=False).path])
+
+    assert "fomaml-s0 is not finished." in made.missing
+    assert "validation-fomaml" in {one.name for one in made.pictures}
+
+
+def test_a_run_without_any_validation_is_no_error(tmp_path):
+    run = make_run(tmp_path, "fomaml", evaluated=None, finished=False)
+    (run.path / "metrics.jsonl").write_text("")
+
+    assert "fomaml-s0 is not finished." in of([run.path]).missing
+
+
+def test_runs_of_another_split_stand_apart(runs, tmp_path):
+    other = make_run(tmp_path, "fomaml", evaluated=None, name="other")
+    config = json.loads((other.path / "config.json").read_text())
+    (other.path / "config.json").write_text(json.dumps(config | {"split": "1100-100-423"}))
+    evaluate(other, 0.9, part="test", stream="episodes/test")
+    made = of([*runs, other.path])
+    (section,) = [section for section in made.sections if section.title == "Other splits"]
+
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert table.rows[0][:3] == ["FO-MAML", "omniglot, 1100-100-423", "test"]
+    assert "other (8 episodes)" in text_of(made)
+
+
+def test_shots_from_1_to_10_fill_their_place(tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    for shots in range(1, 11):
+        evaluate(run, 0.9 + shots / 1000, shots=shots, queries=10)
+
+    made = of([run.path], explanation=EXPLANATION)
+
+    assert not any("K from 1 to 10" in what for what in made.missing)
+    assert "with 10 support images a class: more is better at every step." in text_of(made)
+
+
+def test_a_smaller_budget_and_a_divergence_are_said(tmp_path):
+    run = make_run(tmp_path, "fomaml", meta_batch_size=2)
+    run.set_status("finished", 30, "The training diverged: at once.")
+    words = text_of(of([run.path]))
+
+    assert "meta_batch_size 2 instead of 4" in words and "Results are over 8 episodes" in words
+    assert "The training diverged: at once." in words
+
+
+def test_the_report_is_one_file_and_names_are_text(tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    run = make_run(tmp_path, "fomaml", name=evil.replace("/", ""))
+    assert main(["report", str(run.path), "--out", str(tmp_path / "out"), "--collaborators", "$x$ & <b>Ada</b>"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+    assert "<img" not in page and "<b>" not in page and html.escape(evil, quote=False) in page
+    assert not re.search(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert all(f'id="{name}"' in page for name in re.findall(r'(?:href="#|url\(#)([^")]+)', page))
+    assert len(page) < 3_000_000
+
+
+def test_the_pdf_has_text_pages_and_the_numbers(runs, tmp_path):
+    started = time.monotonic()
+    arguments = ["report", *map(str, runs), "--out", str(tmp_path), "--explanation", str(EXPLANATION)]
+    assert main(arguments) == 0
+    seconds = time.monotonic() - started
+    reader = pypdf.PdfReader(tmp_path / "report.pdf")
+    words = "\n".join(page.extract_text() for page in reader.pages)
+    row = next(row for row in of(runs).sections[0].blocks if isinstance(row, Table)).rows[0]
+
+    assert row[5].split(" ± ")[0] in words and "1 / " in words and "FO-MAML" in words
+    assert "query accuracy, %" in words, "the words of figures are text too"
+    assert reader.root_object["/Lang"] == "en" and seconds < 60
+
+
+def test_json_names_what_was_written(runs, tmp_path, capsys):
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "out"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+
+    assert Path(said["html"]).is_file() and Path(said["pdf"]).is_file()
+    assert all((tmp_path / "out" / "figures" / f"{name}.svg").is_file() for name in said["figures"])
+    assert "MAML++ was not trained." in said["missing"]
+
+
+def test_wrong_input_is_a_sentence(runs, tmp_path, capsys):
+    with pytest.raises(ConfigError, match="at least one run"):
+        read_material([])
+    with pytest.raises(ConfigError, match="is given twice"):
+        read_material([runs[0], runs[0]])
+    with pytest.raises(ConfigError, match=r"holds no explanation\.json"):
+        read_material([runs[0]], tmp_path)
+    assert main(["report", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
+def test_series_carry_their_values_and_bands_their_names():
+    def draw():
+        figure, axes = canvas("Title", "subtitle")
+        band(axes, [0, 10], [0.5, 0.75], [0.1, 0.1], "after <5> steps", "#0072B2")
+        axes.set_xlabel("outer step")
+        axes.set_ylabel("accuracy, %")
+        return figure
+
+    drawing = drawn(draw)
+    element = drawing.on_page("name", 'a "line"')
+    points = json.loads(html.unescape(re.search(r'data-points="([^"]+)"', element)[1]))  # type: ignore[index]
+
+    assert [point[2:] for point in points] == [["outer step 0", "accuracy, % 50"], ["outer step 10", "accuracy, % 75"]]
+    assert element.count('data-series="after &lt;5&gt; steps"') == 2  # the line and its band
+    assert 'aria-label="a &quot;line&quot;"' in element and "#0072b2" not in element.lower()
+    assert points[0][0] < points[1][0] and points[0][1] > points[1][1], "to the right, and up"
+
+
+def test_code_in_a_sentence():
+    assert list(spans(f"type {code('a b')} now")) == [("type ", False), ("a b", True), (" now", False)]
+    assert plain(f"type {code('a b')} now") == "type a b now"
