@@ -147,9 +147,9 @@ class ReportOptions(Common):
     explanation: Annotated[Path | None, Unset] = None
     """Folder that `innerloop explain` wrote; default: explanation, beside the first run, where it is there."""
     collaborators: Annotated[tuple[str, ...], Unset] = ()
-    """Who took part, and in what; each in quotes."""
+    """Who took part, and in what, each in quotes; default: nobody is named."""
     references: Annotated[tuple[str, ...], Unset] = ()
-    """What else was used; each in quotes."""
+    """What else was used, each in quotes; default: the papers of the methods alone."""
 
 
 @dataclass(frozen=True)
