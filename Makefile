@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help reproduce test test-fast check format
 help:
-	@echo "make reproduce   install, find the data, train FO-MAML, evaluate, draw (BUDGET=quick, or full)"
+	@echo "make reproduce   install, find the data, train all methods, compare, report (BUDGET=quick, or full)"
 	@echo "make test        all tests"
 	@echo "make test-fast   the tests that take seconds"
 	@echo "make check       formatting, lint and types"

@@ -756,53 +756,6 @@ def test_doctor_warns_of_a_full_disk_and_of_a_folder_without_data(capsys, monkey
     assert said["omniglot"].startswith("not found: ") and "nowhere" in said["omniglot"]
 
 
-# Reproduce
-
-
-@pytest.fixture
-def quick(monkeypatch) -> list[str]:
-    small = {"filters": 4, "image_size": 16, "meta_steps": 3, "validation_episodes": 2, "meta_batch_size": 2}
-    monkeypatch.setattr("innerloop.reproduction.QUICK", small | {"ways": 3, "shots": 2, "queries": 2, "inner_steps": 2})
-    monkeypatch.setattr("innerloop.reproduction.EVALUATION_EPISODES", {"quick": 2, "full": 600})
-    return ["reproduce", "--data", "strokes", "--out", "out"]
-
-
-def test_reproduce_typed_again_keeps_the_finished_run(quick, capsys):
-    assert cli.main(quick) == 0
-    assert "This budget is smaller than the published run" in capsys.readouterr().out
-    before = files(Path("out"))
-
-    assert cli.main(quick) == 0
-
-    assert "out/quick/fomaml-strokes-3w2s-s0 is trained already and kept." in capsys.readouterr().out
-    assert files(Path("out")) == before
-
-
-def test_reproduce_goes_on_with_a_paused_run(quick, capsys):
-    assert cli.main([*quick, "--max-minutes", "0"]) == 0
-    assert not Path("out/quick/fomaml-strokes-3w2s-s0/model.safetensors").exists()
-
-    assert cli.main([*quick, "--json"]) == 0
-
-    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert [row["batch_norm"] for row in rows] == ["transductive", "support"]
-
-
-@pytest.mark.parametrize(("name", "value"), [("meta_steps", 5), ("inner_lr", 0.1), ("seed", 3)])
-def test_reproduce_refuses_a_run_of_other_settings_by_name(name, value, quick, capsys):
-    assert cli.main([*quick, "--max-minutes", "0"]) == 0
-    path = Path("out/quick/fomaml-strokes-3w2s-s0")
-    (path / "config.json").write_text(RunDirectory(path).config.replace(**{name: value}).to_json())
-    before = files(Path("out"))
-
-    assert cli.main(quick) == 2
-
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"innerloop: {path} is there with another {name!r} ({value!r}, here ")
-    assert said.endswith("choose another --out, or remove it.")
-    assert files(Path("out")) == before
-
-
 # One whole use, as a stranger types it
 
 

@@ -95,24 +95,14 @@ def _base_settings(arguments: list[str]) -> RunConfig:
 
 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
-    from innerloop.experiments import train
-    from innerloop.progress import TrainingProgress, stop_on_signals
+    from innerloop.actions import run_training
 
     say = _sayer(options)
-    progress = TrainingProgress(experiment.config.meta_steps, quiet=options.json)
-    with stop_on_signals(options.max_minutes) as should_stop, progress.shown():
-        stop = train(experiment, run, resume=resume, say=say, should_stop=should_stop, on_step=progress.on_step)
-    if stop:
-        say(f"{stop.reason} Go on with: innerloop resume {run.path}")
-        return stop.exit_code
-    from innerloop.report import write_results
-
-    write_results(run)
-    if run.status["message"]:
-        say(run.status["message"])
-    record = run.read_metrics("validation")[-1]
-    say(f"{describe_row(record)}\nweights {run.weights_path}, figures {run.path / 'figures'}")
-    return 0
+    code = run_training(experiment, run, resume=resume, say=say, quiet=options.json, max_minutes=options.max_minutes)
+    if code == 0 and run.weights_path.is_file():
+        say(describe_row(run.read_metrics("validation")[-1]))
+        say(f"weights {run.weights_path}, figures {run.path / 'figures'}")
+    return code
 
 
 def _outcome(run: Any) -> dict[str, Any]:
@@ -225,6 +215,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _compare(arguments: list[str]) -> int:
     options = _parse(CompareOptions, "compare", arguments)
+    from innerloop.actions import evaluate_if_needed
     from innerloop.comparison import check_runs, compare, refuse_differences
     from innerloop.report.comparisons import comparison_page, write_comparison
     from innerloop.runs import RunDirectory
@@ -234,7 +225,7 @@ def _compare(arguments: list[str]) -> int:
     if not options.allow_different:
         refuse_differences(runs, options.part, options.episodes)
     for run in runs:
-        _evaluate_if_needed(run, options, options.part)
+        evaluate_if_needed(run, options.part, options.episodes, data_dir=options.data_dir, say=say, quiet=options.json)
     comparison = compare(runs, part=options.part, episodes=options.episodes, allow_different=options.allow_different)
     out = options.out or runs[0].path.parent / "comparison"
     write_comparison(comparison, out)
@@ -244,32 +235,13 @@ def _compare(arguments: list[str]) -> int:
     return 0
 
 
-def _evaluate_if_needed(run: Any, options: CompareOptions | ExplainOptions, part: str) -> None:
-    """Evaluate a run in its own way, unless that was done on the same episodes."""
-    from innerloop.comparison import evaluations, is_primary
-    from innerloop.experiments import evaluate_run, open_run, save_evaluation
-    from innerloop.progress import CountProgress
-
-    if any(is_primary(run, row) for row in evaluations(run, part, options.episodes)):
-        return
-    say = _sayer(options)
-    say(f"{run.path} is evaluated on {options.episodes} episodes.")
-    experiment, learner = open_run(run, data_dir=options.data_dir, say=say)
-    steps = experiment.config.inner_steps
-    for evaluation in evaluate_run(
-        experiment, learner, part=part, episodes=options.episodes, inner_steps=steps,
-        batch_norms=learner.batch_norm_modes,
-        on_episodes=CountProgress("episodes", options.episodes, quiet=options.json),
-    ):  # fmt: skip
-        save_evaluation(run, evaluation, inner_steps=steps)
-
-
 def _explain(arguments: list[str]) -> int:
     options = _parse(ExplainOptions, "explain", arguments)
     if options.few_episodes < 2:
         raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
     import torch
 
+    from innerloop.actions import evaluate_if_needed
     from innerloop.comparison import check_runs, refuse_differences
     from innerloop.explanation.of_runs import explain_runs
     from innerloop.report.explanations import explanation_page, write_explanation
@@ -279,7 +251,7 @@ def _explain(arguments: list[str]) -> int:
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for run in runs:
-        _evaluate_if_needed(run, options, "val")
+        evaluate_if_needed(run, "val", options.episodes, data_dir=options.data_dir, say=say, quiet=options.json)
     explanation = explain_runs(
         *runs,
         episodes=options.episodes,
@@ -333,32 +305,20 @@ def _doctor(arguments: list[str]) -> int:
 
 def _reproduce(arguments: list[str]) -> int:
     options = _parse(ReproduceOptions, "reproduce", arguments)
-    from innerloop.experiments import prepare
-    from innerloop.progress import CountProgress
-    from innerloop.reproduction import evaluate_finished, find_or_create, plan
+    from innerloop.reproduction import reproduce
 
-    say, planned = _sayer(options), plan(options.budget, options.data)
-    for sentence in planned.sentences:
-        say(sentence)
-    experiment = prepare(planned.config, data_dir=options.data_dir, say=say)
-    run = find_or_create(experiment, options.out, options.budget)
-    if run.weights_path.is_file() and run.status["state"] == "finished":
-        from innerloop.report import write_results
-
-        write_results(run)
-        say(f"{run.path} is trained already and kept.")
-    elif (code := _run_training(experiment, run, options, resume=True)) or not run.weights_path.is_file():
-        _print_json(options, _outcome(run))
-        return code
-    rows = evaluate_finished(
-        run, planned.evaluation_episodes, data_dir=options.data_dir, say=say,
-        on_episodes=CountProgress("episodes", planned.evaluation_episodes, quiet=options.json),
+    say = _sayer(options)
+    code, made = reproduce(
+        options.budget, options.data, options.out, data_dir=options.data_dir, say=say, quiet=options.json,
+        max_minutes=options.max_minutes,
     )  # fmt: skip
-    for row in rows:
+    for row in made.get("rows", []):
         say(describe_row(row))
-    say(f"Look at {run.path / 'figures' / 'validation.png'} and {run.path / 'hyperparameters.md'}.")
-    _print_json(options, {"run": str(run.path), "rows": rows})
-    return 0
+    if "html" in made:
+        say("weights:\n  " + "\n  ".join(made["weights"]))
+        say(f"report:\n  {made['html']}\n  {made['pdf']}")
+    _print_json(options, made)
+    return code
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -370,7 +330,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "report": (_report, "runs into a page and a PDF: plots, weights, settings, which is better and why"),
     "data": (_data, "show, verify, download, info"),
     "doctor": (_doctor, "what this installation can do"),
-    "reproduce": (_reproduce, "train, evaluate and draw what the README shows"),
+    "reproduce": (_reproduce, "train, evaluate, compare, explain and report all methods"),
 }
 
 

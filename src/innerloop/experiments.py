@@ -137,12 +137,19 @@ class Experiment:
         return build_learner(self.config, self.dataset.image_shape[0], training_labels=labels)
 
 
-def prepare(config: RunConfig, *, data_dir: Path | None = None, say: Callable[[str], None] = print) -> Experiment:
+def prepare(
+    config: RunConfig,
+    *,
+    data_dir: Path | None = None,
+    dataset: FewShotDataset | None = None,
+    say: Callable[[str], None] = print,
+) -> Experiment:
     """Resolve what is ``auto``, load the data, and set the threads.
 
     Args:
         config: the settings asked for.
         data_dir: where Omniglot's archives are.
+        dataset: the images, if they are loaded already.
         say: told in sentences what a user should know.
 
     Raises:
@@ -152,7 +159,8 @@ def prepare(config: RunConfig, *, data_dir: Path | None = None, say: Callable[[s
     device = _device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    dataset = load_dataset(config.data, size=config.image_size, data_dir=data_dir, say=say)
+    if dataset is None:
+        dataset = load_dataset(config.data, size=config.image_size, data_dir=data_dir, say=say)
     split = find_split(DEFAULT_SPLITS[dataset.name] if config.split == "auto" else config.split, dataset)
     resolved = config.replace(
         data=dataset.name,

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,16 +12,45 @@ from innerloop.training import Stop
 LINE_EVERY_S = 5.0
 
 
+class Overall:
+    """Where several jobs, one after the other, stand together.
+
+    Args:
+        weights: of each job, what it is expected to take; only their ratios count.
+    """
+
+    def __init__(self, weights: Sequence[float]):
+        self.weights, self.number = list(weights), 0
+        self._started, self._skipped = time.monotonic(), 0.0
+
+    def begin(self, number: int) -> None:
+        """Go on to a job, counted from 0."""
+        self.number = number
+
+    def skip(self) -> None:
+        """The job at hand was done before: it says nothing about the pace."""
+        self._skipped += self.weights[self.number]
+
+    def said(self, fraction: float) -> str:
+        """All that is done, in words, when ``fraction`` of the job at hand is."""
+        before = sum(self.weights[: self.number])
+        done, total = before + fraction * self.weights[self.number], sum(self.weights)
+        worked, elapsed = done - self._skipped, time.monotonic() - self._started
+        left = f", about {_duration(elapsed / worked * (total - done))} left" if worked > 0.01 * total else ""
+        return f"[{self.number + 1}/{len(self.weights)}, {100 * done / total:.0f} % of all{left}] "
+
+
 class TrainingProgress:
     """Shows the outer steps with loss, latest validation accuracy and time left.
 
     Args:
         total: outer steps of the run.
         quiet: show nothing (``--json``).
+        overall: of which jobs the run is one.
     """
 
-    def __init__(self, total: int, *, quiet: bool = False):
-        self.total, self.quiet = total, quiet
+    def __init__(self, total: int, *, quiet: bool = False, overall: Overall | None = None):
+        self.total, self.quiet, self.overall = total, quiet, overall
         self.validation, self.loss = "", ""
         self._first: tuple[int, float] | None = None
         self._last_line = 0.0
@@ -50,7 +79,8 @@ class TrainingProgress:
         else:
             self.loss = f"loss {record['loss']:.3f}  "
         if self._bar:
-            self._bar.update(self._task, completed=step, description=f"{self.loss}{self.validation}")
+            overall = self.overall.said(step / self.total) if self.overall else ""
+            self._bar.update(self._task, completed=step, description=f"{overall}{self.loss}{self.validation}")
         elif not self.quiet:
             self._print_line(step, important=record["kind"] == "validation")
 
@@ -62,7 +92,9 @@ class TrainingProgress:
         self._last_line = now
         done, seconds = step - self._first[0], now - self._first[1]
         left = f"  about {_duration(seconds / done * (self.total - step))} left" if done and step < self.total else ""
-        print(f"step {step}/{self.total}  {self.loss}{self.validation}{left}", file=sys.stderr, flush=True)
+        left = "" if self.overall else left
+        overall = self.overall.said(step / self.total) if self.overall else ""
+        print(f"{overall}step {step}/{self.total}  {self.loss}{self.validation}{left}", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:
@@ -72,8 +104,8 @@ def _duration(seconds: float) -> str:
 class CountProgress:
     """A line every few seconds with how many of a number of things are done."""
 
-    def __init__(self, what: str, total: int, *, quiet: bool = False):
-        self.what, self.total, self.quiet = what, total, quiet
+    def __init__(self, what: str, total: int, *, quiet: bool = False, overall: Overall | None = None):
+        self.what, self.total, self.quiet, self.overall = what, total, quiet, overall
         self._last_line = time.monotonic()
 
     def __call__(self, done: int) -> None:
@@ -81,7 +113,8 @@ class CountProgress:
         now = time.monotonic()
         if not self.quiet and (now - self._last_line >= LINE_EVERY_S):
             self._last_line = now
-            print(f"{self.what} {done}/{self.total}", file=sys.stderr, flush=True)
+            overall = self.overall.said(done / self.total) if self.overall else ""
+            print(f"{overall}{self.what} {done}/{self.total}", file=sys.stderr, flush=True)
 
 
 @contextmanager

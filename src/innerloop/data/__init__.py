@@ -1,6 +1,7 @@
 """Data sets: Omniglot, the built-in strokes, and how the one asked for is found."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from innerloop.config import did_you_mean
@@ -30,7 +31,7 @@ def load_dataset(
     if name not in DATASETS:
         raise ConfigError(f"There is no data set {name!r}.{did_you_mean(name, list(DATASETS))}")
     if name == "strokes":
-        return strokes.generate(size=size)
+        return _strokes(size)
     try:
         return omniglot.load(data_dir, size=size)
     except omniglot.NotFoundError as error:
@@ -40,7 +41,15 @@ def load_dataset(
             f"{error} Going on with the built-in strokes data set: synthetic drawings, NOT Omniglot; its numbers "
             f"cannot be compared with Omniglot's."
         )
-        return strokes.generate(size=size)
+        return _strokes(size)
+
+
+@lru_cache(maxsize=1)
+def _strokes(size: int) -> FewShotDataset:
+    """Generated once in a process, since that takes seconds; read-only, since it is shared."""
+    dataset = strokes.generate(size=size)
+    dataset.images.setflags(write=False)
+    return dataset
 
 
 __all__ = ["DATASETS", "DataError", "FewShotDataset", "load_dataset", "omniglot", "strokes"]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
-from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure, zoom
+from innerloop.report.figures import GREY, PALETTE, band, data_name, panels, save_figure, zoom
 from innerloop.runs import disk_errors, write_atomic
 
 
@@ -31,7 +31,7 @@ def describe(comparison: dict[str, Any]) -> str:
     """Over which episodes, in one line."""
     row = comparison["rows"][0]
     return (
-        f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
+        f"{data_name(row['data'])}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
         f"{row['queries']} queries, {row['episodes']} episodes of seed {row['episode_seed']}"
     )
 
@@ -114,7 +114,7 @@ def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
     curves = comparison["learning_curves"]
     counts = " or ".join(str(count) for count in sorted({curve["episodes"] for curve in curves}))
     row = comparison["rows"][0]
-    subtitle = f"{row['data']}, split {row['split']}, part val, {counts} fixed episodes"
+    subtitle = f"{data_name(row['data'])}, split {row['split']}, part val, {counts} fixed episodes"
     figure, axes = panels("Validation accuracy over the training", subtitle, 2, width=10, share_y=True)
     names = list(dict.fromkeys(curve["name"] for curve in curves))
     for x, panel in zip(("image_passes", "seconds"), axes, strict=True):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
-from innerloop.report.figures import GREY, PALETTE, band, panels, save_figure, zoom
+from innerloop.report.figures import GREY, PALETTE, band, data_name, panels, save_figure, zoom
 from innerloop.runs import disk_errors, write_atomic
 
 HEADS = {"gradient": "the run's steps", "logistic": "converged", "cosine": "prototypes"}
@@ -47,7 +47,7 @@ def describe(explanation: dict[str, Any], episodes: int) -> str:
     one = explanation["subjects"][0]
     modes = ", ".join(f"{subject['name']}: {subject['batch_norm']}" for subject in explanation["subjects"])
     return (
-        f"{one['data']}, split {one['split']}, part {one['part']}, {one['ways']}-way {one['shots']}-shot, "
+        f"{data_name(one['data'])}, split {one['split']}, part {one['part']}, {one['ways']}-way {one['shots']}-shot, "
         f"{one['queries']} queries, {episodes} episodes; batch norm {modes}"
     )
 

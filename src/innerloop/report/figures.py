@@ -69,11 +69,15 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 def describe(run: RunDirectory) -> str:
     """What a figure says under its title: data, split, episode shape and seed."""
     config = run.config
-    data = "strokes (synthetic drawings, not Omniglot)" if config.data == "strokes" else config.data
     return (
-        f"{config.method} on {data}, split {config.split}, {config.ways}-way {config.shots}-shot, "
+        f"{config.method} on {data_name(config.data)}, split {config.split}, {config.ways}-way {config.shots}-shot, "
         f"{config.inner_steps} steps at {config.inner_lr:g}, seed {config.seed}"
     )
+
+
+def data_name(data: str) -> str:
+    """What figures and pages call a data set."""
+    return {"omniglot": "Omniglot", "strokes": "strokes (synthetic drawings, not Omniglot)"}.get(data, data)
 
 
 def step_label(run: RunDirectory) -> str:

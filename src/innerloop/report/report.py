@@ -7,6 +7,7 @@ from innerloop.errors import ConfigError
 from innerloop.report import account, answers
 from innerloop.report.document import Document
 from innerloop.report.drawings import drawn
+from innerloop.report.figures import data_name
 from innerloop.report.material import Material, with_names
 from innerloop.report.pages import html_page, pdf
 from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
@@ -15,8 +16,6 @@ from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
 def document(material: Material) -> Document:
     """The report, in the order of the assignment's questions."""
     config = material.runs[0].config
-    names = {"omniglot": "Omniglot", "strokes": "strokes (synthetic drawings, not Omniglot)"}
-    data = names.get(config.data, config.data)
     sections = [
         answers.summary(material),
         answers.fomaml(material),
@@ -34,7 +33,7 @@ def document(material: Material) -> Document:
         account.hyperparameters(material),
     ]
     return Document(
-        f"FO-MAML, MAML++ and transfer learning on {data}",
+        f"FO-MAML, MAML++ and transfer learning on {data_name(config.data)}",
         f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split {config.split}",
         [section for section in sections if section is not None],
     )

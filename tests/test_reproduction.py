@@ -1,0 +1,164 @@
+"""`reproduce`: the plan, what is kept, what is refused, and a kill at any moment."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from pypdf import PdfReader
+
+from innerloop import cli, reproduction, runs
+from innerloop.progress import Overall
+from innerloop.reproduction import Budget, budgets, plan_in_words
+from innerloop.runs import RunDirectory
+
+SMALL = dict(filters=4, image_size=16, meta_steps=4, validation_every=2, validation_episodes=2, checkpoint_every=2,
+             meta_batch_size=2, batch_size=8, ways=3, shots=2, queries=2, inner_steps=2, threads=1)  # fmt: skip
+OUT = Path("out/quick")
+
+
+def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make the quick budget one of seconds, in a folder of its own."""
+    patch.chdir(folder)
+    tiny = Budget("quick", (0,), 3, 2, 2, {method: SMALL for method in reproduction.METHODS})
+    patch.setattr(reproduction, "budgets", lambda: {"quick": tiny})
+    shorter = {"STEPS": (0, 1, 2), "STEP_RATES": (0.4,), "RATES": (0.1, 0.4), "PARTS": ("head", "all")}
+    for name, value in shorter.items():
+        patch.setattr(f"innerloop.explanation.measure.{name}", value)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    shrink(monkeypatch, tmp_path)
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["reproduce", "--data", "strokes", "--out", "out", *arguments])
+
+
+def made(folder: Path = Path()) -> dict[str, bytes]:
+    """Weights and results, without what holds a time."""
+    names = ("model.safetensors", "evaluation-*.json", "explanation.json")
+    found = [path for name in names for path in sorted((folder / OUT).rglob(name))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def words_of_report(folder: Path = Path()) -> str:
+    """The report without the durations of the trainings."""
+    page = (folder / OUT / "report" / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r'<figure id="figure-learning-curves">.*?</figure>', "", page, flags=re.DOTALL)
+    return re.sub(r"[\d.]+ minutes", "", page)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """What one uninterrupted run makes; read-only."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch, folder)
+        assert run() == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_every_section_is_filled_and_every_figure_says_strokes(whole):
+    page = (whole / OUT / "report" / "report.html").read_text(encoding="utf-8")
+    missing = re.findall(r'<div class="missing">\s*<p>(.*?)</p>', page)
+    figures = re.findall(r"<figure id=.*?</figure>", page, flags=re.DOTALL)
+
+    assert missing == ["No collaborators are named."]
+    assert len(figures) > 15 and all("not Omniglot" in figure for figure in figures)
+    assert len(PdfReader(whole / OUT / "report" / "report.pdf").pages) > 5
+
+
+@pytest.mark.slow
+def test_typed_again_all_is_kept(whole, capsys):
+    shutil.copytree(whole / "out", "out")
+
+    assert run("--json") == 0
+
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert "Plan (quick budget): 11 jobs" in said.err and "smaller than the published results" in said.err
+    assert said.err.count("done already, and kept.") == 11
+    assert made() == made(whole) and words_of_report() == words_of_report(whole)
+    assert [Path(path).is_file() for path in [*answer["weights"], answer["html"]]] == [True] * 5
+    assert {row["method"] for row in answer["rows"]} == set(reproduction.METHODS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", [9, 40, 118])
+def test_a_kill_at_any_write_ends_in_the_same_weights_and_report(writes, whole, monkeypatch):
+    """In a training; between two of them; late, in evaluations, explanation or report."""
+    count, replace = 0, runs.os.replace
+
+    def dying(source, target):
+        nonlocal count
+        count += 1
+        if count > writes:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(runs.os, "replace", dying)
+    assert run() == 130 and made() != made(whole)
+    monkeypatch.setattr(runs.os, "replace", replace)
+    assert run() == 0
+
+    assert made() == made(whole) and words_of_report() == words_of_report(whole)
+
+
+def test_a_paused_training_goes_on(capsys):
+    assert run("--max-minutes", "0") == 0
+    assert not (OUT / "fomaml-strokes-3w2s-s0" / "model.safetensors").exists()
+    assert run("--max-minutes", "0") == 0
+
+    assert RunDirectory(OUT / "fomaml-strokes-3w2s-s0").status["step"] == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("meta_steps", 5), ("inner_lr", 0.1), ("seed", 3)])
+def test_a_run_of_other_settings_is_refused_by_name(name, value, capsys):
+    assert run("--max-minutes", "0") == 0
+    path = OUT / "fomaml-strokes-3w2s-s0"
+    (path / "config.json").write_text(RunDirectory(path).config.replace(**{name: value}).to_json())
+    before = {path: path.read_bytes() for path in OUT.rglob("*") if path.is_file()}
+
+    assert run() == 2
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"innerloop: {path} is there with another {name!r} ({value!r}, here ")
+    assert said.endswith("choose another --out, or remove it.")
+    assert {path: path.read_bytes() for path in OUT.rglob("*") if path.is_file()} == before
+
+
+def test_the_plan_is_said_with_its_times():
+    jobs = [
+        reproduction.Job("one", 600.0, lambda: False, lambda _: 0),
+        reproduction.Job("two", 60, lambda: True, lambda _: 0),
+    ]
+    words = list(plan_in_words(Budget("full", (0,), 600, 200, 16), jobs))
+
+    assert words == [
+        "Plan (full budget): 2 jobs and the report, about 10 minutes to go on two x86_64 cores.",
+        "   1. one: about 10 minutes", "   2. two: done already",
+    ]  # fmt: skip
+
+
+def test_overall_progress_counts_by_weight_and_learns_the_pace(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("innerloop.progress.time.monotonic", lambda: now[0])
+    overall = Overall([100.0, 100.0, 200.0])
+    overall.begin(0)
+    overall.skip()
+    overall.begin(1)
+    now[0] = 100.0
+
+    assert overall.said(0.5) == "[2/3, 38 % of all, about 8 min left] "
+
+
+def test_the_quick_budget_takes_every_method_and_is_smaller(monkeypatch):
+    monkeypatch.undo()
+    quick, full = budgets()["quick"], budgets()["full"]
+
+    assert quick.settings.keys() == set(reproduction.METHODS) and full.settings == {}
+    assert full.seeds == (0, 1, 2) and full.episodes == 600
