@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
 ORDER = [
     "errors", "config", "seeding", "intervals", "stability", "data", "episodes", "minibatches", "models",
     "fast_weights", "learners", "runs", "weights", "checkpoints", "training", "evaluation", "experiments",
-    "comparison", "explanation", "report", "progress", "actions", "reproduction", "doctor", "data_commands", "options",
-    "cli",
+    "comparison", "explanation", "report", "progress", "actions", "reproduction", "bundle", "doctor",
+    "data_commands", "options", "cli",
 ]  # fmt: skip
 """From left to right; `docs/architecture.md` says why."""
 

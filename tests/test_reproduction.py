@@ -108,6 +108,29 @@ def test_a_kill_at_any_write_ends_in_the_same_weights_and_report(writes, whole, 
     assert made() == made(whole) and words_of_report() == words_of_report(whole)
 
 
+@pytest.mark.slow
+def test_its_bundle_passes_its_check_and_other_weights_do_not(whole, capsys):
+    shutil.copytree(whole / "out", "out")
+    pack = ["bundle", str(OUT), "--name", "김민수", "--student-number", "1"]
+    assert cli.main(pack) == 0
+    archive = Path("김민수_1_Assignment2.zip")
+    capsys.readouterr()
+
+    assert cli.main(["bundle", "--check", str(archive), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [(run["episodes"], run["agree"]) for run in answer["runs"]] == [(3, 3)] * 4
+
+    weights = OUT / "transfer-strokes-3w2s-s0" / "model.safetensors"
+    row = next((OUT / "transfer-strokes-3w2s-s0").glob("evaluation-alphabets-val-3w2s2q-2steps-running-3*.json"))
+    stored = json.loads(row.read_text())
+    better = [min(1.0, value + 0.5) for value in stored["query_accuracy_per_episode"]]
+    stored |= {"query_accuracy_per_episode": better, "query_accuracy": sum(better) / 3}
+    row.write_text(json.dumps(stored))
+    assert weights.is_file() and cli.main(pack) == 0
+    assert cli.main(["bundle", "--check", str(archive)]) == 5
+    assert re.search(r"transfer-\S+: its weights give [\d.]+ % on 3 episodes, and the archive", capsys.readouterr().err)
+
+
 def test_a_paused_training_goes_on(capsys):
     assert run("--max-minutes", "0") == 0
     assert not (OUT / "fomaml-strokes-3w2s-s0" / "model.safetensors").exists()

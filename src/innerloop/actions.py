@@ -7,6 +7,7 @@ from innerloop.comparison import evaluations, is_primary
 from innerloop.experiments import Experiment, evaluate_run, open_run, save_evaluation, train
 from innerloop.progress import CountProgress, Overall, TrainingProgress, stop_on_signals
 from innerloop.report import write_results
+from innerloop.report.model_card import write_model_card
 from innerloop.runs import RunDirectory
 
 
@@ -59,3 +60,4 @@ def evaluate_if_needed(
         on_episodes=CountProgress("episodes", episodes, quiet=quiet, overall=overall),
     ):  # fmt: skip
         save_evaluation(run, evaluation, inner_steps=steps)
+    write_model_card(run)

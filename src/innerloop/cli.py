@@ -16,6 +16,7 @@ import tyro
 from innerloop.config import RunConfig, did_you_mean, json_text, load_config, settings_of
 from innerloop.errors import ConfigError, InnerloopError
 from innerloop.options import (
+    BundleOptions,
     Common,
     CompareOptions,
     DataCommandOptions,
@@ -153,6 +154,7 @@ def _evaluate(arguments: list[str]) -> int:
     from innerloop.experiments import evaluate_run, open_run, save_evaluation
     from innerloop.learners.variants import Variant
     from innerloop.progress import CountProgress
+    from innerloop.report.model_card import write_model_card
     from innerloop.runs import RunDirectory
 
     run, say = RunDirectory(options.run), _sayer(options)
@@ -188,6 +190,7 @@ def _evaluate(arguments: list[str]) -> int:
         ):  # fmt: skip
             save_evaluation(run, evaluation, inner_steps=steps)
             rows.append(evaluation.to_json(step=steps))
+    write_model_card(run)
     for row in rows:
         say(describe_row(row))
     say(_table(rows))
@@ -321,6 +324,31 @@ def _reproduce(arguments: list[str]) -> int:
     return code
 
 
+def _bundle(arguments: list[str]) -> int:
+    options = _parse(BundleOptions, "bundle", arguments)
+    say = _sayer(options)
+    if (options.folder is None) == (options.check is None):
+        raise ConfigError("Give the folder to pack, or --check and an archive: one of the two.")
+    if options.check:
+        from innerloop.bundle import check
+
+        found = check(options.check, data_dir=options.data_dir, say=say)
+        say(f"{options.check}: checksums, weights and report agree.")
+        _print_json(options, {"archive": str(options.check), "runs": found})
+        return 0
+    from innerloop.bundle import bundle
+
+    if options.name is None or options.student_number is None:
+        raise ConfigError("An archive is named after --name and --student-number: give both.")
+    path = bundle(
+        options.folder, name=options.name, student_number=options.student_number, assignment=options.assignment,
+        out=options.out, collaborators=options.collaborators, references=options.references,
+    )  # fmt: skip
+    say(f"{path}\nCheck it with: innerloop bundle --check {path}")
+    _print_json(options, {"archive": str(path), "size_bytes": path.stat().st_size})
+    return 0
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (_train, "meta-train a method: innerloop train fomaml"),
     "resume": (_resume, "go on with an interrupted run"),
@@ -331,6 +359,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "data": (_data, "show, verify, download, info"),
     "doctor": (_doctor, "what this installation can do"),
     "reproduce": (_reproduce, "train, evaluate, compare, explain and report all methods"),
+    "bundle": (_bundle, "pack the hand-in: report, plots, weights, settings, code; or check one"),
 }
 
 

@@ -187,8 +187,8 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "mamlpp": dict(conv_init="kaiming", clip_gradient=0.3, outer_lr=0.002),
     "transfer": dict(meta_steps=4800, rotations_as_classes=True, validation_every=300, checkpoint_every=300),
 }
-"""Where a method's defaults differ from those of `RunConfig`: second order spikes early, and needs other initial weights
-and clipping; a cosine halves the outer rate on average. Chosen on ``background-heldout``, see docs/methods."""
+"""Where a method's defaults differ from those of `RunConfig`: second order spikes early, and needs other initial
+weights and clipping; a cosine halves the outer rate on average. Chosen on ``background-heldout``, see docs/methods."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(

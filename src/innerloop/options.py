@@ -193,3 +193,25 @@ class ReproduceOptions(DataOptions):
     """Folder that the run directories go into."""
     max_minutes: Annotated[float | None, Unset] = None
     """Stop and save after this many minutes of training; default: no limit."""
+
+
+@dataclass(frozen=True)
+class BundleOptions(DataOptions):
+    """Pack report, plots, results, weights, settings and code into one archive; or check such an archive."""
+
+    folder: Annotated[Path | None, tyro.conf.Positional, Unset] = None
+    """Folder that `innerloop reproduce` made, for instance runs/reproduce/full; default: none, with --check."""
+    check: Annotated[Path | None, Unset] = None
+    """Unpack this archive to a temporary place, verify it and evaluate its weights again; default: pack instead."""
+    name: Annotated[str | None, Unset] = None
+    """The student's name, in any script; default: none, with --check."""
+    student_number: Annotated[str | None, Unset] = None
+    """The student's number; default: none, with --check."""
+    assignment: int = 2
+    """The assignment's number."""
+    out: Path = Path(".")
+    """Folder that the archive is written to."""
+    collaborators: Annotated[tuple[str, ...], Unset] = ()
+    """Who took part, and in what, each in quotes; default: nobody is named."""
+    references: Annotated[tuple[str, ...], Unset] = ()
+    """What else was used, each in quotes; default: the papers of the methods alone."""

@@ -3,17 +3,20 @@
 from innerloop.report.diagnostics import diagnostic_drawings
 from innerloop.report.figures import draw_figures, save_figure
 from innerloop.report.hyperparameters import hyperparameters
+from innerloop.report.model_card import write_model_card
 from innerloop.runs import RunDirectory, write_atomic
 
 
 def write_results(run: RunDirectory) -> None:
-    """Write ``hyperparameters.md`` and ``figures/`` into a run directory.
+    """Write ``hyperparameters.md``, ``figures/``, and, of a finished run, ``MODEL_CARD.md`` into a run directory.
 
     Raises:
         DataError: if the run holds no validation yet.
         DiskError: if something cannot be written.
     """
     write_atomic(run.path / "hyperparameters.md", hyperparameters(run))
+    if run.weights_path.is_file():
+        write_model_card(run)
     draw_figures(run)
     for name, draw in diagnostic_drawings(run).items():
         save_figure(draw(run), run.path / "figures", name)

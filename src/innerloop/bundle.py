@@ -1,0 +1,286 @@
+"""The hand-in: one archive with report, plots, results, weights, settings and code, and its check."""
+
+import hashlib
+import io
+import re
+import stat
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata, resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from innerloop.errors import ConfigError, DataError
+from innerloop.experiments import evaluate_run, open_run
+from innerloop.report import write_results
+from innerloop.report.material import primary_row
+from innerloop.report.model_card import write_model_card
+from innerloop.report.report import read_material, write_report
+from innerloop.runs import RunDirectory, write_atomic
+
+NEEDED = ("fomaml", "mamlpp", "transfer")
+"""Methods whose final weights the assignment asks for."""
+KEPT = ("config.json", "env.json", "metrics.jsonl", "status.json", "model.safetensors", "MODEL_CARD.md",
+        "hyperparameters.md", "episode.npz", "evaluation-*.json")  # fmt: skip
+"""What of a run directory goes into the archive."""
+SUMS = "SHA256SUMS"
+LARGEST = 2 * 1024**3
+"""Bytes of an archive's content beyond which it is not unpacked."""
+CHECKED_EPISODES = 100
+LEVEL = 0.005
+"""Another processor rounds differently, so that a query picture may change its class: means may differ by this."""
+
+
+def bundle(
+    folder: Path,
+    *,
+    name: str,
+    student_number: str,
+    assignment: int,
+    out: Path,
+    collaborators: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> Path:
+    """Make the archive; the same content gives the same bytes.
+
+    Args:
+        folder: what `innerloop reproduce` made, or any folder of finished run directories, with ``explanation``
+            beside them.
+        name: of the student, in any script.
+        student_number: of the student.
+        assignment: its number.
+        out: folder that the archive goes to.
+        collaborators: for the report.
+        references: for the report.
+
+    Returns:
+        The archive, ``{name}_{student_number}_Assignment{assignment}.zip``.
+
+    Raises:
+        ConfigError: if a name cannot be a file's, or a run is missing, unfinished or not evaluated.
+        DiskError: if it cannot be written.
+    """
+    stem = archive_name(name, student_number, assignment)
+    runs = _runs(folder)
+    explanation, content = folder / "explanation", dict[str, bytes]()
+    with tempfile.TemporaryDirectory() as made:
+        material = read_material(
+            [run.path for run in runs],
+            explanation if (explanation / "explanation.json").is_file() else None,
+            collaborators=collaborators,
+            references=references,
+        )
+        write_report(material, Path(made))
+        for path in sorted(Path(made).rglob("*")):
+            if path.is_file():
+                inside = path.relative_to(made).as_posix()
+                content[inside.replace("figures/", "plots/")] = path.read_bytes()
+    for run in runs:
+        write_model_card(run)
+        if not (run.path / "hyperparameters.md").is_file():
+            write_results(run)
+        for pattern in KEPT:
+            content |= {f"runs/{run.path.name}/{path.name}": path.read_bytes() for path in run.path.glob(pattern)}
+        for path in (run.path / "figures").glob("*.png"):
+            content[f"plots/{run.path.name}/{path.name}"] = path.read_bytes()
+    if (explanation / "explanation.json").is_file():
+        content["runs/explanation/explanation.json"] = (explanation / "explanation.json").read_bytes()
+    content |= dict(_code())
+    content["README.md"] = _how_to_run(stem, runs).encode()
+    content[SUMS] = _sums(content).encode()
+    path = out / f"{stem}.zip"
+    write_atomic(path, _zipped(stem, content))
+    return path
+
+
+def archive_name(name: str, student_number: str, assignment: int) -> str:
+    """``{name}_{student_number}_Assignment{assignment}``, composed (NFC), so that every system spells it alike.
+
+    Raises:
+        ConfigError: if a part is empty or holds what a file system refuses.
+    """
+    for what, value in (("--name", name), ("--student-number", student_number)):
+        if not value.strip() or value != value.strip():
+            raise ConfigError(f"{what} must not be empty, and must not begin or end with a space: got {value!r}.")
+        refused = [one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"]
+        if refused:
+            raise ConfigError(f"{what} holds {refused[0]!r}, which file systems refuse.")
+    if name.startswith("."):
+        raise ConfigError(f"--name must not begin with a dot, or the archive is hidden: got {name!r}.")
+    stem = unicodedata.normalize("NFC", f"{name}_{student_number}_Assignment{assignment}")
+    if len(stem.encode()) > 200:
+        raise ConfigError(f"The archive's name is {len(stem.encode())} bytes long; file systems take 200 safely.")
+    return stem
+
+
+def _runs(folder: Path) -> list[RunDirectory]:
+    """The finished, evaluated run directories of a folder; those that the assignment needs among them."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder: give the one that innerloop reproduce wrote.")
+    runs = [RunDirectory(path.parent) for path in sorted(folder.glob("*/config.json"))]
+    for run in runs:
+        run.refuse_unfinished()
+        if not any(primary_row(run, part) for part in ("val", "test")):
+            raise ConfigError(f"{run.path} was not evaluated: innerloop evaluate {run.path}")
+    for method in NEEDED:
+        if not any(run.config.method == method for run in runs):
+            raise ConfigError(f"{folder} holds no run of {method}, which the hand-in needs: innerloop train {method} "
+                              f"--run-dir {folder / method}")  # fmt: skip
+    order = list(dict.fromkeys((*NEEDED, *(run.config.method for run in runs))))
+    first = runs[0].config.split if all(run.config.split == runs[0].config.split for run in runs) else "assignment"
+    return sorted(runs, key=lambda run: (run.config.split != first, order.index(run.config.method), run.config.seed))
+
+
+def _code() -> Iterator[tuple[str, bytes]]:
+    """The source of the package, what it needs, and how the assignment's names map to ours."""
+    package = Path(str(resources.files("innerloop")))
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+            yield f"code/innerloop/{path.relative_to(package).as_posix()}", path.read_bytes()
+    needed = [re.split(r"[<>=!~ ;\[]", line)[0] for line in metadata.requires("innerloop") or [] if "extra" not in line]
+    versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
+    yield "code/requirements.txt", "".join(versions).encode()
+    yield "code/ASSIGNMENT.md", resources.files("innerloop").joinpath("assignment.md").read_bytes()
+
+
+def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
+    lines = [
+        f"# {stem}", "", "`report.html` and `report.pdf` are the report. `plots/` holds its figures, `runs/` the "
+        "results: of every training its settings, hyperparameters, curve, evaluations, and final weights "
+        "(`model.safetensors`) with a model card. `code/` is what made them; `code/ASSIGNMENT.md` says where the "
+        "assignment's names are. `SHA256SUMS` has the checksum of every file.", "", "## How to run", "",
+        "Python 3.11 or newer:", "", "```sh", "python3 -m venv .venv",
+        ".venv/bin/python -m pip install -r code/requirements.txt", "export PYTHONPATH=code",
+        f".venv/bin/python -m innerloop.cli evaluate runs/{runs[0].path.name}",
+        f".venv/bin/python -m innerloop.cli train --config runs/{runs[0].path.name}/config.json",
+        f".venv/bin/python -m innerloop.cli bundle --check {stem}.zip", "```", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _sums(content: dict[str, bytes]) -> str:
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(content.items()))
+
+
+def _zipped(stem: str, content: dict[str, bytes]) -> bytes:
+    """A zip archive under one folder, without times of its own, in the order of names."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in sorted(content.items()):
+            entry = zipfile.ZipInfo(f"{stem}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, data)
+    return packed.getvalue()
+
+
+def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
+
+    Args:
+        path: the archive.
+        data_dir: where Omniglot's archives are.
+        say: told in sentences what is done.
+
+    Returns:
+        For each run: its name, the mean over the checked episodes as stored and as found, how many episodes agree.
+
+    Raises:
+        DataError: if the archive is damaged, a file was changed, added or taken away (it is named), the weights do
+            not give the stored accuracies, or the report does not say them.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        root = _unpacked(path, Path(temporary))
+        say(f"{path}: every file has its checksum.")
+        report = (root / "report.html").read_text(encoding="utf-8")
+        runs = [RunDirectory(found.parent) for found in sorted(root.glob("runs/*/config.json"))]
+        return [_checked(run, report, data_dir, say) for run in runs]
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The archive's folder, once every file is what its checksum says."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a zip archive that can be read: {error}.") from error
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        names = [entry.filename for entry in entries]
+        for entry in entries:
+            inside = PurePosixPath(entry.filename)
+            linked = stat.S_ISLNK(entry.external_attr >> 16)
+            if (
+                inside.is_absolute()
+                or ".." in inside.parts
+                or "\\" in entry.filename
+                or len(inside.parts) < 2
+                or linked
+            ):
+                raise DataError(f"{path} holds {entry.filename!r}, which does not stay in its folder.")
+        if len(set(names)) < len(names):
+            raise DataError(f"{path} holds {next(name for name in names if names.count(name) > 1)!r} twice.")
+        if sum(entry.file_size for entry in entries) > LARGEST:
+            raise DataError(f"{path} would unpack to more than {LARGEST:,} bytes.")
+        roots = {PurePosixPath(name).parts[0] for name in names}
+        if len(roots) != 1 or f"{next(iter(roots), '')}/{SUMS}" not in names:
+            raise DataError(f"{path} is no hand-in: it holds no {SUMS} in its one folder.")
+        (root,) = roots
+        content = {name.removeprefix(f"{root}/"): _read(archive, path, name) for name in names}
+    wanted = dict(_wanted(path, content.pop(SUMS)))
+    for name in sorted(wanted.keys() | content.keys()):
+        if name not in content:
+            raise DataError(f"{path}: {name} is missing.")
+        if name not in wanted:
+            raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
+        if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
+            raise DataError(f"{path}: {name} was changed; its checksum is not the one in {SUMS}.")
+    for name, data in content.items():
+        target = folder / root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder / root
+
+
+def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: {name} is damaged: {error}.") from error
+
+
+def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
+    for line in sums.decode("utf-8", errors="replace").splitlines():
+        if not (found := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
+            raise DataError(f"{path}: {SUMS} has a line that is no checksum: {line[:80]!r}.")
+        yield found[2], found[1]
+
+
+def _checked(run: RunDirectory, report: str, data_dir: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+    row = next(row for part in ("val", "test") if (row := primary_row(run, part)))
+    shown = f"{100 * row['query_accuracy']:.2f}"
+    if not np.isclose(np.mean(row["query_accuracy_per_episode"]), row["query_accuracy"], atol=1e-6):
+        raise DataError(f"{run.path.name}: its mean accuracy is not that of its episodes.")
+    if shown not in report:
+        raise DataError(f"{run.path.name}: the report does not say its accuracy, {shown} %.")
+    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    episodes = min(CHECKED_EPISODES, row["episodes"])
+    say(f"{run.path.name}: {episodes} episodes are evaluated again.")
+    (evaluation,) = evaluate_run(
+        experiment, learner, part=row["part"], episodes=episodes, inner_steps=row["inner_steps"],
+        batch_norms=(row["batch_norm"],),
+    )  # fmt: skip
+    found = evaluation.query_accuracy[:, row["inner_steps"]]
+    stored = np.array(row["query_accuracy_per_episode"][:episodes])
+    if abs(found.mean() - stored.mean()) > LEVEL:
+        raise DataError(
+            f"{run.path.name}: its weights give {100 * found.mean():.2f} % on {episodes} episodes, and the archive "
+            f"says {100 * stored.mean():.2f} %."
+        )
+    agree = int(np.isclose(found, stored, atol=1e-5).sum())
+    say(f"{run.path.name}: {100 * found.mean():.2f} %, as stored; {agree} of {episodes} episodes agree exactly.")
+    return {"run": run.path.name, "episodes": episodes, "stored": float(stored.mean()), "found": float(found.mean()),
+            "agree": agree}  # fmt: skip

@@ -1,0 +1,78 @@
+"""``MODEL_CARD.md``: what a weight file is, what it was made from, what it reaches, and what it is not for."""
+
+import hashlib
+
+from innerloop.comparison import evaluations, is_own
+from innerloop.report.figures import data_name
+from innerloop.report.material import named
+from innerloop.runs import RunDirectory, write_atomic
+
+
+def model_card(run: RunDirectory) -> str:
+    """The text of a run's ``MODEL_CARD.md``."""
+    config, environment = run.config, run.environment
+    on_images = environment.get("trains_on") == "images"
+    batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
+    lines = [
+        f"# {named(config.method)} on {data_name(config.data)}",
+        "",
+        f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, safetensors. "
+        f"SHA-256 `{hashlib.sha256(run.weights_path.read_bytes()).hexdigest()}`.",
+        "",
+        "## What it is",
+        "",
+        f"A network of 4 convolutional blocks of {config.filters} filters for pictures of {config.image_size} x "
+        f"{config.image_size} pixels, trained by {named(config.method)} to tell {config.ways} new classes apart from "
+        f"{config.shots} pictures of each. It is adapted to new classes before it is used; as it is it knows none.",
+        "",
+        "## Training",
+        "",
+        f"{config.meta_steps} outer steps of {batch}, Adam at {config.outer_lr:g}, training seed {config.seed}, on the "
+        f"training classes of split `{config.split}`. All settings: `hyperparameters.md` and `config.json`. "
+        f"innerloop {environment.get('innerloop', '-')}, PyTorch {environment.get('torch', '-')}.",
+        "",
+        "## Results",
+        "",
+        *_results(run),
+        "",
+        "## Limits",
+        "",
+        "- Made for research and teaching with clean line drawings; not tried on photographs.",
+        "- Accuracies under batch norm transductive use the other query pictures of an episode.",
+        "- The classes are characters of scripts; it holds no personal data.",
+        "",
+        "## Licence",
+        "",
+        "Code and weights: MIT. Omniglot is by Brenden Lake and others, under the MIT licence."
+        if config.data == "omniglot"
+        else "Code, data and weights: MIT.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _results(run: RunDirectory) -> list[str]:
+    rows = [row for part in ("val", "test") for row in evaluations(run, part) if is_own(run, row)]
+    if not rows:
+        return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
+    return [
+        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_lr:g}, {run.config.ways}-way "
+        f"{run.config.shots}-shot, {run.config.queries} query pictures a class, with the 95 % interval over episodes:",
+        "",
+        "| part | batch norm | episodes | accuracy, % |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['part']} | {row['batch_norm']} | {row['episodes']} | {100 * row['query_accuracy']:.2f} ± "
+            f"{100 * row['query_accuracy_ci95']:.2f} |"
+            for row in rows
+        ),
+    ]
+
+
+def write_model_card(run: RunDirectory) -> None:
+    """Write ``MODEL_CARD.md`` beside a run's final weights.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    write_atomic(run.path / "MODEL_CARD.md", model_card(run))

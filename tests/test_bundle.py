@@ -1,0 +1,164 @@
+"""The hand-in: its name, what is in it, the same bytes for the same content, and every tampering named."""
+
+import shutil
+import subprocess
+import sys
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from innerloop import cli
+from innerloop.bundle import SUMS, archive_name, check
+from innerloop.errors import ConfigError, DataError
+from making import make_run
+
+PACK = ["bundle", "runs", "--name", "Ada Lovelace", "--student-number", "7"]
+STEM = "Ada Lovelace_7_Assignment2"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Finished runs, and the archive of them; read-only."""
+    folder = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for method in ("fomaml", "mamlpp", "transfer"):
+            make_run(Path("runs"), method)
+        assert cli.main([*PACK, "--collaborators", "Charles, the engine"]) == 0
+    return folder
+
+
+@pytest.fixture
+def archive(made, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(made / f"{STEM}.zip", tmp_path))
+
+
+def changed(archive: Path, change) -> Path:
+    """The archive with its files given to a function and packed again."""
+    with zipfile.ZipFile(archive) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    change(content)
+    with zipfile.ZipFile(archive, "w") as new:
+        for name, data in content.items():
+            new.writestr(name, data)
+    return archive
+
+
+def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
+    with zipfile.ZipFile(archive) as packed:
+        names = {name.removeprefix(f"{STEM}/") for name in packed.namelist()}
+        page = packed.read(f"{STEM}/report.html").decode()
+        packed.extractall(tmp_path)
+
+    assert {"report.html", "report.pdf", "README.md", SUMS, "code/requirements.txt", "code/ASSIGNMENT.md",
+            "code/innerloop/learners/maml.py", "code/innerloop/learners/transfer.py"} <= names  # fmt: skip
+    for method in ("fomaml", "mamlpp", "transfer"):
+        for file in ("model.safetensors", "MODEL_CARD.md", "hyperparameters.md", "config.json", "metrics.jsonl"):
+            assert f"runs/{method}-s0/{file}" in names
+        assert f"plots/validation-{method}.svg" in names
+    assert {"plots/stability-fomaml.svg", "plots/stability-mamlpp.svg"} <= names
+    assert "Charles, the engine" in page
+    assert not any("__pycache__" in name for name in names)
+    run = [sys.executable, "-c", "import innerloop, sys; print(innerloop.__file__)"]
+    where = subprocess.run(run, cwd=tmp_path / STEM, env={"PYTHONPATH": "code"}, capture_output=True, text=True)
+    assert Path(where.stdout.strip()).is_relative_to(tmp_path / STEM), "the code in it is whole"
+
+
+def test_every_name_of_the_assignment_is_where_its_page_says(archive):
+    from innerloop.learners.maml import MAML
+    from innerloop.learners.mamlpp import MAMLpp
+    from innerloop.learners.transfer import Transfer
+
+    with zipfile.ZipFile(archive) as packed:
+        names, page = packed.namelist(), packed.read(f"{STEM}/code/ASSIGNMENT.md").decode()
+
+    for word in page.replace("`", " ").split():
+        if word.startswith("innerloop/") and word.rstrip(":,;").endswith(".py"):
+            assert f"{STEM}/code/{word.rstrip(':,;')}" in names, word
+    assert MAML.inner_loop and MAML.outer_loop and MAMLpp and Transfer.transfer_learn
+
+
+def test_the_same_content_has_the_same_bytes(made, archive, monkeypatch):
+    before = archive.read_bytes()
+    monkeypatch.chdir(made)
+
+    assert cli.main([*PACK, "--collaborators", "Charles, the engine", "--out", str(archive.parent)]) == 0
+
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["김민수", "Зоя Ковалёва", "José", unicodedata.normalize("NFD", "José"), "李小龍"])
+def test_names_of_any_script_survive(name, tmp_path):
+    stem = archive_name(name, "2024-1", 2)
+
+    assert stem == unicodedata.normalize("NFC", f"{name}_2024-1_Assignment2")
+    (tmp_path / f"{stem}.zip").touch()
+    assert (tmp_path / f"{stem}.zip").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [("a/b", "1", "--name holds '/', which"), ("a", "1:2", "--student-number holds ':'"),
+     ("", "1", "must not be empty"), ("a\n", "1", "must not begin or end"), ("a\tb", "1", r"--name holds '\\t'"),
+     (".a", "1", "must not begin with a dot"), ("가" * 80, "1", "bytes long"),
+     ("a\u202eb", "1", "which file systems refuse")],
+)  # fmt: skip
+def test_names_that_file_systems_refuse_are_errors(name, number, said):
+    with pytest.raises(ConfigError, match=said):
+        archive_name(name, number, 2)
+
+
+@pytest.mark.parametrize("file", ["report.html", "runs/fomaml-s0/model.safetensors", "code/innerloop/cli.py"])
+def test_a_changed_file_is_named(file, archive):
+    def change(content):
+        content[f"{STEM}/{file}"] += b" "
+
+    with pytest.raises(DataError, match=f"{file} was changed"):
+        check(changed(archive, change))
+
+
+def test_a_file_added_or_taken_away_is_named(archive):
+    with pytest.raises(DataError, match=r"extra\.txt was added"):
+        check(changed(archive, lambda content: content.update({f"{STEM}/extra.txt": b"x"})))
+    with pytest.raises(DataError, match=r"report\.pdf is missing"):
+        check(changed(archive, lambda content: (content.pop(f"{STEM}/report.pdf"), content.pop(f"{STEM}/extra.txt"))))
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/out.txt", f"{STEM}/../../out.txt", "alone.txt", f"{STEM}\\out.txt"])
+def test_a_path_that_leaves_the_folder_is_refused(name, archive, tmp_path):
+    with pytest.raises(DataError, match="does not stay in its folder"):
+        check(changed(archive, lambda content: content.update({name: b"x"})))
+    assert not (tmp_path.parent / "out.txt").exists()
+
+
+def test_what_is_no_archive_is_a_sentence(archive, capsys):
+    Path("text.zip").write_text("no archive")
+    with zipfile.ZipFile("empty.zip", "w") as packed:
+        packed.writestr("folder/file.txt", "x")
+    Path("torn.zip").write_bytes(archive.read_bytes()[:-3000])
+
+    assert cli.main(["bundle", "--check", "text.zip"]) == 5
+    assert cli.main(["bundle", "--check", "empty.zip"]) == 5
+    assert cli.main(["bundle", "--check", "torn.zip"]) == 5
+    assert cli.main(["bundle", "--check", "nowhere.zip"]) == 5
+    said = capsys.readouterr().err.splitlines()
+    assert "not a zip archive" in said[0] and f"holds no {SUMS}" in said[1]
+    assert "not a zip archive" in said[2] and "nowhere.zip" in said[3]
+
+
+def test_wrong_words_on_the_command_line_are_sentences(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(Path("runs"), "fomaml")
+    wrong = [
+        (["bundle"], "one of the two"), (["bundle", "runs", "--check", "a.zip"], "one of the two"),
+        (["bundle", "runs"], "give both"), ([*PACK[:1], "nowhere", *PACK[2:]], "nowhere is not a folder"),
+        (PACK, "holds no run of mamlpp, which the hand-in needs: innerloop train mamlpp"),
+    ]  # fmt: skip
+    for arguments, said in wrong:
+        assert cli.main(arguments) == 2
+        assert said in capsys.readouterr().err
+    make_run(Path("runs"), "mamlpp", finished=False, evaluated=None)
+    assert cli.main(PACK) == 2 and "it is not finished" in capsys.readouterr().err
