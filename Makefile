@@ -4,13 +4,14 @@ BUDGET ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help reproduce test test-fast check format
+.PHONY: help reproduce test test-fast check format docs
 help:
 	@echo "make reproduce   install, find the data, train all methods, compare, report (BUDGET=quick, or full)"
 	@echo "make test        all tests"
 	@echo "make test-fast   the tests that take seconds"
 	@echo "make check       formatting, lint and types"
 	@echo "make format      format the code"
+	@echo "make docs        the documentation as a site, in site/"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,3 +41,6 @@ check: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site

@@ -10,7 +10,8 @@ from innerloop import cli
 from innerloop.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = ("command-line.md", "python.md")  # written by the build of the site
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in GENERATED)]
 
 
 class ParsedError(Exception):

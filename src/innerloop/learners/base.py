@@ -29,7 +29,7 @@ class Adaptation:
     """What adapting to E support sets left behind; `Learner.predict` takes it as it is.
 
     Attributes:
-        fast_weights: φ_K, (E, *shape) for each parameter.
+        fast_weights: φ_K, E tensors for each parameter, stacked: (E, shape of the parameter).
         support: the support set adapted to, whose statistics batch norm may need.
         support_loss: (E, K + 1) mean support loss at φ_0 ... φ_K.
         support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K; NaN
