@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 def command_line() -> str:
     """Every command's help, as the shell prints it, under a heading of its own."""
-    os.environ["COLUMNS"] = "110"
+    os.environ["COLUMNS"] = "90"
     parts = ["# The command line", "", "Generated from the code: what `--help` prints after each command.", ""]
     for command, (_, what) in cli.COMMANDS.items():
         printed = io.StringIO()

@@ -1,0 +1,93 @@
+"""What README and docs publish is what the report derives from the committed results."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from innerloop.comparison import evaluations
+from innerloop.report.material import NAMES, Material
+from innerloop.report.report import document, read_material
+from innerloop.runs import RunDirectory
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+METHODS = {"FO-MAML": "fomaml", "MAML, second order": "maml", "MAML++": "mamlpp", "transfer": "transfer"}
+ROW = re.compile(
+    r"^\| (?P<method>[^|]+) \| Omniglot, (?P<split>[^,|]+), (?P<part>\w+) \| (?P<seed>\d+) \| (?P<mode>\w+) \| "
+    r"(?P<episodes>\d+) \| (?P<accuracy>[\d.]+ ± [\d.]+) \|", re.MULTILINE,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[RunDirectory]:
+    """The committed results as run directories; their weights are not committed, and a report needs only to know."""
+    folder = tmp_path_factory.mktemp("published")
+    for path in (RESULTS / "accuracy").iterdir():
+        copy = Path(shutil.copytree(path, folder / path.name))
+        if (copy / "validation.jsonl").is_file():
+            (copy / "validation.jsonl").rename(copy / "metrics.jsonl")
+        (copy / "model.safetensors").write_bytes(b"")
+    return [RunDirectory(path) for path in sorted(folder.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def material(runs) -> Material:
+    first = [run.path for run in runs if run.config.split == "assignment"]
+    others = [run.path for run in runs if run.config.split != "assignment"]
+    return read_material([*first, *others], RESULTS / "explanation")
+
+
+def shown(mean: float, half: float) -> str:
+    return f"{100 * mean:.2f} ± {100 * half:.2f}"
+
+
+def test_every_row_of_the_readme_is_an_evaluation(runs):
+    rows = list(ROW.finditer((ROOT / "README.md").read_text("utf-8")))
+    published = {run.path.name for run in runs}
+
+    assert len(rows) >= 10
+    seen = set()
+    for row in rows:
+        (run,) = [run for run in runs if run.config.method == METHODS[row["method"]]
+                  and run.config.split == row["split"] and run.config.seed == int(row["seed"])]  # fmt: skip
+        (found,) = [one for one in evaluations(run, row["part"], int(row["episodes"]))
+                    if one["batch_norm"] == row["mode"] and one["adaptation"] == "own"
+                    and one["inner_steps"] == 5 and one["inner_lr"] == 0.4]  # fmt: skip
+        assert row["accuracy"] == shown(found["query_accuracy"], found["query_accuracy_ci95"]), row[0]
+        seen.add(run.path.name)
+    assert seen == published, "a published run is in the table"
+
+
+def test_the_comparison_page_says_what_the_report_derives(material):
+    page = (ROOT / "docs" / "comparison.md").read_text("utf-8")
+    assert material.results
+
+    for method in ("transfer", "fomaml"):
+        row = material.row(method)
+        assert row and shown(row["query_accuracy"], row["query_accuracy_ci95"]) in page
+        assert ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"]) in page
+    pair = material.difference("transfer", "fomaml")
+    assert pair and f"by **{shown(pair['mean'], pair['ci95'])} points**" in page
+
+
+def test_the_committed_comparison_is_what_the_files_give(material):
+    committed = json.loads((RESULTS / "comparison" / "comparison.json").read_text())
+    derived = {row["method"]: row for row in (material.results or {})["rows"]}
+
+    for row in committed["rows"]:
+        assert derived[row["method"]]["query_accuracy"] == pytest.approx(row["query_accuracy"], abs=1e-9)
+        assert derived[row["method"]]["query_accuracy_ci95"] == pytest.approx(row["query_accuracy_ci95"], abs=1e-9)
+
+
+def test_a_report_of_the_published_runs_says_their_numbers(material):
+    made = document(material)
+    words = json.dumps([vars(block) for section in made.sections for block in section.blocks], default=str,
+                       ensure_ascii=False)  # fmt: skip
+
+    for method in NAMES:
+        if row := material.row(method):
+            assert shown(row["query_accuracy"], row["query_accuracy_ci95"]) in words
+    assert "1100-100-423" in words
