@@ -8,7 +8,7 @@ largest resident set beyond what it was before the first step. On an otherwise i
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -54,19 +54,21 @@ def outer_step(name: str, threads: int) -> Any:
     return take
 
 
-def resident_mib() -> float:
-    """The resident set of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def resident_mib(which: str) -> float:
+    """The resident set of this process (Linux): now (VmRSS), or at its largest (VmHWM)."""
+    found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def peak_mib(name: str, threads: int) -> float:
     """The largest resident set during three outer steps, beyond what it was before."""
     take = outer_step(name, threads)
-    before = resident_mib()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading the data
+    before = resident_mib("VmRSS")
     for _ in range(3):
         take()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return resident_mib("VmHWM") - before
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pypdf
 import pytest
 
 from innerloop.cli import main
-from innerloop.errors import ConfigError
+from innerloop.errors import ConfigError, DataError
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.drawings import drawn
 from innerloop.report.figures import band, canvas
 from innerloop.report.report import document, read_material
+from innerloop.report.why import over_shots
 from making import evaluate, make_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -75,7 +77,7 @@ def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):
                 for line in block.commands]  # fmt: skip
 
     for method in ("mamlpp", "maml", "transfer"):
-        assert f"innerloop train {method}" in commands
+        assert f"innerloop train {method} --data omniglot --split assignment" in commands
     assert f"innerloop evaluate {run.path}" in commands
     assert any(line.startswith("innerloop explain") for line in commands)
 
@@ -100,7 +102,7 @@ def test_runs_of_another_split_stand_apart(runs, tmp_path):
     (other.path / "config.json").write_text(json.dumps(config | {"split": "1100-100-423"}))
     evaluate(other, 0.9, part="test", stream="episodes/test")
     made = of([*runs, other.path])
-    (section,) = [section for section in made.sections if section.title == "Other splits"]
+    (section,) = [section for section in made.sections if section.title == "Other data, splits and episodes"]
 
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert table.rows[0][:3] == ["FO-MAML", "omniglot, 1100-100-423", "test"]
@@ -108,14 +110,88 @@ def test_runs_of_another_split_stand_apart(runs, tmp_path):
 
 
 def test_shots_from_1_to_10_fill_their_place(tmp_path):
-    run = make_run(tmp_path, "fomaml")
+    run, other = make_run(tmp_path, "fomaml"), make_run(tmp_path, "transfer")
     for shots in range(1, 11):
         evaluate(run, 0.9 + shots / 1000, shots=shots, queries=10)
 
-    made = of([run.path], explanation=EXPLANATION)
+    made = of([run.path, other.path], explanation=EXPLANATION)
 
     assert not any("K from 1 to 10" in what for what in made.missing)
     assert "with 10 support images a class: more is better at every step." in text_of(made)
+
+
+def test_an_evaluation_at_other_steps_is_no_row_of_shots(tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    evaluate(run, 0.9, shots=5, queries=10)
+    evaluate(run, 0.5, shots=5, queries=10, inner_steps=20, name="evaluation-other.json")
+
+    assert [row["shots"] for row in over_shots(run)] == [5]
+
+
+def test_an_explanation_of_other_runs_is_not_taken(tmp_path):
+    folder = tmp_path / "runs"
+    runs = [make_run(folder, "fomaml", 1), make_run(folder, "transfer", 1)]
+    shutil.copytree(EXPLANATION, folder / "explanation")
+
+    assert "Why was not measured." in of([run.path for run in runs]).missing
+    with pytest.raises(ConfigError, match="explains other runs than these"):
+        read_material([run.path for run in runs], EXPLANATION)
+    explained = [make_run(folder, "fomaml").path, make_run(folder, "transfer").path]
+    assert "Why was not measured." not in of(explained).missing
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"subjects": 3}', "torn"])
+def test_a_damaged_explanation_is_a_sentence(text, runs, tmp_path):
+    (tmp_path / "explanation.json").write_text(text)
+
+    with pytest.raises(DataError, match=r"explanation\.json"):
+        read_material([runs[0]], tmp_path)
+
+
+def test_two_settings_of_one_method_are_told_apart(tmp_path):
+    made = [make_run(tmp_path, "fomaml"), make_run(tmp_path, "fomaml", name="other", inner_lr=0.1, evaluated=0.9),
+            make_run(tmp_path, "transfer")]  # fmt: skip
+    words = text_of(of([run.path for run in made]))
+
+    assert "FO-MAML was also run with other settings (other)" in words
+    assert "Transfer is better than FO-MAML (fomaml-s0)" in words or "FO-MAML (fomaml-s0) is better" in words \
+        or "FO-MAML (fomaml-s0) are not distinguishable" in words  # fmt: skip
+    assert "FO-MAML: 1 seed" in words
+
+
+def test_a_method_of_ones_own_is_reported_too(tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(config | {"method": "mine.net:Mine"}))
+    row = next(run.path.glob("evaluation-*.json"))
+    row.write_text(json.dumps(json.loads(row.read_text()) | {"method": "mine.net:Mine"}))
+    words = text_of(of([run.path]))
+
+    assert "Training seeds: mine.net:Mine 0." in words and "mine.net:Mine: 1 seed" in words
+    assert "mine.net:Mine is above the bar" in words
+
+
+def test_what_is_not_finite_is_no_error(tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-11])
+    assert last["kind"] == "validation"
+    lines[-11] = json.dumps(last | {"query_loss": None, "query_accuracy": None, "query_accuracy_ci95": None})
+    (run.path / "metrics.jsonl").write_text("\n".join(lines[:-10]) + "\n")
+
+    made = of([run.path])
+
+    assert "to not finite" in text_of(made)
+    for picture in made.pictures:
+        picture.draw()
+
+
+def test_settings_chosen_on_the_reported_classes_are_said(tmp_path):
+    run = make_run(tmp_path, "fomaml", evaluated=None)
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(config | {"split": "background-heldout"}))
+
+    assert "on the very classes that are reported here" in text_of(of([run.path]))
 
 
 def test_a_smaller_budget_and_a_divergence_are_said(tmp_path):

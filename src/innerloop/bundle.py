@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import json
 import re
+import shlex
 import stat
 import tempfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata, resources
 from pathlib import Path, PurePosixPath
@@ -14,13 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.comparison import evaluations, is_primary
+from innerloop.config import json_text, load_config
 from innerloop.errors import ConfigError, DataError
 from innerloop.experiments import evaluate_run, open_run
+from innerloop.learners.base import METHODS
 from innerloop.report import write_results
-from innerloop.report.material import primary_row
+from innerloop.report.material import Material, primary_row
 from innerloop.report.model_card import write_model_card
 from innerloop.report.report import read_material, write_report
-from innerloop.runs import RunDirectory, write_atomic
+from innerloop.runs import RunDirectory, disk_errors, write_atomic
 
 NEEDED = ("fomaml", "mamlpp", "transfer")
 """Methods whose final weights the assignment asks for."""
@@ -73,7 +79,14 @@ def bundle(
             explanation if (explanation / "explanation.json").is_file() else None,
             collaborators=collaborators,
             references=references,
+            folder="runs",
         )
+        rows = [row for run in runs if (row := _row_of(material, run))]
+        for run in material.main:
+            if run not in material.evaluated or material.episodes is None:
+                raise ConfigError(f"{run.path} was not evaluated on the validation episodes of the others: "
+                                  f"innerloop evaluate {run.path}")  # fmt: skip
+        content["results.json"] = (json_text(rows, indent=1) + "\n").encode()
         write_report(material, Path(made))
         for path in sorted(Path(made).rglob("*")):
             if path.is_file():
@@ -92,9 +105,23 @@ def bundle(
     content |= dict(_code())
     content["README.md"] = _how_to_run(stem, runs).encode()
     content[SUMS] = _sums(content).encode()
+    with disk_errors(str(out)):
+        out.mkdir(parents=True, exist_ok=True)
     path = out / f"{stem}.zip"
     write_atomic(path, _zipped(stem, content))
     return path
+
+
+def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
+    """What the report says of a run, and how many episodes it is over."""
+    found = [
+        row for part in ("val", "test") for row in evaluations(run, part)
+        if is_primary(run, row) and (run not in material.main or row["episodes"] == material.episodes)
+    ]  # fmt: skip
+    if not found:
+        return None
+    names = ("part", "batch_norm", "episodes", "query_accuracy", "query_accuracy_ci95")
+    return {"run": run.path.name} | {name: found[0][name] for name in names}
 
 
 def archive_name(name: str, student_number: str, assignment: int) -> str:
@@ -155,9 +182,9 @@ def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
         "assignment's names are. `SHA256SUMS` has the checksum of every file.", "", "## How to run", "",
         "Python 3.11 or newer:", "", "```sh", "python3 -m venv .venv",
         ".venv/bin/python -m pip install -r code/requirements.txt", "export PYTHONPATH=code",
-        f".venv/bin/python -m innerloop.cli evaluate runs/{runs[0].path.name}",
-        f".venv/bin/python -m innerloop.cli train --config runs/{runs[0].path.name}/config.json",
-        f".venv/bin/python -m innerloop.cli bundle --check {stem}.zip", "```", "",
+        f".venv/bin/python -m innerloop.cli evaluate {shlex.quote(f'runs/{runs[0].path.name}')}",
+        f".venv/bin/python -m innerloop.cli train --config {shlex.quote(f'runs/{runs[0].path.name}/config.json')}",
+        f".venv/bin/python -m innerloop.cli bundle --check {shlex.quote(f'../{stem}.zip')}", "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -196,9 +223,28 @@ def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None
     with tempfile.TemporaryDirectory() as temporary:
         root = _unpacked(path, Path(temporary))
         say(f"{path}: every file has its checksum.")
-        report = (root / "report.html").read_text(encoding="utf-8")
-        runs = [RunDirectory(found.parent) for found in sorted(root.glob("runs/*/config.json"))]
-        return [_checked(run, report, data_dir, say) for run in runs]
+        for needed in ("report.html", "report.pdf", "results.json"):
+            if not (root / needed).is_file():
+                raise DataError(f"{path} holds no {needed}.")
+        page = (root / "report.html").read_text(encoding="utf-8", errors="replace")
+        words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
+        rows = _rows(root / "results.json")
+        return [_checked(root / "runs" / row["run"], row, words, data_dir, say) for row in rows]
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """What the archive says of its runs; those that the assignment needs are among them."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        methods = {load_config(file.parent / "runs" / row["run"] / "config.json").method for row in rows}
+        whole = all(isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows)
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"{file.name} does not name the runs of the archive: {error}.") from error
+    for method in methods - METHODS.keys():  # it would be imported from whatever the archive names
+        raise DataError(f"{file.name} has a run of {method!r}; only {', '.join(METHODS)} are checked.")
+    if not whole or not methods >= set(NEEDED):
+        raise DataError(f"{file.name} lacks a run of {', '.join(sorted(set(NEEDED) - methods)) or 'its episodes'}.")
+    return rows
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
@@ -238,17 +284,20 @@ def _unpacked(path: Path, folder: Path) -> Path:
             raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
         if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
             raise DataError(f"{path}: {name} was changed; its checksum is not the one in {SUMS}.")
-    for name, data in content.items():
-        target = folder / root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    try:
+        for name, data in content.items():
+            target = folder / root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path} cannot be unpacked: {error}.") from error
     return folder / root
 
 
 def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: {name} is damaged: {error}.") from error
 
 
@@ -259,28 +308,32 @@ def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
         yield found[2], found[1]
 
 
-def _checked(run: RunDirectory, report: str, data_dir: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
-    row = next(row for part in ("val", "test") if (row := primary_row(run, part)))
-    shown = f"{100 * row['query_accuracy']:.2f}"
-    if not np.isclose(np.mean(row["query_accuracy_per_episode"]), row["query_accuracy"], atol=1e-6):
-        raise DataError(f"{run.path.name}: its mean accuracy is not that of its episodes.")
-    if shown not in report:
-        raise DataError(f"{run.path.name}: the report does not say its accuracy, {shown} %.")
+def _checked(
+    path: Path, said: dict[str, Any], words: str, data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Compare what is said of a run with its evaluation, with the report, and with what its weights do."""
+    run = RunDirectory(path)
+    rows = [row for row in evaluations(run, said["part"], said["episodes"]) if is_primary(run, row)]
+    if not rows or not np.isclose(rows[0]["query_accuracy"], said["query_accuracy"], atol=1e-6):
+        raise DataError(f"{path.name}: results.json and its evaluation do not agree.")
+    stored = np.array(rows[0]["query_accuracy_per_episode"])
+    if not np.isclose(stored.mean(), said["query_accuracy"], atol=1e-6):
+        raise DataError(f"{path.name}: its mean accuracy is not that of its episodes.")
+    if f"{100 * said['query_accuracy']:.2f}" not in words:
+        raise DataError(f"{path.name}: the report does not say its accuracy, {100 * said['query_accuracy']:.2f} %.")
+    episodes = min(CHECKED_EPISODES, len(stored))
+    say(f"{path.name}: {episodes} episodes are evaluated again.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    episodes = min(CHECKED_EPISODES, row["episodes"])
-    say(f"{run.path.name}: {episodes} episodes are evaluated again.")
+    steps = rows[0]["inner_steps"]
     (evaluation,) = evaluate_run(
-        experiment, learner, part=row["part"], episodes=episodes, inner_steps=row["inner_steps"],
-        batch_norms=(row["batch_norm"],),
+        experiment, learner, part=said["part"], episodes=episodes, inner_steps=steps,
+        batch_norms=(said["batch_norm"],),
     )  # fmt: skip
-    found = evaluation.query_accuracy[:, row["inner_steps"]]
-    stored = np.array(row["query_accuracy_per_episode"][:episodes])
+    found, stored = evaluation.query_accuracy[:, steps], stored[:episodes]
+    shown = f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says {100 * stored.mean():.2f} %"
     if abs(found.mean() - stored.mean()) > LEVEL:
-        raise DataError(
-            f"{run.path.name}: its weights give {100 * found.mean():.2f} % on {episodes} episodes, and the archive "
-            f"says {100 * stored.mean():.2f} %."
-        )
+        raise DataError(f"{path.name}: its weights give {shown}.")
     agree = int(np.isclose(found, stored, atol=1e-5).sum())
-    say(f"{run.path.name}: {100 * found.mean():.2f} %, as stored; {agree} of {episodes} episodes agree exactly.")
-    return {"run": run.path.name, "episodes": episodes, "stored": float(stored.mean()), "found": float(found.mean()),
+    say(f"{path.name}: {shown}; {agree} of {episodes} episodes agree exactly.")
+    return {"run": path.name, "episodes": episodes, "stored": float(stored.mean()), "found": float(found.mean()),
             "agree": agree}  # fmt: skip

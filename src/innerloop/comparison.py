@@ -196,7 +196,7 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     for run in runs:
         for row in evaluations(run, part, episodes):
             setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm"))
-            method = (*_method_settings(run), tuple(row[name] for name in MUST_AGREE))
+            method = (*method_settings(run), tuple(row[name] for name in MUST_AGREE))
             groups.setdefault((method, setting), []).append((run, row))
     settings = {method for method, _ in groups}
     same_names = len({run.path.name for run in runs}) < len(runs)
@@ -214,7 +214,8 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     return primary, others
 
 
-def _method_settings(run: RunDirectory) -> tuple[Any, ...]:
+def method_settings(run: RunDirectory) -> tuple[Any, ...]:
+    """A run's method with every setting in which two runs of one method must not differ."""
     values = dataclasses.asdict(run.config)
     return (values["method"], tuple(value for name, value in values.items() if name not in NOT_THE_METHOD))
 

@@ -22,17 +22,25 @@ class Overall:
     def __init__(self, weights: Sequence[float]):
         self.weights, self.number = list(weights), 0
         self._started, self._skipped = time.monotonic(), 0.0
+        self._before: float | None = None
 
     def begin(self, number: int) -> None:
         """Go on to a job, counted from 0."""
-        self.number = number
+        self.number, self._before = number, None
 
     def skip(self) -> None:
         """The job at hand was done before: it says nothing about the pace."""
         self._skipped += self.weights[self.number]
 
+    def _resumed(self, fraction: float) -> None:
+        """What of the job at hand an earlier process did says nothing about the pace either."""
+        if self._before is None:
+            self._before = fraction
+            self._skipped += fraction * self.weights[self.number]
+
     def said(self, fraction: float) -> str:
         """All that is done, in words, when ``fraction`` of the job at hand is."""
+        self._resumed(fraction)
         before = sum(self.weights[: self.number])
         done, total = before + fraction * self.weights[self.number], sum(self.weights)
         worked, elapsed = done - self._skipped, time.monotonic() - self._started

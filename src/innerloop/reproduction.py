@@ -13,10 +13,11 @@ from innerloop.experiments import Experiment, environment, evaluate_run, open_ru
 from innerloop.explanation.of_runs import explain_runs
 from innerloop.progress import CountProgress, Overall
 from innerloop.report import write_results
-from innerloop.report.answers import over_shots
 from innerloop.report.explanations import write_explanation
+from innerloop.report.material import explains, read_explanation
 from innerloop.report.report import read_material, write_report
-from innerloop.runs import RunDirectory, read_json
+from innerloop.report.why import over_shots
+from innerloop.runs import RunDirectory
 
 METHODS = ("fomaml", "maml", "mamlpp", "transfer")
 QUICK: dict[str, Any] = dict(
@@ -194,7 +195,10 @@ class Reproduction:
         episodes = self.budget.shots_episodes
 
         def is_done() -> bool:
-            return _is_finished(path) and len(over_shots(RunDirectory(path))) == len(SHOTS)
+            if not _is_finished(path):
+                return False
+            found = [row["shots"] for row in over_shots(RunDirectory(path)) if row["episodes"] >= episodes]
+            return set(found) >= set(SHOTS)
 
         def do(overall: Overall) -> int:
             run = RunDirectory(path)
@@ -221,8 +225,10 @@ class Reproduction:
             file = folder / "explanation.json"
             if not file.is_file():
                 return False
-            found = read_json(file)
-            return (found["episodes"], found["few_episodes"]) == (budget.episodes, budget.few_episodes)
+            found = read_explanation(file)
+            counts = (found["episodes"], found["few_episodes"])
+            both = [RunDirectory(path) for path in (first, second) if _is_finished(path)]
+            return counts == (budget.episodes, budget.few_episodes) and len(both) == 2 and explains(found, both)
 
         def do(overall: Overall) -> int:
             self.say(f"{overall.said(0)}why {first.name} and {second.name} differ")
@@ -280,8 +286,7 @@ def reproduce(
             say(f"[{number + 1}/{len(jobs)}] {job.what}: done already, and kept.")
             continue
         say(f"{overall.said(0)}{job.what}")
-        code = job.do(overall)
-        if code or not job.is_done():
+        if (code := job.do(overall)) or not job.is_done():  # stopped, or paused by the time limit
             return code, {"done": number, "of": len(jobs)}
     return 0, _reported(plan, experiments)
 

@@ -7,6 +7,7 @@
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -108,6 +109,10 @@ class RunDirectory:
     def weights_path(self) -> Path:
         """The final weights, there once the run is finished."""
         return self.path / "model.safetensors"
+
+    def weights_sha256(self) -> str:
+        """Checksum of the final weights."""
+        return hashlib.sha256(self.weights_path.read_bytes()).hexdigest()
 
     def refuse_unfinished(self) -> None:
         """Raise `ConfigError` if there are no final weights, with the command that makes them."""

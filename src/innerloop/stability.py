@@ -38,8 +38,8 @@ def roughness(accuracy: Sequence[float]) -> float:
 
 
 def area(steps: Sequence[int], accuracy: Sequence[float]) -> float:
-    """Mean height of the curve over the outer steps, by trapezoids."""
-    return float(np.trapezoid(accuracy, steps) / (steps[-1] - steps[0]))
+    """Mean height of the curve over the outer steps, by trapezoids; of a single validation, its height."""
+    return float(np.trapezoid(accuracy, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(accuracy[0])
 
 
 def first_step_at(steps: Sequence[int], accuracy: Sequence[float], level: float) -> int | None:

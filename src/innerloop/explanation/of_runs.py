@@ -48,6 +48,8 @@ def explain_runs(
             subject.renamed(str(run.path) if same else run.path.name) for subject, run in ((one, a), (other, b))
         )
     measured = explain((one, other), episodes=episodes, few_episodes=few_episodes, say=say)
+    for subject, run in zip(measured["subjects"], (a, b), strict=True):
+        subject["weights_sha256"] = run.weights_sha256()
     return {"verdict": verdict(measured)} | measured
 
 

@@ -14,9 +14,9 @@ def write_results(run: RunDirectory) -> None:
         DataError: if the run holds no validation yet.
         DiskError: if something cannot be written.
     """
-    write_atomic(run.path / "hyperparameters.md", hyperparameters(run))
     if run.weights_path.is_file():
         write_model_card(run)
     draw_figures(run)
     for name, draw in diagnostic_drawings(run).items():
         save_figure(draw(run), run.path / "figures", name)
+    write_atomic(run.path / "hyperparameters.md", hyperparameters(run))  # last: where it is, all is

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 from innerloop.config import RunConfig, settings_of
-from innerloop.report.answers import sha256
 from innerloop.report.document import Block, Bullets, Commands, Missing, Paragraph, Section, Table, code
 from innerloop.report.findings import counted
 from innerloop.report.hyperparameters import setting_descriptions
-from innerloop.report.material import NAMES, Material, named
+from innerloop.report.material import Material, named
 from innerloop.runs import RunDirectory, read_json
 
 BATCH_NORM = {
@@ -48,14 +47,9 @@ def protocol(material: Material) -> Section:
     }.get(config.split, "")
     modes = {row["batch_norm"] for row in material.results["rows"]} if material.results else set()
     episodes = f"{material.episodes} fixed episodes" if material.episodes else "fixed episodes"
-    seeds = [f"{NAMES[method]} {', '.join(str(run.config.seed) for run in material.of(method))}"
-             for method in NAMES if material.of(method)]  # fmt: skip
-    touched = sorted(
-        f"{run.path.name} ({row['episodes']} episodes)"
-        for run in material.runs
-        for path in run.path.glob("evaluation-*.json")
-        if (row := read_json(path)).get("part") == "test"
-    )
+    seeds = [f"{named(method)} {', '.join(dict.fromkeys(str(run.config.seed) for run in material.all_of(method)))}"
+             for method in material.methods]  # fmt: skip
+    touched = _touched_test(material)
     turned = sorted({named(run.config.method) for run in material.main if run.config.rotations})
     return Section("Protocol", [Bullets([
         f"Data: {data}. Fingerprint of the pixels and names: {code(str(environment.get('data_fingerprint')))}.",
@@ -68,16 +62,34 @@ def protocol(material: Material) -> Section:
         + (f"; training images are, in {', '.join(turned)}." if turned else ", nor are training images."),
         "Batch norm: " + "; ".join(f"{mode}: {BATCH_NORM[mode]}" for mode in sorted(modes)) + "." if modes else
         "Batch norm: no run was evaluated.",
-        "Selection: the final weights are the last ones; no best checkpoint is chosen. The toolkit's defaults were "
-        "chosen on the split background-heldout, whose held-out classes are training classes here.",
+        f"Selection: the final weights are the last ones; no best checkpoint is chosen. {_selection(config.split)}",
         "Test classes were touched by: " + (", ".join(touched) + "." if touched else "no evaluation of these runs."),
     ])])  # fmt: skip
+
+
+def _touched_test(material: Material) -> list[str]:
+    """Which runs were evaluated on test classes, and on how many episodes."""
+    return sorted({
+        f"{run.path.name} ({row.get('episodes')} episodes)"
+        for run in material.runs
+        for path in run.path.glob("evaluation-*.json")
+        if (row := read_json(path)).get("part") == "test"
+    })  # fmt: skip
+
+
+def _selection(split: str) -> str:
+    """What the toolkit's default settings were chosen on, and whether it was on the classes that are reported."""
+    chosen = "The toolkit's defaults were chosen on the split background-heldout"
+    return {
+        "assignment": f"{chosen}, whose held-out classes are training classes here, so on none that are reported.",
+        "background-heldout": f"{chosen}: on the very classes that are reported here.",
+    }.get(split, f"{chosen}, which does not say whether some of its classes are reported here.")
 
 
 def limits(material: Material) -> Section:
     """What these numbers do not say; each limit is there if the files have it."""
     said = []
-    for method in NAMES:
+    for method in material.methods:
         for run in material.of(method)[:1]:
             usual = settings_of(method)
             less = [
@@ -86,10 +98,10 @@ def limits(material: Material) -> Section:
                 if getattr(run.config, name) < getattr(usual, name)
             ]
             if less:
-                said.append(f"{NAMES[method]} is smaller here than in the published results: {', '.join(less)}.")
+                said.append(f"{named(method)} is smaller here than in the published results: {', '.join(less)}.")
     if material.episodes and material.episodes < 600:
         said.append(f"Results are over {material.episodes} episodes; the published ones are over 600.")
-    single = [NAMES[method] for method in NAMES if len(material.of(method)) == 1]
+    single = [named(method) for method in material.methods if len(material.of(method)) == 1]
     if single:
         said.append(f"{', '.join(single)}: one training seed, so what another seed would give is not known.")
     if material.explanation:
@@ -114,9 +126,9 @@ def commands(material: Material) -> Section:
     keys = ("innerloop", "git", "python", "torch", "numpy", "platform", "processor", "device", "threads")
     rows = [[key, ", ".join(sorted({str(found.get(key, "-")) for found in environments}))] for key in keys]
     blocks: list[Block] = [
-        Paragraph("Each run directory holds its complete settings; the same file gives the same bits on the same "
-                  "machine:"),
-        Commands([f"innerloop train --config {run.path}/config.json" for run in material.runs]),
+        Paragraph("Each run directory holds its complete settings; on a CPU the same file gives the same bits on the "
+                  "same machine:"),
+        Commands([f"innerloop train --config {material.path(run)}/config.json" for run in material.runs]),
         Paragraph("As they were typed:"),
         Commands(list(dict.fromkeys(str(found.get("command", "-")) for found in environments))),
         Table("Environment of the trainings.", ["what", "value"], rows),
@@ -125,34 +137,38 @@ def commands(material: Material) -> Section:
     if finished:
         blocks.append(Table(
             "Checksums.", ["what", "SHA-256"],
-            [["data", code(str(environments[0].get("data_fingerprint")))],
-             ["classes of the split", code(str(environments[0].get("split_digest")))],
-             *([code(f"{run.path.name}/{run.weights_path.name}"), code(sha256(run))] for run in finished)],
+            [*([f"data {data}, split {split}: {what}", code(digest)] for data, split, what, digest in dict.fromkeys(
+                (run.config.data, run.config.split, what, str(run.environment.get(key)))
+                for run in material.runs
+                for what, key in (("pixels and names", "data_fingerprint"), ("classes", "split_digest"))
+            )),
+             *([code(f"{run.path.name}/{run.weights_path.name}"), code(run.weights_sha256())] for run in finished)],
         ))  # fmt: skip
     return Section("Commands and environment", blocks)
 
 
 def checklist(material: Material) -> Section:
     """What a reader should ask of results, answered from the files."""
-    runs = {method: material.of(method) for method in NAMES}
+    runs = {named(method): material.all_of(method) for method in material.methods}
+    dirty = any(str(run.environment.get("git", "")).endswith("-dirty") for run in material.runs)
     threads = sorted({str(run.environment.get("threads")) for run in material.runs})
-    seconds = {method: _seconds(found[0]) for method, found in runs.items() if found}
-    compute = ", ".join(f"{NAMES[method]} {value / 60:.1f} minutes" for method, value in seconds.items() if value)
-    touched = any(
-        read_json(path).get("part") == "test" for run in material.runs for path in run.path.glob("evaluation-*.json")
-    )
+    seconds = {name: _seconds(found[0]) for name, found in runs.items() if found}
+    compute = ", ".join(f"{name} {value / 60:.1f} minutes" for name, value in seconds.items() if value)
     rows = [
         ["Are seeds stated, and more than one?",
-         "; ".join(f"{NAMES[method]}: {counted(len(found), 'seed')}" for method, found in runs.items() if found)],
-        ["Do results have intervals?", "yes, 95 % over episodes; spread over seeds apart from it"
+         "; ".join(f"{name}: {counted(len({run.config.seed for run in found}), 'seed')}"
+                   for name, found in runs.items() if found)],
+        ["Do results have intervals?", "yes, 95 % over episodes"
          if material.results else "nothing was evaluated"],
-        ["Are the splits proven disjoint?", "yes: committed lists of classes, with a digest in every run"],
-        ["Was anything chosen on reported classes?", "no"],
-        ["Were test classes touched?", "yes, by the evaluations named in the protocol" if touched else "no"],
+        ["Are the splits disjoint?", "yes, no class is in two parts; every run has a digest of its classes"],
+        ["What were settings chosen on?", _selection(material.runs[0].config.split)],
+        ["Were test classes touched?", "yes, by the evaluations named in the protocol" if _touched_test(material)
+         else "no"],
         ["What did it cost?", f"{compute} of training with validations, first seed of each; {', '.join(threads)} "
          f"CPU threads" if compute else "not recorded"],
         ["Is the licence of the data clear?", "yes, MIT (Omniglot) or generated (strokes)"],
-        ["Can it be made again?", "yes: settings, environment, data fingerprint and checksums are in this report"],
+        ["Can it be made again?", "settings, environment, data fingerprint and checksums are in this report"
+         + ("; the source had changes that are in no commit" if dirty else "")],
     ]  # fmt: skip
     return Section("Checklist", [Table("Reproducibility, answered from the run directories.", ["question", "answer"],
                                        rows)])  # fmt: skip
@@ -176,7 +192,7 @@ def people(material: Material) -> Section:
 
 def hyperparameters(material: Material) -> Section:
     """Every setting of every method in one table."""
-    columns = {method: material.of(method) for method in NAMES if material.of(method)}
+    columns = {method: material.all_of(method) for method in material.methods if material.all_of(method)}
     if not columns:
         return Section("Hyperparameters", [Missing("No run was validated yet.", ["innerloop train fomaml"])])
     descriptions = setting_descriptions()
@@ -188,7 +204,7 @@ def hyperparameters(material: Material) -> Section:
         Paragraph("Fixed by the methods: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 "
                   "and 0.999, eps 1e-8, no weight decay; batch norm with eps 1e-5."),
         Table("Every setting of every method; several values are those of its runs.",
-              ["setting", *(NAMES[method] for method in columns), "meaning"], rows),
+              ["setting", *(named(method) for method in columns), "meaning"], rows),
     ])  # fmt: skip
 
 

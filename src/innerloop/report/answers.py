@@ -1,17 +1,16 @@
 """The sections of a report that answer the assignment: FO-MAML, MAML++, transfer, which is better, and why."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from innerloop.report import comparisons, diagnostics, explanations, figures, findings
+from innerloop.report import comparisons, diagnostics, figures, findings
 from innerloop.report.document import Block, Bullets, Missing, Paragraph, Picture, Section, Table, code
 from innerloop.report.findings import percent
-from innerloop.report.material import BAR, NAMES, Material, primary_row
+from innerloop.report.material import BAR, NAMES, Material, named, primary_row
 from innerloop.report.stability import draw_seeds, lower_end
-from innerloop.runs import RunDirectory, read_json
+from innerloop.runs import RunDirectory
 from innerloop.stability import measures
 
 ARMS = ("fomaml", "maml", "mamlpp")
@@ -39,6 +38,12 @@ def summary(material: Material) -> Section:
     else:
         blocks.append(Missing("No run was evaluated, or not all on the same episodes.",
                               [f"innerloop evaluate {run.path}" for run in material.main]))  # fmt: skip
+    for method in material.methods:
+        if more := [run for run in material.all_of(method) if run not in material.of(method)]:
+            blocks.append(Paragraph(
+                f"{named(method)} was also run with other settings ({', '.join(code(run.path.name) for run in more)}); "
+                f"the sections below are about {code(material.of(method)[0].path.name)} and its seeds."
+            ))  # fmt: skip
     return Section("Results", blocks)
 
 
@@ -66,15 +71,22 @@ def _not_there(material: Material, method: str) -> list[Block]:
     """What is missing of a method, with the commands that make it."""
     runs = [run for run in material.main if run.config.method == method]
     if not runs:
-        return [Missing(f"{NAMES[method]} was not trained.", [f"innerloop train {method}"])]
+        return [Missing(f"{NAMES[method]} was not trained.", [train_command(material, method)])]
     blocks: list[Block] = []
     for run in runs:
-        name = code(run.path.name)
+        name, path = code(run.path.name), material.path(run)
         if not run.weights_path.is_file():
-            blocks.append(Missing(f"{name} is not finished.", [f"innerloop resume {run.path}"]))
+            blocks.append(Missing(f"{name} is not finished.", [f"innerloop resume {path}"]))
         elif primary_row(run, "val") is None:
-            blocks.append(Missing(f"{name} was not evaluated.", [f"innerloop evaluate {run.path}"]))
+            blocks.append(Missing(f"{name} was not evaluated on validation episodes.", [f"innerloop evaluate {path}"]))
     return blocks
+
+
+def train_command(material: Material, method: str) -> str:
+    """The command that trains a method on the data and episodes of the report."""
+    config = material.runs[0].config
+    shape = "" if (config.ways, config.shots) == (5, 5) else f" --ways {config.ways} --shots {config.shots}"
+    return f"innerloop train {method} --data {config.data} --split {config.split}{shape}"
 
 
 def picture_of_accuracies(material: Material) -> Picture:
@@ -86,7 +98,7 @@ def picture_of_accuracies(material: Material) -> Picture:
     return Picture(
         "accuracy",
         lambda: comparisons.draw_accuracy(found),
-        f"Dots with intervals: {said}. Beside them the paired differences between the methods.",
+        f"Dots with intervals: {said}. Beside them the differences between the methods.",
         f"Query accuracy of each method and paired differences, {material.episodes} episodes, 95 % intervals over "
         f"episodes.",
     )
@@ -138,16 +150,15 @@ def validation_picture(run: RunDirectory, name: str) -> Picture:
 def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
     """Where the final weights are, and their checksums."""
     rows = [
-        [code(f"{run.path.name}/{run.weights_path.name}"), f"{run.weights_path.stat().st_size:,}", code(sha256(run))]
+        [
+            code(f"{run.path.name}/{run.weights_path.name}"),
+            f"{run.weights_path.stat().st_size:,}",
+            code(run.weights_sha256()),
+        ]
         for run in runs
         if run.weights_path.is_file()
     ]
     return Table(f"Final weights of {name}.", ["file", "bytes", "SHA-256"], rows)
-
-
-def sha256(run: RunDirectory) -> str:
-    """Checksum of a run's final weights."""
-    return hashlib.sha256(run.weights_path.read_bytes()).hexdigest()
 
 
 def key_settings(run: RunDirectory, name: str) -> Table:
@@ -181,7 +192,7 @@ def fomaml(material: Material) -> Section:
         blocks += [
             Picture("loss-fomaml", lambda: figures.draw_loss(run),
                     "Line chart on a logarithmic axis: training and validation loss of FO-MAML over the outer steps, "
-                    f"ending at {run.read_metrics('validation')[-1]['query_loss']:.3f} nats in validation.",
+                    f"ending at {findings.nats(run.read_metrics('validation')[-1]['query_loss'])} in validation.",
                     f"Loss of FO-MAML after adaptation over the training, seed {run.config.seed}."),
         ]  # fmt: skip
         if (run.path / "episode.npz").is_file():
@@ -212,14 +223,18 @@ def mamlpp(material: Material) -> Section:
     blocks: list[Block] = [Paragraph(
         "MAML++ changes MAML in six parts: a loss over every inner step early in the training, first order before "
         "second, batch-norm statistics and batch-norm weights of their own for every inner step, learnt inner rates "
-        "for each layer and step, and an outer rate that falls along a cosine."
+        "for each step, and an outer rate that falls along a cosine."
     )]  # fmt: skip
+    if run := material.first("mamlpp"):
+        off = [name for name in PARTS if getattr(run.config, name) in (False, "off")]
+        blocks.append(Paragraph(f"Here {', '.join(map(code, off))} of them {'is' if len(off) == 1 else 'are'} off."
+                                if off else "Here all six are on."))  # fmt: skip
     blocks += method_section(material, "mamlpp")
     arms = {method: material.of(method) for method in ARMS if material.of(method)}
     if {"fomaml", "mamlpp"} <= arms.keys():
         blocks += _stability(material, arms)
     elif "mamlpp" in arms:
-        blocks.append(Missing("The stability plots need FO-MAML beside MAML++.", ["innerloop train fomaml"]))
+        blocks.append(Missing("The stability plots need FO-MAML beside MAML++.", [train_command(material, "fomaml")]))
     if run := material.first("mamlpp"):
         for name, draw in diagnostics.diagnostic_drawings(run).items():
             shown = name.replace("-", " ")
@@ -231,6 +246,9 @@ def mamlpp(material: Material) -> Section:
     return Section("MAML++", blocks)
 
 
+PARTS = ("multi_step_loss", "derivative_order_annealing", "per_step_statistics", "per_step_affine", "learned_rates",
+         "cosine_annealing")  # fmt: skip
+"""The settings that switch the six parts of MAML++."""
 DIAGNOSTICS = {
     "gradient-norm": "the norm of the outer gradient at every outer step",
     "learned-rates": "the learnt inner rate of each layer and inner step",
@@ -245,10 +263,11 @@ def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[
         for method, runs in arms.items()
     }  # fmt: skip
     bottom = lower_end(curves(runs) for runs in arms.values())
+    end = max(steps[-1] for runs in arms.values() for steps, _ in curves(runs))
     pictures = [
         Picture(
             f"stability-{method}",
-            lambda method=method: _stability_plot(arms[method], method, bottom),
+            lambda method=method: _stability_plot(arms[method], method, bottom, end),
             f"Line chart: validation accuracy of {NAMES[method]} over the outer steps, a line for each of "
             f"{len(arms[method])} training seeds, on the axes that it shares with the other method.",
             f"Stability of {NAMES[method]}: validation accuracy after adaptation, every seed thin and the median bold; "
@@ -279,13 +298,13 @@ def _measure(row: dict[str, Any], key: str) -> str:
     return f"{100 * row[key]:.2f}" if key in row else "-"
 
 
-def _stability_plot(runs: Sequence[RunDirectory], method: str, bottom: float) -> Figure:
+def _stability_plot(runs: Sequence[RunDirectory], method: str, bottom: float, end: float) -> Figure:
     last = runs[0].read_metrics("validation")[-1]
     return draw_seeds(
         {NAMES[method]: curves(runs)}, f"Validation accuracy of {NAMES[method]}, every seed",
         f"{figures.describe(runs[0]).rpartition(', seed')[0]}; {last['episodes']} fixed episodes, batch norm "
         f"{last['batch_norm']}, seeds {', '.join(str(run.config.seed) for run in runs)}",
-        bottom=bottom, colours=[COLOURS[method]],
+        bottom=bottom, end=end, colours=[COLOURS[method]],
     )  # fmt: skip
 
 
@@ -307,167 +326,23 @@ def transfer(material: Material) -> Section:
     return Section("Transfer learning", blocks + method_section(material, "transfer"))
 
 
-def comparison(material: Material) -> Section:
-    """Transfer learning against FO-MAML: better or worse, and why."""
-    title = "Transfer learning against FO-MAML: better or worse, and why?"
-    pair = material.difference("transfer", "fomaml")
-    blocks: list[Block] = []
-    if pair is None:
-        missing = [method for method in ("transfer", "fomaml") if material.row(method) is None]
-        blocks.append(Missing(
-            f"The answer needs {' and '.join(NAMES[method] for method in missing)}, trained and evaluated."
-            if missing else "The two were not evaluated on the same episodes.",
-            [command for method in missing for command in (f"innerloop train {method}", "innerloop evaluate RUN")]
-            or [f"innerloop evaluate {run.path}" for run in material.main],
-        ))  # fmt: skip
-    else:
-        blocks += [Paragraph(f"{findings.better_or_worse(pair)} {pair['sentence']}"), *_learning_curves(material)]
-    if material.explanation is None:
-        runs = [run.path for method in ("transfer", "fomaml") for run in material.of(method)[:1]]
-        named = " ".join(map(str, runs)) if len(runs) == 2 else "TRANSFER_RUN FOMAML_RUN"
-        blocks.append(Missing("Why was not measured.", [f"innerloop explain {named}"]))
-    else:
-        blocks += _why(material.explanation)
-    return Section(title, blocks)
-
-
-def _learning_curves(material: Material) -> list[Block]:
-    found = material.results
-    assert found is not None
-    return [Picture(
-        "learning-curves", lambda: comparisons.draw_learning_curves(found),
-        "Two line charts: validation accuracy of each method over the images seen in training, and over seconds.",
-        "Validation accuracy over image passes (an image sent forward and backward in training) and over seconds of "
-        "training with its validations.",
-    )]  # fmt: skip
-
-
-def _why(explanation: dict[str, Any]) -> list[Block]:
-    a, b = explanations.names(explanation)
-    few, many = explanation["few_episodes"], explanation["episodes"]
-    pictures = (
-        ("features-and-heads", explanations.draw_table,
-         f"Accuracy of {a}'s and {b}'s frozen features under each kind of head, and the parts of the gap between them.",
-         f"Better features, or a better head? New heads on frozen features, {many} episodes, 95 % intervals."),
-        ("adaptation-steps", explanations.draw_steps,
-         f"Accuracy of {a} and {b} over the number of adaptation steps at three rates.",
-         f"Accuracy over adaptation steps, {few} episodes (head alone: {many})."),
-        ("head-and-body", explanations.draw_parts,
-         "Accuracy when the head, some blocks, everything or all but the head take the steps.",
-         f"What is adapted, at the run's own rate and at the best of those tried, {few} episodes."),
-        ("representation", explanations.draw_change,
-         "Similarity of each block's features before and after adaptation, and how far apart the classes are.",
-         f"What adaptation changes, {few} episodes."),
-        ("shift", explanations.draw_shift,
-         f"Accuracy of {a} and {b} on episodes that differ more and more from the training, and the difference.",
-         f"A ladder of shift, {explanation['shift'][0]['episodes']} episodes each, 95 % intervals."),
-    )  # fmt: skip
-    return [
-        Paragraph(
-            f"Why, as measured on one run of each. {explanations.describe(explanation, many)}; what adapts whole "
-            f"networks is over {few} episodes."
-        ),
-        Bullets(explanation["verdict"]),
-        *(Picture(f"why-{name}", lambda draw=draw: draw(explanation), f"{alt} {_verdict_alt(explanation)}", caption)
-          for name, draw, alt, caption in pictures),
-    ]  # fmt: skip
-
-
-def _verdict_alt(explanation: dict[str, Any]) -> str:
-    own = explanation["own"]
-    a, b = explanations.names(explanation)
-    return (f"Own adaptation: {a} {percent(own['a']['mean'], own['a']['ci95'])}, "
-            f"{b} {percent(own['b']['mean'], own['b']['ci95'])}.")  # fmt: skip
-
-
-def questions(material: Material) -> Section:
-    """What the course's ancestor asks besides."""
-    blocks: list[Block] = [
-        Paragraph("Why does accuracy before adaptation stay near one in N? How do support and query set compare? "
-                  "What do the inner rate and the number of steps do? How does accuracy depend on K at test?")
-    ]  # fmt: skip
-    rows = {NAMES[method]: row for method in NAMES
-            if (one := material.first(method)) and (row := primary_row(one, "val"))}  # fmt: skip
-    said = findings.before_adaptation({
-        name: (row["query_accuracy_before"], row["query_accuracy_before_ci95"]) for name, row in rows.items()
-    }, material.runs[0].config.ways)  # fmt: skip
-    for name, row in rows.items():
-        said.append(findings.support_against_query(name, row["support_accuracy"], row["query_accuracy"]))
-    for name, row in rows.items():
-        said.append(findings.more_steps(name, row["query_accuracy_per_step"], row["inner_steps"]))
-    blocks.append(Bullets(said) if said else Missing("No run was evaluated.", ["innerloop evaluate RUN"]))
-    if run := material.first("fomaml"):
-        last = run.read_metrics("validation")[-1]
-        blocks.append(Picture(
-            "inner-steps", lambda: figures.draw_inner_steps(run),
-            f"Line chart over the inner steps: query accuracy of FO-MAML from "
-            f"{percent(last['query_accuracy_per_step'][0], digits=1)} to {percent(last['query_accuracy'], digits=1)}, "
-            f"support accuracy to {percent(last['support_accuracy'], digits=1)}.",
-            f"FO-MAML: accuracy on support and query set after each inner step, at the last validation, "
-            f"{last['episodes']} episodes.",
-        ))  # fmt: skip
-    blocks += _rates_and_shots(material)
-    return Section("Questions", blocks)
-
-
-def _rates_and_shots(material: Material) -> list[Block]:
-    blocks: list[Block] = []
-    shots = {NAMES[method]: found for method in NAMES for run in material.of(method)[:1] if (found := over_shots(run))}
-    if explanation := material.explanation:
-        said = []
-        for subject in explanation["subjects"]:
-            own = [row for row in explanation["parts"][subject["name"]] if row["adapts"] == "own"]
-            said.append(findings.over_rates(subject["name"], own, subject["inner_lr"]))
-        blocks += [
-            Bullets(said),
-            Picture(
-                "sensitivity", lambda: explanations.draw_sensitivity(explanation),
-                "Three charts: accuracy over the inner rate, accuracy over shots, and the rate over the head's safe "
-                f"one. {' '.join(said)}",
-                f"Sensitivity to the inner rate and to K, {explanation['few_episodes']} episodes.",
-            ),
-        ]  # fmt: skip
-        if not shots:
-            shots = {subject["name"]: explanation["shots"][subject["name"]] for subject in explanation["subjects"]}
-    else:
-        blocks.append(Missing("The effect of the inner rate was not measured.",
-                              ["innerloop explain TRANSFER_RUN FOMAML_RUN"]))  # fmt: skip
-    if shots:
-        blocks.append(Bullets([findings.over_shots(name, rows) for name, rows in shots.items()]))
-    if not shots or max(len(rows) for rows in shots.values()) < 10:
-        blocks.append(Missing("Accuracy for every K from 1 to 10 was not measured.",
-                              ["innerloop evaluate RUN --shots 1 2 3 4 5 6 7 8 9 10"]))  # fmt: skip
-    return blocks
-
-
-def over_shots(run: RunDirectory) -> list[dict[str, Any]]:
-    """A run's evaluations with 10 queries at several shots, under its own batch norm."""
-    mode = run.read_metrics("validation")[-1]["batch_norm"]
-    found = [read_json(path) for path in run.path.glob("evaluation-*.json")]
-    rows = [
-        {"shots": row["shots"], "mean": row["query_accuracy"], "ci95": row["query_accuracy_ci95"]}
-        for row in found
-        if (row.get("adaptation", "own"), row["batch_norm"], row["queries"], row["part"], row["ways"])
-        == ("own", mode, 10, "val", run.config.ways)
-    ]
-    return sorted(rows, key=lambda row: row["shots"])
-
-
 def other_splits(material: Material) -> Section | None:
-    """Runs of another split, with what they reach, also on test classes."""
+    """Runs of other data, another split or other episodes, with what they reach, also on test classes."""
     rows = []
     for run in material.others:
         for part in ("val", "test"):
             if row := primary_row(run, part):
                 rows.append([
-                    NAMES.get(run.config.method, run.config.method), f"{run.config.data}, {run.config.split}", part,
+                    named(run.config.method), f"{run.config.data}, {run.config.split}", part,
+                    f"{row['ways']}-way {row['shots']}-shot, {row['queries']} queries",
                     str(run.config.seed), row["batch_norm"], str(row["episodes"]),
                     f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}",
                 ])  # fmt: skip
     if not rows:
         return None
-    return Section("Other splits", [
-        Paragraph("These are other classes than those above, so their accuracies do not compare with them."),
+    return Section("Other data, splits and episodes", [
+        Paragraph("These are other classes or other episodes than those above, so their accuracies do not compare."),
         Table("Query accuracy after adaptation, with the 95 % interval over episodes.",
-              ["method", "data, split", "part", "training seed", "batch norm", "episodes", "query accuracy, %"], rows),
+              ["method", "data, split", "part", "episodes of", "training seed", "batch norm", "episodes",
+               "query accuracy, %"], rows),
     ])  # fmt: skip

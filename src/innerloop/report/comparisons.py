@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.config import json_text
-from innerloop.report.figures import GREY, PALETTE, band, data_name, panels, save_figure, zoom
+from innerloop.report.figures import GREY, PALETTE, SERIES_OF, band, data_name, panels, save_figure, zoom
 from innerloop.runs import disk_errors, write_atomic
 
 
@@ -121,7 +121,7 @@ def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
         seen: set[str] = set()
         for curve in curves:
             name = curve["name"]
-            label = f"_{name}" if name in seen else f"{name} ({curve['batch_norm']})"
+            label = f"{SERIES_OF if name in seen else ''}{name} ({curve['batch_norm']})"
             seen.add(name)
             values = curve[x] if x == "seconds" else [value / 1000 for value in curve[x]]
             band(panel, values, curve["query_accuracy"], curve["query_accuracy_ci95"], label,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from innerloop.report.figures import BAND_OF
+from innerloop.report.figures import SERIES_OF
 
 SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: selectable, and found by a search
@@ -89,7 +89,7 @@ def _mark_series(figure: Figure) -> Iterator[tuple[str, str, Callable[[], list[l
         bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
         of_bars = {id(bar.lines[0]): str(bar.get_label()) for bar in bars}
         for index, line in enumerate(axes.get_lines()):
-            label = of_bars.get(id(line), str(line.get_label()))
+            label = of_bars.get(id(line), str(line.get_label())).removeprefix(SERIES_OF)
             if label.startswith("_") and id(line) not in of_bars:
                 continue
             line.set_gid(f"line{number}-{index}")
@@ -99,9 +99,9 @@ def _mark_series(figure: Figure) -> Iterator[tuple[str, str, Callable[[], list[l
                 lambda axes=axes, line=line: _points(axes, line),
             )
         for index, collection in enumerate(axes.collections):
-            if (label := str(collection.get_label())).startswith(BAND_OF):
+            if (label := str(collection.get_label())).startswith(SERIES_OF):
                 collection.set_gid(f"band{number}-{index}")
-                yield str(collection.get_gid()), label.removeprefix(BAND_OF), None
+                yield str(collection.get_gid()), label.removeprefix(SERIES_OF), None
 
 
 def _points(axes: Axes, line: Line2D) -> list[list[Any]]:

@@ -20,8 +20,8 @@ from innerloop.runs import RunDirectory, disk_errors, write_atomic
 AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
 PALETTE = [AFTER, "#D55E00", SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
 """One colour for each of several methods."""
-BAND_OF = "_band of "
-"""What begins the label of an interval's band; for its underscore no legend shows it."""
+SERIES_OF = "_series of "
+"""What begins the label of a band, or of another line, of a series; for its underscore no legend shows it."""
 
 
 def draw_figures(run: RunDirectory) -> list[Path]:
@@ -252,12 +252,17 @@ def zoom(axes: Axes, fractions: Sequence[float | None]) -> None:
 
 
 def band(
-    axes: Axes, x: Sequence[float], means: Sequence[float], intervals: Sequence[float], label: str, colour: str
+    axes: Axes,
+    x: Sequence[float],
+    means: Sequence[float | None],
+    intervals: Sequence[float | None],
+    label: str,
+    colour: str,
 ) -> None:
     """A line in percent with its interval as a band."""
-    centre = 100 * np.array(means)
-    half = 100 * np.array([0.0 if math.isnan(value) else value for value in intervals])
+    centre = 100 * np.array(means, dtype=float)
+    half = 100 * np.nan_to_num(np.array(intervals, dtype=float))
     area = axes.fill_between(x, np.clip(centre - half, 0, 100), np.clip(centre + half, 0, 100), color=colour, alpha=0.2,
                              lw=0)  # fmt: skip
-    area.set_label(f"{BAND_OF}{label}")
+    area.set_label(SERIES_OF + label.removeprefix(SERIES_OF))
     axes.plot(x, centre, color=colour, marker="o", markersize=3, label=label)

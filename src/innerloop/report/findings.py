@@ -12,14 +12,21 @@ ROUGHLY = 0.01
 """Accuracies that are nearer to one another than this are called level."""
 
 
-def percent(mean: float, half: float | None = None, digits: int = 2) -> str:
-    """An accuracy in percent, with its interval."""
+def percent(mean: float | None, half: float | None = None, digits: int = 2) -> str:
+    """An accuracy in percent, with its interval; None is what JSON has for a number that is not finite."""
+    if mean is None:
+        return "not finite"
     return f"{100 * mean:.{digits}f}" + ("" if half is None else f" ± {100 * half:.{digits}f}") + " %"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def nats(loss: float | None) -> str:
+    """A cross-entropy."""
+    return "a loss that is not finite" if loss is None else f"{loss:.3f} nats"
+
+
+def counted(number: int, one: str) -> str:
     """A number of things in words."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def against_bar(name: str, mean: float, half: float, bar: float) -> str:
@@ -35,7 +42,7 @@ def against_bar(name: str, mean: float, half: float, bar: float) -> str:
 
 def first_above(name: str, steps: Sequence[int], accuracy: Sequence[float | None], bar: float) -> str:
     """When a validation curve passes a bar, and whether it ever falls back under it."""
-    known = [(step, value) for step, value in zip(steps, accuracy, strict=True) if value is not None]
+    known = [(step, value or 0.0) for step, value in zip(steps, accuracy, strict=True)]  # not finite is no accuracy
     reached = next((step for step, value in known if value >= bar), None)
     if reached is None:
         return f"Its validation curve never reaches {100 * bar:g} %."
@@ -44,14 +51,15 @@ def first_above(name: str, steps: Sequence[int], accuracy: Sequence[float | None
     return f"{name}'s validation curve reaches {100 * bar:g} % at outer step {reached} {stays}."
 
 
-def before_adaptation(accuracies: Mapping[str, tuple[float, float]], ways: int) -> list[str]:
+def before_adaptation(accuracies: Mapping[str, tuple[float, float]], ways: int, from_zero: Sequence[str]) -> list[str]:
     """Why accuracy before adaptation is what it is.
 
     Args:
         accuracies: name of a method -> its mean accuracy before adaptation, and the half-width of its interval.
         ways: classes in an episode.
+        from_zero: methods whose head starts from zero in every episode.
     """
-    exact = [name for name, (mean, half) in accuracies.items() if half == 0 and abs(mean - 1 / ways) < 1e-6]
+    exact = [name for name in from_zero if accuracies[name][1] == 0 and abs(accuracies[name][0] - 1 / ways) < 1e-6]
     said = []
     if exact:
         said.append(
@@ -116,8 +124,9 @@ def stability(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         fallen = sum(bool(row["diverged"]) for row in rows)
         whole = [row for row in rows if "drawdown" in row]
         ending = "." if not whole else (
-            f"; its largest fall from a former best is {100 * max(row['drawdown'] for row in whole):.1f} points, its "
-            f"roughness {100 * float(np.mean([row['roughness'] for row in whole])):.2f} points."
+            f"; its largest fall from a former best above 80 % is "
+            f"{100 * max(row['drawdown'] for row in whole):.1f} points, its roughness "
+            f"{100 * float(np.mean([row['roughness'] for row in whole])):.2f} points."
         )  # fmt: skip
         said.append(f"{name}: {fallen} of {counted(len(rows), 'training')} diverged{ending}")
     known = {
@@ -125,14 +134,10 @@ def stability(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         for name, rows in arms.items()
         if rows and all("roughness" in row for row in rows)
     }
-    if len(known) > 1:
+    if len(set(known.values())) > 1:
         calm, rough = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
-        seeds = min(len(rows) for rows in arms.values())
-        weight = (
-            "With one seed each this describes these trainings and is no evidence about the methods."
-            if seeds == 1
-            else f"{counted(seeds, 'seed')} are few: this describes them, and tests nothing."
-        )
+        seeds = ", ".join(f"{name} {counted(len(rows), 'seed')}" for name, rows in arms.items())
+        weight = f"This describes these trainings ({seeds}) and tests nothing about the methods."
         said.append(f"The smoothest curve is {calm}'s, the roughest {rough}'s. {weight}")
     return said
 
@@ -154,7 +159,7 @@ def smoothing(decays: Mapping[str, float]) -> str:
 def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
     """What the inner rate does: the best of those tried, the range within two points of it, and the run's own."""
     best = max(rows, key=lambda row: row["mean"])
-    near = [row["rate"] for row in rows if row["mean"] >= best["mean"] - 0.02]
+    near = _around(rows, best)
     mine = min(rows, key=lambda row: abs(row["rate"] - own))
     return (
         f"{name} is best at an inner rate of {best['rate']:g} ({percent(best['mean'], best['ci95'], 1)}) and within "
@@ -163,10 +168,21 @@ def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
     )
 
 
+def _around(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list[float]:
+    """The rates next to the best one, without a gap, that are within two points of it."""
+    ordered = sorted(rows, key=lambda row: row["rate"])
+    low = high = ordered.index(best)
+    while low and ordered[low - 1]["mean"] >= best["mean"] - 0.02:
+        low -= 1
+    while high + 1 < len(ordered) and ordered[high + 1]["mean"] >= best["mean"] - 0.02:
+        high += 1
+    return [row["rate"] for row in ordered[low : high + 1]]
+
+
 def over_shots(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """What more support images per class do."""
     shown = ", ".join(f"{percent(row['mean'], row['ci95'], 1)} with {row['shots']}" for row in rows)
-    rising = all(b["mean"] >= a["mean"] for a, b in pairwise(rows))
+    rising = len(rows) > 1 and all(b["mean"] > a["mean"] for a, b in pairwise(rows))
     return f"{name} has {shown} support images a class" + (": more is better at every step." if rising else ".")
 
 
@@ -175,5 +191,4 @@ def better_or_worse(pair: Mapping[str, Any]) -> str:
     if pair["verdict"] == "not distinguishable":
         return f"Neither: {pair['a']} and {pair['b']} are not distinguishable ({points(dict(pair))})."
     first, second = (pair["a"], pair["b"]) if pair["verdict"] == "better" else (pair["b"], pair["a"])
-    size = {"mean": abs(pair["mean"]), "ci95": pair["ci95"]}
-    return f"{first} is better than {second}, by {100 * size['mean']:.2f} ± {100 * size['ci95']:.2f} points."
+    return f"{first} is better than {second}, by {100 * abs(pair['mean']):.2f} ± {100 * pair['ci95']:.2f} points."

@@ -1,15 +1,18 @@
 """What a report is made from: run directories and an explanation, read once."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from innerloop.comparison import common_episodes, evaluations, is_primary, results, sentence
+from innerloop.comparison import common_episodes, evaluations, is_primary, method_settings, results, sentence
+from innerloop.errors import DataError
 from innerloop.explanation.verdict import verdict
 from innerloop.intervals import Difference
-from innerloop.runs import RunDirectory
+from innerloop.runs import RunDirectory, read_json
 
 NAMES = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++", "transfer": "Transfer"}
 """How the report calls the methods."""
@@ -26,12 +29,18 @@ class Material:
         explanation: what ``explanation.json`` holds, or None.
         collaborators: named by the author.
         references: named by the author, besides those of the methods.
+        folder: where commands find the runs, if it is not where they are now.
     """
 
     runs: tuple[RunDirectory, ...]
     explanation: dict[str, Any] | None = None
     collaborators: Sequence[str] = ()
     references: Sequence[str] = ()
+    folder: str | None = None
+
+    def path(self, run: RunDirectory) -> str:
+        """A run's path as a command takes it."""
+        return shlex.quote(str(run.path) if self.folder is None else f"{self.folder}/{run.path.name}")
 
     @cached_property
     def main(self) -> tuple[RunDirectory, ...]:
@@ -43,9 +52,20 @@ class Material:
         """The runs of another data set, split or shape of episode."""
         return tuple(run for run in self.runs if run not in self.main)
 
-    def of(self, method: str) -> list[RunDirectory]:
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods of the main runs: the assignment's in its order, then others."""
+        found = dict.fromkeys(run.config.method for run in self.main)
+        return [method for method in NAMES if method in found] + [method for method in found if method not in NAMES]
+
+    def all_of(self, method: str) -> list[RunDirectory]:
         """The main runs of a method that were validated at least once."""
         return [run for run in self.main if run.config.method == method and run.read_metrics("validation")]
+
+    def of(self, method: str) -> list[RunDirectory]:
+        """Those with the settings of the first one, which differ from it in the training seed alone."""
+        runs = self.all_of(method)
+        return [run for run in runs if method_settings(run) == method_settings(runs[0])]
 
     def first(self, method: str) -> RunDirectory | None:
         """The first of them, or None."""
@@ -75,27 +95,46 @@ class Material:
         return found
 
     def row(self, method: str) -> dict[str, Any] | None:
-        """The result of a method, over its training seeds."""
+        """The result of a method with the settings of its first run, over its training seeds."""
+        names = {run.path.name for run in self.of(method)}
         rows = self.results["rows"] if self.results else []
-        return next((row for row in rows if row["method"] == method), None)
+        return next((row for row in rows if row["method"] == method and names & set(row["runs"])), None)
 
     def difference(self, a: str, b: str) -> dict[str, Any] | None:
-        """Method A minus method B, paired, with its sentence; None if one is missing or has several rows."""
-        pairs = self.results["pairs"] if self.results else []
-        for pair in pairs:
-            difference = _difference(pair)
-            if (pair["a"], pair["b"]) == (NAMES[b], NAMES[a]):
-                difference = difference.reversed()
-            elif (pair["a"], pair["b"]) != (NAMES[a], NAMES[b]):
-                continue
-            names = {"a": NAMES[a], "b": NAMES[b]}
-            return names | difference.to_json() | {"sentence": sentence(NAMES[a], NAMES[b], difference)}
+        """Method A minus method B, with its sentence; None if one is missing."""
+        first, second = self.row(a), self.row(b)
+        if first is None or second is None or self.results is None:
+            return None
+        names = {"a": first["name"], "b": second["name"]}
+        for pair in self.results["pairs"]:
+            if {pair["a"], pair["b"]} == set(names.values()):
+                difference = _difference(pair) if pair["a"] == names["a"] else _difference(pair).reversed()
+                return names | difference.to_json() | {"sentence": sentence(names["a"], names["b"], difference)}
         return None
 
     @property
     def on_strokes(self) -> bool:
         """Whether the data are synthetic."""
         return self.runs[0].config.data == "strokes"
+
+
+EXPLAINED = {"subjects", "episodes", "few_episodes", "own", "table", "disjoint", "steps", "safe_rates", "parts",
+             "shots", "change", "shift"}  # fmt: skip
+"""What an explanation holds."""
+
+
+def read_explanation(file: Path) -> dict[str, Any]:
+    """Read an ``explanation.json``.
+
+    Raises:
+        DataError: if it is damaged, or is none.
+    """
+    found = read_json(file)
+    if not found.keys() >= EXPLAINED or not isinstance(found["subjects"], list):
+        raise DataError(
+            f"{file} is no explanation: it lacks {', '.join(sorted(EXPLAINED - found.keys())) or 'subjects'}."
+        )
+    return found
 
 
 def _difference(pair: dict[str, Any]) -> Difference:
@@ -119,8 +158,26 @@ def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
 
 def setting(run: RunDirectory) -> tuple[Any, ...]:
     """What runs must share to be compared."""
-    config = run.config
-    return tuple(getattr(config, name) for name in ("data", "split", "ways", "shots", "queries"))
+    shared = ("data", "split", "ways", "shots", "queries")
+    return (*(getattr(run.config, name) for name in shared), run.environment.get("data_fingerprint"))
+
+
+def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
+    """Whether an explanation is about two of some runs: their method, seed, data and episodes, and their weights."""
+
+    def is_of(subject: dict[str, Any], run: RunDirectory) -> bool:
+        config = run.config
+        mine = {"method": config.method, "training_seed": config.seed, "data": config.data, "split": config.split,
+                "ways": config.ways, "shots": config.shots, "queries": config.queries, "inner_lr": config.inner_lr,
+                "data_fingerprint": run.environment.get("data_fingerprint")}  # fmt: skip
+        if any(subject.get(name) != value for name, value in mine.items()):
+            return False
+        # Explanations did not always name the weights.
+        return (
+            run.weights_path.is_file() and subject.get("weights_sha256", run.weights_sha256()) == run.weights_sha256()
+        )
+
+    return all(any(is_of(subject, run) for run in runs) for subject in explanation["subjects"])
 
 
 def primary_row(run: RunDirectory, part: str) -> dict[str, Any] | None:

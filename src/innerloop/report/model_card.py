@@ -1,7 +1,5 @@
 """``MODEL_CARD.md``: what a weight file is, what it was made from, what it reaches, and what it is not for."""
 
-import hashlib
-
 from innerloop.comparison import evaluations, is_own
 from innerloop.report.figures import data_name
 from innerloop.report.material import named
@@ -17,7 +15,7 @@ def model_card(run: RunDirectory) -> str:
         f"# {named(config.method)} on {data_name(config.data)}",
         "",
         f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, safetensors. "
-        f"SHA-256 `{hashlib.sha256(run.weights_path.read_bytes()).hexdigest()}`.",
+        f"SHA-256 `{run.weights_sha256()}`.",
         "",
         "## What it is",
         "",

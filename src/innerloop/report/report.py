@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.errors import ConfigError
-from innerloop.report import account, answers
+from innerloop.report import account, answers, why
 from innerloop.report.document import Document
 from innerloop.report.drawings import drawn
 from innerloop.report.figures import data_name
-from innerloop.report.material import Material, with_names
+from innerloop.report.material import Material, explains, read_explanation, with_names
 from innerloop.report.pages import html_page, pdf
-from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.runs import RunDirectory, disk_errors, write_atomic
 
 
 def document(material: Material) -> Document:
@@ -22,8 +22,8 @@ def document(material: Material) -> Document:
         answers.mamlpp(material),
         answers.maml(material),
         answers.transfer(material),
-        answers.comparison(material),
-        answers.questions(material),
+        why.comparison(material),
+        why.questions(material),
         answers.other_splits(material),
         account.protocol(material),
         account.limits(material),
@@ -45,6 +45,7 @@ def read_material(
     *,
     collaborators: Sequence[str] = (),
     references: Sequence[str] = (),
+    folder: str | None = None,
 ) -> Material:
     """Open what a report is made from.
 
@@ -53,9 +54,11 @@ def read_material(
         explanation: folder with an ``explanation.json``; by default ``explanation`` beside the first run, if any.
         collaborators: named in the report.
         references: named in the report.
+        folder: where the report's commands find the runs, if it is not where they are now.
 
     Raises:
-        ConfigError: if there is no run, one is given twice or is none, or the explanation is not there.
+        ConfigError: if there is no run, one is given twice or is none, or the explanation is not there or is of other
+            runs.
         DataError: if a file is damaged.
     """
     if not runs:
@@ -64,12 +67,15 @@ def read_material(
         if sum(path.resolve() == other.resolve() for other in runs) > 1:
             raise ConfigError(f"{path} is given twice.")
     opened = tuple(RunDirectory(path) for path in runs)
-    folder = explanation or runs[0].parent / "explanation"
-    file = folder / "explanation.json"
+    file = (explanation or runs[0].parent / "explanation") / "explanation.json"
     if explanation and not file.is_file():
         raise ConfigError(f"{explanation} holds no explanation.json: innerloop explain writes one.")
-    found = with_names(read_json(file)) if file.is_file() else None
-    return Material(opened, found, collaborators, references)
+    found = read_explanation(file) if file.is_file() else None
+    if found and not explains(found, opened):
+        if explanation:
+            raise ConfigError(f"{explanation} explains other runs than these; innerloop explain makes one of them.")
+        found = None  # of other runs, which happen to lie beside these
+    return Material(opened, with_names(found) if found else None, collaborators, references, folder)
 
 
 def write_report(material: Material, folder: Path) -> Document:
@@ -83,6 +89,9 @@ def write_report(material: Material, folder: Path) -> Document:
     with disk_errors(str(folder)):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawings = {picture.name: drawn(picture.draw) for picture in made.pictures}
+    for left in (folder / "figures").glob("*.svg"):  # of a former report
+        if left.stem not in drawings:
+            left.unlink()
     for name, drawing in drawings.items():
         write_atomic(folder / "figures" / f"{name}.svg", drawing.svg)
     write_atomic(folder / "report.html", html_page(made, drawings))
