@@ -22,25 +22,21 @@ class Overall:
     def __init__(self, weights: Sequence[float]):
         self.weights, self.number = list(weights), 0
         self._started, self._skipped = time.monotonic(), 0.0
-        self._before: float | None = None
 
     def begin(self, number: int) -> None:
         """Go on to a job, counted from 0."""
-        self.number, self._before = number, None
+        self.number = number
 
     def skip(self) -> None:
         """The job at hand was done before: it says nothing about the pace."""
-        self._skipped += self.weights[self.number]
+        self.resume(1.0)
 
-    def _resumed(self, fraction: float) -> None:
-        """What of the job at hand an earlier process did says nothing about the pace either."""
-        if self._before is None:
-            self._before = fraction
-            self._skipped += fraction * self.weights[self.number]
+    def resume(self, fraction: float) -> None:
+        """So much of the job at hand was done by an earlier process, and says nothing about the pace."""
+        self._skipped += fraction * self.weights[self.number]
 
     def said(self, fraction: float) -> str:
         """All that is done, in words, when ``fraction`` of the job at hand is."""
-        self._resumed(fraction)
         before = sum(self.weights[: self.number])
         done, total = before + fraction * self.weights[self.number], sum(self.weights)
         worked, elapsed = done - self._skipped, time.monotonic() - self._started
@@ -61,7 +57,7 @@ class TrainingProgress:
         self.total, self.quiet, self.overall = total, quiet, overall
         self.validation, self.loss = "", ""
         self._first: tuple[int, float] | None = None
-        self._last_line = 0.0
+        self._last_line, self._began = 0.0, False
         self._bar: Any = None
 
     @contextmanager
@@ -81,6 +77,9 @@ class TrainingProgress:
 
     def on_step(self, step: int, record: dict[str, Any]) -> None:
         """Take in a record of the metrics."""
+        if not self._began and self.overall:
+            self.overall.resume(max(0, step - 1) / self.total)
+        self._began = True
         if record["kind"] == "validation":
             accuracy, half = 100 * record["query_accuracy"], 100 * record["query_accuracy_ci95"]
             self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
