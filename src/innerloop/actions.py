@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from innerloop.comparison import evaluations, is_primary
 from innerloop.experiments import Experiment, evaluate_run, open_run, save_evaluation, train
+from innerloop.learners.base import Learner
 from innerloop.progress import CountProgress, Overall, TrainingProgress, stop_on_signals
 from innerloop.report import write_results
 from innerloop.report.model_card import write_model_card
@@ -53,11 +55,24 @@ def evaluate_if_needed(
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    steps = experiment.config.inner_steps
-    for evaluation in evaluate_run(
-        experiment, learner, part=part, episodes=episodes, inner_steps=steps,
+    evaluate_and_save(
+        run, experiment, learner, part=part, episodes=episodes, inner_steps=experiment.config.inner_steps,
         batch_norms=learner.batch_norm_modes,
         on_episodes=CountProgress("episodes", episodes, quiet=quiet, overall=overall),
-    ):  # fmt: skip
-        save_evaluation(run, evaluation, inner_steps=steps)
+    )  # fmt: skip
+
+
+def evaluate_and_save(
+    run: RunDirectory, experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
+) -> list[dict[str, Any]]:
+    """Evaluate as `evaluate_run` does, and write the rows and the model card into the run directory.
+
+    Returns:
+        A row for each batch-norm mode.
+    """
+    rows = []
+    for evaluation in evaluate_run(experiment, learner, inner_steps=inner_steps, **how):
+        save_evaluation(run, evaluation, inner_steps=inner_steps)
+        rows.append(evaluation.to_json(step=inner_steps))
     write_model_card(run)
+    return rows

@@ -151,10 +151,10 @@ def _resume(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, "evaluate", arguments)
-    from innerloop.experiments import evaluate_run, open_run, save_evaluation
+    from innerloop.actions import evaluate_and_save
+    from innerloop.experiments import open_run
     from innerloop.learners.variants import Variant
     from innerloop.progress import CountProgress
-    from innerloop.report.model_card import write_model_card
     from innerloop.runs import RunDirectory
 
     run, say = RunDirectory(options.run), _sayer(options)
@@ -183,14 +183,11 @@ def _evaluate(arguments: list[str]) -> int:
         experiment.evaluation_sampler(options.part, ways=ways, shots=count, queries=queries)
     rows = []
     for count in shots:
-        for evaluation in evaluate_run(
-            experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps, batch_norms=modes,
-            variant=variant, ways=ways, shots=count, queries=queries,
+        rows += evaluate_and_save(
+            run, experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps,
+            batch_norms=modes, variant=variant, ways=ways, shots=count, queries=queries,
             on_episodes=CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json),
-        ):  # fmt: skip
-            save_evaluation(run, evaluation, inner_steps=steps)
-            rows.append(evaluation.to_json(step=steps))
-    write_model_card(run)
+        )  # fmt: skip
     for row in rows:
         say(describe_row(row))
     say(_table(rows))

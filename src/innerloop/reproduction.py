@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from innerloop.actions import evaluate_if_needed, run_training
+from innerloop.actions import evaluate_and_save, evaluate_if_needed, run_training
 from innerloop.comparison import evaluations, is_primary
 from innerloop.config import RunConfig, settings_of
 from innerloop.errors import ConfigError
-from innerloop.experiments import Experiment, environment, evaluate_run, open_run, prepare, save_evaluation
+from innerloop.experiments import Experiment, environment, open_run, prepare
 from innerloop.explanation.of_runs import explain_runs
 from innerloop.progress import CountProgress, Overall
 from innerloop.report import write_results
@@ -203,16 +203,14 @@ class Reproduction:
         def do(overall: Overall) -> int:
             run = RunDirectory(path)
             experiment, learner = open_run(run, data_dir=self.data_dir, say=self.say)
-            steps, count = experiment.config.inner_steps, CountProgress(
-                "episodes", episodes * len(SHOTS), quiet=self.quiet, overall=overall
-            )  # fmt: skip
+            count = CountProgress("episodes", episodes * len(SHOTS), quiet=self.quiet, overall=overall)
             for index, shots in enumerate(SHOTS):
-                (evaluation,) = evaluate_run(
-                    experiment, learner, part="val", episodes=episodes, inner_steps=steps,
-                    batch_norms=learner.batch_norm_modes[:1], ways=experiment.config.ways, shots=shots, queries=10,
+                evaluate_and_save(
+                    run, experiment, learner, part="val", episodes=episodes,
+                    inner_steps=experiment.config.inner_steps, batch_norms=learner.batch_norm_modes[:1],
+                    ways=experiment.config.ways, shots=shots, queries=10,
                     on_episodes=lambda done, before=index * episodes: count(before + done),
                 )  # fmt: skip
-                save_evaluation(run, evaluation, inner_steps=steps)
             return 0
 
         return Job(f"evaluate {path.name} at K = 1 ... 10, {episodes} episodes each",
