@@ -85,7 +85,7 @@ def test_axe_finds_nothing_serious(browser, report, scheme):
     page.close()
 
 
-def test_a_pointer_shows_values_and_buttons_switch_series(browser, report):
+def test_a_pointer_and_keys_show_values_and_buttons_switch_series(browser, report):
     page, _ = opened(browser, report)
     figure = page.locator("#figure-validation-fomaml")
     figure.scroll_into_view_if_needed()
@@ -94,6 +94,10 @@ def test_a_pointer_shows_values_and_buttons_switch_series(browser, report):
     value = figure.locator(".value")
 
     assert "after 5 inner steps: query accuracy, % 98, outer step 30" in value.inner_text()
+    figure.locator(".picture").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert value.inner_text() == "after 5 inner steps: query accuracy, % 90, outer step 10"
     button = figure.get_by_role("button", name="after 5 inner steps")
     button.press("Enter")
     assert button.get_attribute("aria-pressed") == "false"

@@ -10,7 +10,7 @@ for (const figure of document.querySelectorAll("figure")) {
     const switches = document.createElement("div");
     switches.className = "switches";
     switches.setAttribute("role", "group");
-    switches.setAttribute("aria-label", "Series of this figure");
+    switches.setAttribute("aria-label", `Series of ${svg.parentElement.getAttribute("aria-label")}`);
     for (const name of names) {
       const button = document.createElement("button");
       button.type = "button";
@@ -26,29 +26,41 @@ for (const figure of document.querySelectorAll("figure")) {
     svg.parentElement.after(switches);
   }
 
+  // Under a pointer the nearest value; with the arrow keys one after the other, read aloud by a screen reader.
   const value = document.createElement("div");
   value.className = "value";
   value.hidden = true;
-  value.setAttribute("aria-hidden", "true");
+  value.setAttribute("role", "status");
   figure.append(value);
   const lines = groups.filter((group) => group.dataset.points);
   const points = lines.flatMap((group) => JSON.parse(group.dataset.points).map((point) => [group, ...point]));
-  svg.addEventListener("pointermove", (event) => {
-    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    let nearest = null;
-    let distance = 20;
-    for (const point of points) {
-      const away = Math.hypot(point[1] - at.x, point[2] - at.y);
-      if (away < distance && !point[0].classList.contains("off")) [nearest, distance] = [point, away];
-    }
-    value.hidden = !nearest;
-    if (!nearest) return;
-    const name = nearest[0].dataset.series;
-    value.textContent = `${name ? name + ": " : ""}${nearest[4]}, ${nearest[3]}`;
-    const place = new DOMPoint(nearest[1], nearest[2]).matrixTransform(svg.getScreenCTM());
+  const visible = () => points.filter((point) => !point[0].classList.contains("off"));
+  const show = (point) => {
+    value.hidden = !point;
+    if (!point) return;
+    const name = point[0].dataset.series;
+    value.textContent = `${name ? name + ": " : ""}${point[4]}, ${point[3]}`;
+    const place = new DOMPoint(point[1], point[2]).matrixTransform(svg.getScreenCTM());
     const box = figure.getBoundingClientRect();
     value.style.left = `${Math.max(0, Math.min(place.x - box.left + 10, box.width - value.offsetWidth))}px`;
     value.style.top = `${place.y - box.top - value.offsetHeight - 8}px`;
+  };
+  svg.addEventListener("pointermove", (event) => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const away = (point) => Math.hypot(point[1] - at.x, point[2] - at.y);
+    const nearest = visible().reduce((best, point) => (!best || away(point) < away(best) ? point : best), null);
+    show(nearest && away(nearest) < 20 ? nearest : null);
   });
-  svg.addEventListener("pointerleave", () => { value.hidden = true; });
+  svg.addEventListener("pointerleave", () => show(null));
+  const frame = svg.parentElement;
+  let current = -1;
+  frame.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const shown = visible();
+    if (!step || !shown.length) return;
+    event.preventDefault();
+    current = (current + step + shown.length) % shown.length;
+    show(shown[current]);
+  });
+  frame.addEventListener("blur", () => { current = -1; show(null); });
 }
