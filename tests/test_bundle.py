@@ -1,5 +1,7 @@
 """The hand-in: its name, what is in it, the same bytes for the same content, and every tampering named."""
 
+import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from innerloop import cli
-from innerloop.bundle import SUMS, archive_name, check
+from innerloop.bundle.check import check
+from innerloop.bundle.pack import SUMS, archive_name
 from innerloop.errors import ConfigError, DataError
 from making import make_run
 
@@ -125,6 +128,35 @@ def test_a_file_added_or_taken_away_is_named(archive):
         check(changed(archive, lambda content: content.update({f"{STEM}/extra.txt": b"x"})))
     with pytest.raises(DataError, match=r"report\.pdf is missing"):
         check(changed(archive, lambda content: (content.pop(f"{STEM}/report.pdf"), content.pop(f"{STEM}/extra.txt"))))
+
+
+def summed(content) -> None:
+    """Give the checksums of what is there, as a forger would."""
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name.removeprefix(f'{STEM}/')}\n"
+                   for name, data in sorted(content.items()) if not name.endswith(SUMS))  # fmt: skip
+    content[f"{STEM}/{SUMS}"] = sums.encode()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [("report.html", None, None, r"holds no report\.html"),
+     ("results.json", b"fomaml-s0", b"nowhere", "does not name the"),
+     ("runs/fomaml-s0/config.json", b'"fomaml"', b'"evil:Learner"', r"only fomaml, maml, mamlpp, transfer are checked"),
+     ("results.json", b'"query_accuracy": 0.9', b'"query_accuracy": 0.8', "do not agree"),
+     ("report.html", rb"\d\d\.\d\d", b"50.00", "the report does not say its accuracy")],
+)  # fmt: skip
+def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new, said, archive):
+    def change(content):
+        name = f"{STEM}/{file}"
+        if old is None:
+            del content[name]
+        else:
+            content[name], count = re.subn(old, new, content[name])
+            assert count
+        summed(content)
+
+    with pytest.raises(DataError, match=said):
+        check(changed(archive, change))
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "/out.txt", f"{STEM}/../../out.txt", "alone.txt", f"{STEM}\\out.txt"])

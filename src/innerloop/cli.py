@@ -97,6 +97,7 @@ def _base_settings(arguments: list[str]) -> RunConfig:
 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
     from innerloop.actions import run_training
+    from innerloop.report.rows import describe_row
 
     say = _sayer(options)
     code = run_training(experiment, run, resume=resume, say=say, quiet=options.json, max_minutes=options.max_minutes)
@@ -110,24 +111,6 @@ def _outcome(run: Any) -> dict[str, Any]:
     """What a training says under ``--json``."""
     validations = run.read_metrics("validation")
     return {"run": str(run.path), "validation": validations[-1] if validations else None} | run.status
-
-
-def describe_row(row: dict[str, Any]) -> str:
-    """A result with everything that it must not be quoted without, in one sentence."""
-    # A head in closed form takes no steps.
-    adapted = (
-        f"{row['inner_steps']} inner steps at {row['inner_lr']:g}" if row["inner_lr"] is not None else "adaptation"
-    )
-    adaptation = "" if row["adaptation"] == "own" else f", adapting {row['adaptation']}"
-    return (
-        f"{row['method']}{adaptation}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % "
-        f"query accuracy after {adapted} "
-        f"({100 * row['query_accuracy_before']:.1f} % before), "
-        f"{row['data']}, split {row['split']}, part {row['part']}, {row['ways']}-way {row['shots']}-shot, "
-        f"{row['queries']} queries, batch norm {row['batch_norm']}, query batches {row['query_batches']}, "
-        f"rotations {'on' if row['rotations'] else 'off'}, {row['episodes']} episodes of seed {row['episode_seed']}, "
-        f"training seed {row['training_seed']}; 95 % interval over episodes"
-    )
 
 
 def _resume(arguments: list[str]) -> int:
@@ -155,6 +138,7 @@ def _evaluate(arguments: list[str]) -> int:
     from innerloop.experiments import open_run
     from innerloop.learners.variants import Variant
     from innerloop.progress import CountProgress
+    from innerloop.report.rows import describe_row, table_of_rows
     from innerloop.runs import RunDirectory
 
     run, say = RunDirectory(options.run), _sayer(options)
@@ -190,27 +174,9 @@ def _evaluate(arguments: list[str]) -> int:
         )  # fmt: skip
     for row in rows:
         say(describe_row(row))
-    say(_table(rows))
+    say(table_of_rows(rows))
     _print_json(options, {"run": str(run.path), "rows": rows})
     return 0
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Query and support accuracies in percent, a row for each shots and batch norm."""
-    lines = ["", "shots  batch norm    query before  query after      support before  support after"]
-    lines += [
-        f"{row['shots']:5d}  {row['batch_norm']:12s}  {100 * row['query_accuracy_before']:10.2f} %  "
-        f"{100 * row['query_accuracy']:6.2f} ± {100 * row['query_accuracy_ci95']:.2f} %  "
-        f"{100 * row['support_accuracy_before']:12.2f} %  {100 * row['support_accuracy']:11.2f} %"
-        for row in rows
-    ]
-    first = [row for row in rows if None not in row["query_accuracy_per_step"]]
-    for row in first:
-        values = row["query_accuracy_per_step"]
-        shown = [step for step in range(len(values)) if len(values) <= 25 or step in (0, 1, 2, 3, 5) or step % 10 == 0]
-        steps = "  ".join(f"{step}: {100 * values[step]:.1f}" for step in shown)
-        lines.append(f"{row['shots']}-shot {row['batch_norm']}, query accuracy in % at inner step {steps}")
-    return "\n".join(lines)
 
 
 def _compare(arguments: list[str]) -> int:
@@ -305,6 +271,7 @@ def _doctor(arguments: list[str]) -> int:
 
 def _reproduce(arguments: list[str]) -> int:
     options = _parse(ReproduceOptions, "reproduce", arguments)
+    from innerloop.report.rows import describe_row
     from innerloop.reproduction import reproduce
 
     say = _sayer(options)
@@ -327,13 +294,13 @@ def _bundle(arguments: list[str]) -> int:
     if (options.folder is None) == (options.check is None):
         raise ConfigError("Give the folder to pack, or --check and an archive: one of the two.")
     if options.check:
-        from innerloop.bundle import check
+        from innerloop.bundle.check import check
 
         found = check(options.check, data_dir=options.data_dir, say=say)
         say(f"{options.check}: checksums, weights and report agree.")
         _print_json(options, {"archive": str(options.check), "runs": found})
         return 0
-    from innerloop.bundle import bundle
+    from innerloop.bundle.pack import bundle
 
     if options.name is None or options.student_number is None:
         raise ConfigError("An archive is named after --name and --student-number: give both.")

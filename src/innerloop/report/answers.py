@@ -37,7 +37,7 @@ def summary(material: Material) -> Section:
             blocks.append(picture_of_accuracies(material))
     else:
         blocks.append(Missing("No run was evaluated, or not all on the same episodes.",
-                              [f"innerloop evaluate {run.path}" for run in material.main]))  # fmt: skip
+                              [f"innerloop evaluate {material.path(run)}" for run in material.main]))  # fmt: skip
     for method in material.methods:
         if more := [run for run in material.all_of(method) if run not in material.of(method)]:
             blocks.append(Paragraph(
@@ -166,12 +166,14 @@ def key_settings(run: RunDirectory, name: str) -> Table:
     config = run.config
     on_images = run.environment.get("trains_on") == "images"
     batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
+    learnt = config.method == "mamlpp" and config.learned_rates != "off"
+    rate = f"rates learnt from {config.inner_lr:g} on" if learnt else f"{config.inner_lr:g}"
     return Table(
         f"Main settings of {name}.",
         ["setting", "value"],
         [
             ["episode", f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class"],
-            ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {config.inner_lr:g}"],
+            ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {rate}"],
             ["outer loop", f"Adam at {config.outer_lr:g}, {config.meta_steps} outer steps of {batch}"],
             ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}"],
             ["final weights", "the last ones" + (f", as a moving average of decay {config.averaging:g}"
