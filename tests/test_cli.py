@@ -424,7 +424,7 @@ def test_ctrl_c_elsewhere_is_a_sentence_too(finished, capsys, monkeypatch):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("innerloop.experiments.evaluate_run", interrupt)
+    monkeypatch.setattr("innerloop.actions.evaluate_run", interrupt)
 
     assert refusal(["evaluate", str(finished)], capsys, 130, untouched=finished) == "Interrupted."
 
