@@ -71,8 +71,10 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
         assert row and accuracy == shown(row["query_accuracy"], row["query_accuracy_ci95"])
         assert seeds == ", ".join(map(str, row["training_seeds"]))
         tested = [run for run in runs if run.config.method == METHODS[method] and run.config.split == "1100-100-423"]
-        found = [one for run in tested for one in evaluations(run, "test", 600) if one["batch_norm"] == row["batch_norm"]
-                 and one["adaptation"] == "own" and one["inner_steps"] == 5]  # fmt: skip
+        found = [
+            one for run in tested for one in evaluations(run, "test", 600)
+            if (one["batch_norm"], one["adaptation"], one["inner_steps"]) == (row["batch_norm"], "own", 5)
+        ]  # fmt: skip
         assert [on_test] == ([shown(one["query_accuracy"], one["query_accuracy_ci95"]) for one in found] or ["-"])
         assert [seed_on_test] == ([str(run.config.seed) for run in tested] or ["-"])
 

@@ -6,7 +6,7 @@ from typing import Any
 from innerloop.config import RunConfig, settings_of
 from innerloop.report.document import Block, Bullets, Commands, Missing, Paragraph, Section, Table, code
 from innerloop.report.findings import counted
-from innerloop.report.hyperparameters import setting_descriptions
+from innerloop.report.hyperparameters import fixed_settings, setting_descriptions
 from innerloop.report.material import Material, named
 from innerloop.runs import RunDirectory, read_json
 
@@ -203,8 +203,7 @@ def hyperparameters(material: Material) -> Section:
         for spec in dataclasses.fields(RunConfig)
     ]
     return Section("Hyperparameters", [
-        Paragraph("Fixed by the methods: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 "
-                  "and 0.999, eps 1e-8, no weight decay; batch norm with eps 1e-5."),
+        Bullets([f"Fixed by {named(method)}: {fixed_settings(runs[0])}" for method, runs in columns.items()]),
         Table("Every setting of every method; several values are those of its runs.",
               ["setting", *(named(method) for method in columns), "meaning"], rows),
     ])  # fmt: skip

@@ -49,22 +49,11 @@ def summary(material: Material) -> Section:
 
 def results_table(material: Material, rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each method, with everything that an accuracy must not be quoted without."""
-    first = rows[0]
-    head = ["method", "adaptation", "steps", "batch norm", "training seeds", "query accuracy, %", "of each seed, %"]
-    cells = []
-    for row in rows:
-        each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
-        rate = "" if row["inner_lr"] is None else f" x {row['inner_lr']:g}"
-        cells.append([
-            row["name"], row["adaptation"], f"{row['inner_steps']}{rate}", row["batch_norm"],
-            ", ".join(map(str, row["training_seeds"])),
-            f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}", each,
-        ])  # fmt: skip
     caption = (
-        f"Query accuracy after adaptation. {comparisons.describe({'rows': [first]})}; ± is the 95 % interval over "
-        f"episodes, of the mean over the training seeds."
+        f"Query accuracy after adaptation. {comparisons.describe({'rows': [rows[0]]})}; ± is the 95 % interval over "
+        f"episodes, of the mean over the training seeds; sd is over training seeds; steps are inner steps x their rate."
     )
-    return Table(caption, head, cells)
+    return Table(caption, comparisons.COLUMNS, [comparisons.cells(row) for row in rows])
 
 
 def _not_there(material: Material, method: str) -> list[Block]:

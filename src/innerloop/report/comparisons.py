@@ -36,24 +36,28 @@ def describe(comparison: dict[str, Any]) -> str:
     )
 
 
+COLUMNS = ["method", "adaptation", "steps", "batch norm", "training seeds", "query accuracy, %", "of each seed, %"]
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """What stands under `COLUMNS` for a row of a comparison."""
+    each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
+    spread = row["query_accuracy_sd_over_seeds"]
+    return [
+        row["name"],
+        row["adaptation"],
+        f"{row['inner_steps']}" + ("" if row["inner_lr"] is None else f" x {row['inner_lr']:g}"),
+        row["batch_norm"],
+        ", ".join(map(str, row["training_seeds"])),
+        f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}",
+        each if spread is None else f"{each} (sd {100 * spread:.2f})",
+    ]
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows of a comparison as a Markdown table."""
-    lines = [
-        "| method | adaptation | steps | rate | batch norm | training seeds | query accuracy, % | of each seed, % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        seeds = ", ".join(str(seed) for seed in row["training_seeds"])
-        each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
-        spread = row["query_accuracy_sd_over_seeds"]
-        rate = "-" if row["inner_lr"] is None else f"{row['inner_lr']:g}"
-        lines.append(
-            f"| {row['name']} | {row['adaptation']} | {row['inner_steps']} | {rate} | {row['batch_norm']} | "
-            f"{seeds} | {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} | {each}"
-            + (f" (sd {100 * spread:.2f})" if spread is not None else "")
-            + " |"
-        )
-    return lines
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def comparison_page(comparison: dict[str, Any]) -> str:
@@ -62,7 +66,7 @@ def comparison_page(comparison: dict[str, Any]) -> str:
         "# Comparison",
         "",
         f"{describe(comparison)}. ± is the 95 % interval over episodes, of the mean over the training seeds; "
-        "sd is the standard deviation over training seeds.",
+        "sd is the standard deviation over training seeds; steps are inner steps x their rate.",
         "",
         *table(comparison["rows"]),
         "",

@@ -30,7 +30,7 @@ def hyperparameters(run: RunDirectory) -> str:
         lines.append(f"| `{spec.name}` | {_value(getattr(config, spec.name))} | {meaning} |")
     lines += [
         "",
-        _fixed(run),
+        f"Fixed by the method: {fixed_settings(run)}",
         "",
         "## Training",
         "",
@@ -45,8 +45,8 @@ def hyperparameters(run: RunDirectory) -> str:
     return "\n".join(lines)
 
 
-def _fixed(run: RunDirectory) -> str:
-    """What no setting changes."""
+def fixed_settings(run: RunDirectory) -> str:
+    """What no setting changes, in words."""
     if run.environment.get("trains_on") == "images":
         objective = (
             "the pretraining loss is the mean cross-entropy over the images of a mini-batch; batch norm in pretraining "
@@ -60,8 +60,8 @@ def _fixed(run: RunDirectory) -> str:
         )
     schedule = "" if run.config.method == "mamlpp" else ", no schedule"
     return (
-        "Fixed by the method: inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
-        f"eps 1e-8, no weight decay{schedule}; {objective}"
+        "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, eps 1e-8, "
+        f"no weight decay{schedule}; {objective}"
     )
 
 
