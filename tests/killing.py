@@ -1,4 +1,4 @@
-"""Real processes that train and are interrupted; for `test_interruptions.py` and `benchmarks/sigkill.py`.
+"""Real processes that train and are interrupted; for `test_interruptions.py` and the benchmarks that kill.
 
 Importing PyTorch and drawing a data set take seconds, a kill takes none. So one process, the nursery, does
 both once, and forks a child for every command: a process of its own, with its own signals, limits and
@@ -8,6 +8,7 @@ death, that runs ``innerloop.cli.main`` to the end. Figures are not drawn there.
 import faulthandler
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -30,6 +31,20 @@ PATIENCE_S = 300.0
 KILLS_OF_A_RUN = 5
 LATEST_AIMED_KILL_S = 0.004
 """An aimed kill comes at most this long after the saving was seen to begin; a checkpoint takes about as long."""
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """What `innerloop reproduce` made that holds no time: weights, evaluations, explanation; by path."""
+    names = ("model.safetensors", "evaluation-*.json", "explanation.json")
+    found = [path for name in names for path in sorted(folder.rglob(name))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def report_without_durations(folder: Path) -> str:
+    """Its report as HTML, without how long the trainings took."""
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r'<figure id="figure-learning-curves">.*?</figure>', "", page, flags=re.DOTALL)
+    return re.sub(r"[\d.]+ minutes", "", page)
 
 
 class Nursery:

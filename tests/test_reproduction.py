@@ -12,6 +12,7 @@ from innerloop import cli, reproduction, runs
 from innerloop.progress import Overall
 from innerloop.reproduction import Budget, budgets, plan_in_words
 from innerloop.runs import RunDirectory
+from killing import report_without_durations, results_of
 
 SMALL = dict(filters=4, image_size=16, meta_steps=4, validation_every=2, validation_episodes=2, checkpoint_every=2,
              meta_batch_size=2, batch_size=8, ways=3, shots=2, queries=2, inner_steps=2, threads=1)  # fmt: skip
@@ -38,17 +39,11 @@ def run(*arguments: str) -> int:
 
 
 def made(folder: Path = Path()) -> dict[str, bytes]:
-    """Weights and results, without what holds a time."""
-    names = ("model.safetensors", "evaluation-*.json", "explanation.json")
-    found = [path for name in names for path in sorted((folder / OUT).rglob(name))]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    return results_of(folder / OUT)
 
 
 def words_of_report(folder: Path = Path()) -> str:
-    """The report without the durations of the trainings."""
-    page = (folder / OUT / "report" / "report.html").read_text(encoding="utf-8")
-    page = re.sub(r'<figure id="figure-learning-curves">.*?</figure>', "", page, flags=re.DOTALL)
-    return re.sub(r"[\d.]+ minutes", "", page)
+    return report_without_durations(folder / OUT)
 
 
 @pytest.fixture(scope="module")
