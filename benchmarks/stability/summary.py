@@ -11,14 +11,19 @@ from typing import Any
 
 import numpy as np
 from figures import draw_all
-from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS
+from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES
 from scipy.stats import t as student
 
 from innerloop.config import json_text
+from innerloop.intervals import mean_and_interval
 from innerloop.runs import write_atomic
 from innerloop.stability import measures, sign_flip_test, wilson_interval
 
 HERE = Path(__file__).parent
+PAIRS = [("mamlpp", "maml"), ("mamlpp", "fomaml"), ("maml", "fomaml")]
+PAIRS_OF_ABLATION = [(f"maml-plus-{name}", "maml") for name in SWITCHES] + [
+    (f"mamlpp-minus-{name}", "mamlpp") for name in SWITCHES
+]
 PAGE = HERE.parents[1] / "docs" / "stability.md"
 PRIMARY_PAIRS = 8
 Result = dict[str, Any]
@@ -126,20 +131,40 @@ def summarise(results: Results) -> dict[str, Any]:
     parts = {part: {arm: of_arm(seeds) for arm, seeds in arms.items()} for part, arms in results.items() if arms}
     differences = {
         part: {
-            f"{first} minus {second}": {
+            f"{first} against {second}": {
                 name: paired(arms[first], arms[second], name)
                 for name in ("roughness", "drawdown", "area", "last_third")
             }
-            for first, second in (("mamlpp", "maml"), ("mamlpp", "fomaml"), ("maml", "fomaml"))
+            for first, second in (PAIRS_OF_ABLATION if part == "S3" else PAIRS)
+            if {first, second} <= arms.keys()
         }
         for part, arms in results.items()
-        if part not in ("S0", "S3") and set(ARMS) <= arms.keys()
+        if arms and part != "S0"
     }
     summary: dict[str, Any] = {"parts": parts, "differences": differences, "primary": primary(results)}
+    if set(ARMS) <= results["S4"].keys():
+        summary["final"] = final_accuracies(results["S4"])
     if results["S0"]:
         summary["rates_within_2_points"] = rate_widths(parts["S0"])
         summary["worst_cell"] = worst_cell(parts["S0"])
     return summary
+
+
+def final_accuracies(arms: dict[str, dict[int, Result]]) -> dict[str, Any]:
+    """Accuracies of the final weights on many fixed episodes, and their differences over the same episodes.
+
+    Over the seeds whose training failed in no arm; intervals are over episodes, of the mean over those seeds.
+    """
+    whole = {arm: {seed: result["final"] for seed, result in seeds.items() if result["failure"] is None}
+             for arm, seeds in arms.items()}  # fmt: skip
+    common = sorted(set.intersection(*(set(seeds) for seeds in whole.values())))
+    each = {arm: np.mean([seeds[seed]["each"] for seed in common], axis=0) for arm, seeds in whole.items()}
+    return {
+        "seeds": common,
+        "of_each_seed": {arm: {seed: one["accuracy"] for seed, one in seeds.items()} for arm, seeds in whole.items()},
+        "arms": {arm: mean_and_interval(values) for arm, values in each.items()},
+        "differences": {f"{a} against {b}": mean_and_interval(each[a] - each[b]) for a, b in PAIRS},
+    }
 
 
 def rate_widths(arms: dict[str, Any]) -> dict[str, Any]:
@@ -221,16 +246,16 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         found[f"{part} more"] = _table(arms, MORE_COLUMNS)
     for part, pairs in summary["differences"].items():
         names = ("roughness", "drawdown", "area", "last_third")
-        rows = ["| difference, points | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-                "|---" * 5 + "|"]  # fmt: skip
+        titles = ["difference (first minus second), points", *(name.replace("_", " ") for name in names)]
+        rows = [f"| {' | '.join(titles)} |", "|---" * 5 + "|"]
         for pair, found_of in pairs.items():
-            first, _, second = pair.partition(" minus ")
+            first, _, second = pair.partition(" against ")
             cells = [
                 "-" if (of := found_of[name]) is None
                 else f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = {of['sign_flip_p']:.3f})"
                 for name in names
             ]  # fmt: skip
-            rows.append(f"| {ARMS[first]} minus {ARMS[second]} | " + " | ".join(cells) + " |")
+            rows.append(f"| {_arm_name(first)} against {_arm_name(second)} | " + " | ".join(cells) + " |")
         found[f"{part} differences"] = "\n".join(rows)
     if summary["primary"]:
         test = summary["primary"]
@@ -238,6 +263,8 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
             f"Roughness in S2, MAML++ minus MAML: {100 * test['mean']:+.3f} ± {100 * test['ci95']:.3f} points over "
             f"{test['pairs']} pairs, exact sign-flip p = {test['p']:.4f}."
         )
+    if "final" in summary:
+        found["S4 final"] = _final_table(summary["final"])
     if "rates_within_2_points" in summary:
         rows = [
             f"| {_arm_name(arm)} | {', '.join(f'{rate:g}' for rate in rates)} |"
@@ -245,6 +272,18 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         ]
         found["rates"] = "\n".join(["| arm | inner rates within 2 points of its best |", "|---|---|", *rows])
     return found
+
+
+def _final_table(final: dict[str, Any]) -> str:
+    lines = ["| arm | accuracy at the end, % | of each seed, % |", "|---|---|---|"]
+    for arm, (mean, half) in final["arms"].items():
+        each = ", ".join(f"{100 * value:.2f}" for value in final["of_each_seed"][arm].values())
+        lines.append(f"| {ARMS[arm]} | {100 * mean:.2f} ± {100 * half:.2f} | {each} |")
+    lines += ["", "| difference over the same episodes | points |", "|---|---|"]
+    for pair, (mean, half) in final["differences"].items():
+        first, _, second = pair.partition(" against ")
+        lines.append(f"| {ARMS[first]} against {ARMS[second]} | {100 * mean:+.2f} ± {100 * half:.2f} |")
+    return "\n".join(lines)
 
 
 def _arm_name(arm: str) -> str:
