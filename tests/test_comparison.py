@@ -90,6 +90,16 @@ def test_the_sentence_flips_with_the_data():
     assert "(4 won, 0 lost, 0 tied; P(A > B) = 1.00" in sentence("A", "B", paired_difference(a, b))
 
 
+def test_many_small_wins_against_few_large_losses_are_said():
+    often = np.array([0.01] * 40 + [-0.2] * 5 + [0.0] * 5)
+
+    assert sentence("A", "B", paired_difference(often, 0 * often)).endswith(
+        "; A wins more of the episodes, but loses by more where it loses to B."
+    )
+    assert "; B wins more of the episodes" in sentence("A", "B", paired_difference(0 * often, often))
+    assert "wins more" not in sentence("A", "B", paired_difference(np.abs(often), 0 * often))
+
+
 def test_equal_accuracies_have_no_effect_size():
     assert paired_difference(np.ones(3), np.ones(3)).effect_size is None
     assert paired_difference(np.full(3, 0.9), np.full(3, 0.8)).effect_size is None

@@ -1,8 +1,12 @@
 """Every sentence that judges, on both sides of its rule."""
 
+import numpy as np
 import pytest
 
+from innerloop.comparison import sentence
+from innerloop.intervals import paired_difference
 from innerloop.report import findings
+from making import make_run
 
 
 @pytest.mark.parametrize(
@@ -65,13 +69,21 @@ def test_stability_names_the_smoothest_and_counts_divergences():
     one = findings.stability({"FO-MAML": [calm], "MAML++": [rough]})
     more = findings.stability({"FO-MAML": [rough] * 3, "MAML++": [calm] * 3, "MAML": [{"diverged": True}] * 3})
 
-    assert "MAML++: 1 of 1 training diverged; its largest fall from a former best above 80 % is 30.0 points" in one[1]
-    assert "The smoothest curve is FO-MAML's, the roughest MAML++'s. This describes" in one[-1]
+    assert "MAML++: 1 of 1 seed diverged; its largest fall from a former best above 80 % is 30.0 points" in one[1]
+    assert "By roughness, FO-MAML is the smoothest and MAML++ the roughest. This describes" in one[-1]
     assert len(findings.stability({"FO-MAML": [calm], "MAML++": [calm]})) == 2, "level curves are not ranked"
-    assert more[2] == "MAML: 3 of 3 trainings diverged."
-    assert (
-        "The smoothest curve is MAML++'s, the roughest FO-MAML's. This describes these trainings (FO-MAML 3 seeds"
-        in more[-1]
+    assert more[2] == "MAML: 3 of 3 seeds diverged."
+    assert "By roughness, MAML++ is the smoothest and FO-MAML the roughest. This describes these trainings" in more[-1]
+
+
+def test_curves_that_are_equally_smooth_share_the_place():
+    steady = {"diverged": False, "drawdown": 0.0, "roughness": 0.0}
+    rough = {"diverged": False, "drawdown": 0.01, "roughness": 0.02}
+
+    said = findings.stability({"FO-MAML": [rough], "MAML": [steady], "MAML++": [steady]})[-1]
+
+    assert said.startswith(
+        "By roughness, MAML and MAML++ are the smoothest and FO-MAML the roughest. A curve that never"
     )
 
 
@@ -87,7 +99,10 @@ def test_rates_and_shots_are_read_off_their_rows():
 
     said = findings.over_rates("FO-MAML", rates, 0.04)
 
-    assert "best at an inner rate of 0.4" in said and "from 0.4 to 1;" in said and "at 0.04 it has 90.0" in said
+    near = findings.over_rates("FO-MAML", rates, 1.0)
+
+    assert "highest at 0.4 (95.0" in said and "from 0.4 to 1;" in said and said.endswith("at 0.04 it has 90.0 ± 1.0 %.")
+    assert near.endswith("at 1 it has 94.0 ± 1.0 %, which the intervals do not tell apart.")
     assert findings.over_shots("FO-MAML", shots).endswith("more is better at every step.")
     assert not findings.over_shots("FO-MAML", shots[::-1]).endswith("more is better at every step.")
     assert not findings.over_shots("FO-MAML", shots[:1]).endswith("more is better at every step.")
@@ -105,11 +120,32 @@ def test_numbers_that_are_not_finite_are_said_to_be():
 
 @pytest.mark.parametrize(
     ("mean", "verdict", "said"),
-    [(0.01, "better", "Transfer is better than FO-MAML, by 1.00 ± 0.50 points"),
-     (-0.01, "worse", "FO-MAML is better than Transfer, by 1.00 ± 0.50 points"),
-     (0.001, "not distinguishable", "Neither: Transfer and FO-MAML are not distinguishable")],
+    [(0.01, "better", "Better. Transfer is better than FO-MAML: +1.00"),
+     (-0.01, "worse", "Worse. Transfer is worse than FO-MAML: -1.00"),
+     (0.0, "not distinguishable", "Neither. Transfer and FO-MAML are not distinguishable")],
 )  # fmt: skip
 def test_better_or_worse(mean, verdict, said):
-    pair = {"a": "Transfer", "b": "FO-MAML", "mean": mean, "ci95": 0.005, "verdict": verdict}
+    difference = paired_difference(np.array([0.9, 0.8, 0.7, 0.8]) + mean, np.array([0.9, 0.8, 0.7, 0.8]))
+    pair = {"verdict": verdict, "sentence": sentence("Transfer", "FO-MAML", difference)}
 
-    assert findings.better_or_worse(pair).startswith(said)
+    assert difference.verdict == verdict and findings.better_or_worse(pair).startswith(said)
+
+
+def test_what_was_seen_follows_from_the_runs(tmp_path):
+    transfer, fomaml = make_run(tmp_path, "transfer"), make_run(tmp_path, "fomaml", ways=7)
+    curves = [{"name": "Transfer", "image_passes": [0, 307_200]}, {"name": "FO-MAML", "image_passes": [0, 800_000]}]
+
+    said = findings.what_was_seen({"a": "Transfer", "b": "FO-MAML"}, curves, [transfer, fomaml])
+
+    assert "Transfer told all training characters, each of its four rotations a class of its own, apart at once" in said
+    assert "sent 307 thousand images" in said and "FO-MAML told 7 characters apart at a time" in said
+    plain = make_run(tmp_path, "transfer", name="plain", rotations_as_classes=False)
+    assert "four rotations" not in findings.what_was_seen({"a": "Transfer", "b": "FO-MAML"}, curves, [plain, fomaml])
+
+
+def test_rates_that_stayed_are_explained_where_a_zero_head_is_the_cause(tmp_path):
+    run = make_run(tmp_path, "mamlpp")
+
+    assert "stays at 0.4 in blocks.0: a head that starts from zero" in findings.kept_rates(run)
+    assert findings.kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
+    assert findings.kept_rates(make_run(tmp_path, "mamlpp", name="other-rate", inner_lr=0.3)) == ""

@@ -5,7 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from innerloop.comparison import evaluations
 from innerloop.report.material import NAMES, Material
@@ -29,7 +31,7 @@ def runs(tmp_path_factory) -> list[RunDirectory]:
         copy = Path(shutil.copytree(path, folder / path.name))
         if (copy / "validation.jsonl").is_file():
             (copy / "validation.jsonl").rename(copy / "metrics.jsonl")
-        (copy / "model.safetensors").write_bytes(b"")
+        (copy / "model.safetensors").write_bytes(save({"weights": np.zeros(1)}))
     return [RunDirectory(path) for path in sorted(folder.iterdir())]
 
 

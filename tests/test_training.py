@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import innerloop
 from innerloop import cli, experiments, report
-from innerloop.config import RunConfig
+from innerloop.config import UNUSED, RunConfig
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.splits import find_split
 from innerloop.episodes import EpisodeBatch
@@ -26,6 +26,7 @@ from innerloop.models.batch_norm import BatchNormMode
 from innerloop.models.conv4 import Conv4
 from innerloop.runs import RunDirectory
 from innerloop.training import MovingAverage, Stop, Training, accumulate_meta_gradient
+from innerloop.weights import load_weights
 
 TINY = RunConfig(
     data="strokes", split="alphabets", ways=2, shots=1, queries=2, inner_steps=1, meta_steps=6, meta_batch_size=2,
@@ -83,6 +84,15 @@ class Poisoned(NearestCentroid):
         loss, logged = super().meta_loss(batch)
         self.calls += 1
         return (loss if self.calls <= self.healthy_calls else self.poison(loss)), logged
+
+
+UNLIKE = dict(
+    multi_step_loss=False, multi_step_fraction=0.9, derivative_order_annealing=False, first_order_fraction=0.9,
+    per_step_statistics=False, per_step_affine=False, learned_rates="tensor", cosine_annealing=False,
+    outer_lr_floor=0.9, batch_size=7, rotations_as_classes=True, meta_batch_size=3, query_batches=2, fresh_head=False,
+    episodes_per_chunk=2,
+)  # fmt: skip
+"""Values other than those of `TINY`."""
 
 
 @pytest.fixture(scope="session")
@@ -245,6 +255,16 @@ def test_averaging_does_not_change_what_is_trained(experiment, tmp_path):
         losses[averaging] = [(record["loss"], record["gradient_norm"]) for record in run.read_metrics("train")]
 
     assert losses[0.5] == losses[0.0] == losses[0.98]
+
+
+@pytest.mark.parametrize("method", list(UNUSED))
+def test_settings_said_to_be_unused_change_nothing_in_a_training(method, experiment, tmp_path):
+    usual = experiment(method=method)
+    changes = {name: UNLIKE[name] for name in UNUSED[method]}
+
+    assert all(value != getattr(usual.config, name) for name, value in changes.items())
+    one, other = (finished(experiment(method=method, **made), tmp_path / str(len(made))) for made in ({}, changes))
+    assert same(load_weights(one.weights_path), load_weights(other.weights_path))
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.0, 1.0), (1e-3, None), (1e6, 1.0)])

@@ -1,6 +1,7 @@
 """Compare runs over the same episodes: paired differences with intervals, and the sentences that follow from them."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class Arm:
             "name": self.name,
             "runs": [run.path.name for run in self.runs],
             "training_seeds": [row["training_seed"] for row in self.rows],
+            "learned_rates": self.runs[0].config.learns_rates and first["adaptation"] == "own",
             **{field: first[field] for field in ("method", "adaptation", "inner_steps", "inner_lr", "batch_norm")},
             **{field: first[field] for field in MUST_AGREE},
             "query_accuracy": mean,
@@ -82,12 +84,28 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
     if not difference.paired:
         return f"{said} (not the same episodes, so not paired)."
     assert difference.probability is not None
+    won, lost, tied = difference.won, difference.lost, difference.tied
+    assert won is not None and lost is not None and tied is not None
     effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
     return (
-        f"{said} over the same {difference.won + difference.lost + difference.tied} episodes "  # type: ignore[operator]
-        f"({difference.won} won, {difference.lost} lost, {difference.tied} tied; P(A > B) = "
-        f"{difference.probability:.2f}, effect size {effect})."
+        f"{said} over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} tied; "
+        f"P({a} > {b}) = {difference.probability:.2f}, effect size {effect}){_wins_against_mean(a, b, difference)}."
     )
+
+
+def _wins_against_mean(a: str, b: str, difference: Difference) -> str:
+    """A clause where the counts say more than the mean: one wins clearly more episodes, and the mean does not show it.
+
+    Clearly: by more than 1.96 standard deviations of a fair coin thrown for every episode that is not tied.
+    """
+    assert difference.won is not None and difference.lost is not None
+    lead = difference.won - difference.lost
+    if abs(lead) <= 1.96 * math.sqrt(difference.won + difference.lost):
+        return ""
+    ahead, behind = (a, b) if lead > 0 else (b, a)
+    if difference.verdict == ("better" if lead > 0 else "worse"):
+        return ""
+    return f"; {ahead} wins more of the episodes, but loses by more where it loses to {behind}"
 
 
 def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, Any]:

@@ -132,6 +132,11 @@ class RunConfig:
             raise ConfigError(f"query_batches={self.query_batches} must divide queries={self.queries}.")
 
     @property
+    def learns_rates(self) -> bool:
+        """Whether the inner rates are learnt, from ``inner_lr`` on."""
+        return self.method == "mamlpp" and self.learned_rates != "off"
+
+    @property
     def run_name(self) -> str:
         """The run directory's name, for instance ``fomaml-omniglot-5w5s-s0``."""
         method = self.method.rpartition(":")[2].lower()
@@ -189,6 +194,20 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Where a method's defaults differ from those of `RunConfig`: second order spikes early, and needs other initial
 weights and clipping; a cosine halves the outer rate on average. Chosen on ``background-heldout``, see docs/methods."""
+
+_OF_MAMLPP = (
+    "multi_step_loss", "multi_step_fraction", "derivative_order_annealing", "first_order_fraction",
+    "per_step_statistics", "per_step_affine", "learned_rates", "cosine_annealing", "outer_lr_floor",
+)  # fmt: skip
+_OF_IMAGES = ("batch_size", "rotations_as_classes")
+_OF_EPISODES = ("meta_batch_size", "query_batches", "fresh_head", "episodes_per_chunk")
+UNUSED: dict[str, tuple[str, ...]] = {
+    "fomaml": (*_OF_MAMLPP, *_OF_IMAGES),
+    "maml": (*_OF_MAMLPP, *_OF_IMAGES),
+    "mamlpp": _OF_IMAGES,
+    "transfer": (*_OF_MAMLPP, *_OF_EPISODES),
+}
+"""Settings that do not touch a method's training; tables of hyperparameters show them as "-"."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(

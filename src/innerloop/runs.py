@@ -28,10 +28,9 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(
-            f"Cannot write {what}: {error.strerror or error}. What was saved before is intact; free some space "
-            f"or permissions and go on."
-        ) from error
+        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError))
+        advice = "" if in_the_way else " What was saved before is intact; free some space or permissions and go on."
+        raise DiskError(f"Cannot write {what}: {error.strerror or error}.{advice}") from error
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -74,8 +73,11 @@ class RunDirectory:
         """Make a new run directory; where the name is taken, ``-2``, ``-3`` ... is appended.
 
         Raises:
+            ConfigError: if a file has the name.
             DiskError: if it cannot be written.
         """
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file, and no folder for a run.")
         with disk_errors(f"the run directory {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Filled under another name and renamed, so that a run directory is never half made.
@@ -120,6 +122,21 @@ class RunDirectory:
             raise ConfigError(
                 f"{self.path} has no final weights: it is not finished. Go on with: innerloop resume {self.path}"
             )
+
+    def refuse_damaged(self) -> None:
+        """Raise `DataError` if the weights cannot be opened, or the metrics of a finished run end too early."""
+        from safetensors import SafetensorError, safe_open
+
+        if self.weights_path.is_file():
+            try:
+                with safe_open(self.weights_path, "np"):
+                    pass
+            except (SafetensorError, ValueError) as error:
+                raise DataError(f"{self.weights_path} is no safetensors file, or it is damaged ({error}).") from error
+        records, status = self.read_metrics(), self.status
+        last = records[-1]["step"] if records else 0
+        if status["state"] == "finished" and last < status["step"]:
+            raise DataError(f"{self.path / 'metrics.jsonl'} ends at step {last} of {status['step']}: it is damaged.")
 
     @property
     def status(self) -> dict[str, Any]:

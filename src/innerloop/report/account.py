@@ -1,12 +1,11 @@
 """The sections of a report that account for it: protocol, limits, commands, environment, settings, references."""
 
 import dataclasses
-from typing import Any
 
-from innerloop.config import RunConfig, settings_of
+from innerloop.config import UNUSED, RunConfig, settings_of
 from innerloop.report.document import Block, Bullets, Commands, Missing, Paragraph, Section, Table, code
 from innerloop.report.findings import counted
-from innerloop.report.hyperparameters import fixed_settings, setting_descriptions
+from innerloop.report.hyperparameters import fixed_settings, setting_descriptions, setting_value
 from innerloop.report.material import Material, named
 from innerloop.runs import RunDirectory, read_json
 
@@ -64,7 +63,8 @@ def protocol(material: Material) -> Section:
         "Batch norm: " + "; ".join(f"{mode}: {BATCH_NORM[mode]}" for mode in sorted(modes)) + "." if modes else
         "Batch norm: no run was evaluated.",
         f"Selection: the final weights are the last ones; no best checkpoint is chosen. {_selection(config.split)}",
-        "Test classes were touched by: " + (", ".join(touched) + "." if touched else "no evaluation of these runs."),
+        f"Test classes were touched by {', '.join(touched)}." if touched else
+        "Test classes were touched by no evaluation of these runs.",
     ])])  # fmt: skip
 
 
@@ -96,20 +96,23 @@ def limits(material: Material) -> Section:
             less = [
                 f"{name} {getattr(run.config, name)} instead of {getattr(usual, name)}"
                 for name in SMALLER
-                if getattr(run.config, name) < getattr(usual, name)
+                if name not in UNUSED.get(method, ()) and getattr(run.config, name) < getattr(usual, name)
             ]
             if less:
-                said.append(f"{named(method)} is smaller here than in the published results: {', '.join(less)}.")
+                said.append(f"{named(method)} is smaller here than in the toolkit's published runs: {', '.join(less)}.")
     if material.episodes and material.episodes < 600:
-        said.append(f"Results are over {material.episodes} episodes; the published ones are over 600.")
+        said.append(f"Results are over {material.episodes} episodes; the toolkit's published ones are over 600.")
+    if material.results and (count := len(material.results["pairs"])) > 1:
+        said.append(f"{count} pairs of methods are compared, each at 95 %, without a correction for their number.")
     single = [named(method) for method in material.methods if len(material.of(method)) == 1]
     if single:
         said.append(f"{', '.join(single)}: one training seed, so what another seed would give is not known.")
     if material.explanation:
         few = material.explanation["few_episodes"]
-        said.append(f"Why was measured on one run of each method, and what adapts whole networks on {few} episodes.")
+        said.append(f"The causes were measured on one run of each method, and what adapts whole networks on {few} "
+                    f"episodes, too few to rank what is close.")  # fmt: skip
     said += [
-        "Intervals are over episodes. Episodes share characters, so for new characters they are too small.",
+        "Intervals are over episodes. Episodes share characters, so for new characters the intervals are too small.",
         "The validation classes were looked at during every training.",
     ]
     if any(row["batch_norm"] == "transductive" for row in (material.results or {"rows": []})["rows"]):
@@ -204,11 +207,10 @@ def hyperparameters(material: Material) -> Section:
     ]
     return Section("Hyperparameters", [
         Bullets([f"Fixed by {named(method)}: {fixed_settings(runs[0])}" for method, runs in columns.items()]),
-        Table("Every setting of every method; several values are those of its runs.",
+        Table("Every setting of every method; several values are those of its runs; -: not used by the method.",
               ["setting", *(named(method) for method in columns), "meaning"], rows),
     ])  # fmt: skip
 
 
 def _values(runs: list[RunDirectory], name: str) -> str:
-    found: list[Any] = [getattr(run.config, name) for run in runs]
-    return ", ".join(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in found))
+    return ", ".join(dict.fromkeys(setting_value(run.config, name) for run in runs))

@@ -155,16 +155,21 @@ def key_settings(run: RunDirectory, name: str) -> Table:
     config = run.config
     on_images = run.environment.get("trains_on") == "images"
     batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
-    learnt = config.method == "mamlpp" and config.learned_rates != "off"
-    rate = f"rates learnt from {config.inner_lr:g} on" if learnt else f"{config.inner_lr:g}"
+    rate = f"rates learnt from {config.inner_lr:g} on" if config.learns_rates else f"{config.inner_lr:g}"
+    outer = f"Adam at {config.outer_lr:g}"
+    if config.method == "mamlpp" and config.cosine_annealing:
+        outer += f", falling along a cosine to {config.outer_lr_floor * config.outer_lr:g}"
+    if config.clip_gradient:
+        outer += f", gradient clipped at norm {config.clip_gradient:g}"
     return Table(
         f"Main settings of {name}.",
         ["setting", "value"],
         [
             ["episode", f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class"],
             ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {rate}"],
-            ["outer loop", f"Adam at {config.outer_lr:g}, {config.meta_steps} outer steps of {batch}"],
-            ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}"],
+            ["outer loop", f"{outer}; {config.meta_steps} outer steps of {batch}"],
+            ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}, "
+                        f"initial weights: {config.conv_init}"],
             ["final weights", "the last ones" + (f", as a moving average of decay {config.averaging:g}"
                                                  if config.averaging else "")],
         ],
@@ -229,6 +234,8 @@ def mamlpp(material: Material) -> Section:
     if run := material.first("mamlpp"):
         for name, draw in diagnostics.diagnostic_drawings(run).items():
             shown = name.replace("-", " ")
+            if name == "learned-rates" and (kept := findings.kept_rates(run)):
+                blocks.append(Paragraph(kept))
             blocks.append(Picture(
                 f"{name}-mamlpp", lambda draw=draw: draw(run),
                 f"Line chart over the outer steps: {DIAGNOSTICS.get(name, shown)} of MAML++.",
@@ -261,9 +268,10 @@ def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[
             lambda method=method: _stability_plot(arms[method], method, bottom, end),
             f"Line chart: validation accuracy of {NAMES[method]} over the outer steps, a line for each of "
             f"{len(arms[method])} training seeds, on the axes that it shares with the other method.",
-            f"Stability of {NAMES[method]}: validation accuracy after adaptation, every seed thin and the median bold; "
-            f"{arms[method][0].config.validation_episodes} fixed episodes at each validation. The two plots have the "
-            f"same axes.",
+            f"Stability of {NAMES[method]}: validation accuracy after adaptation, "
+            + ("one seed; " if len(arms[method]) == 1 else "every seed thin and the median bold; ")
+            + f"{arms[method][0].config.validation_episodes} fixed episodes at each validation. The two plots have the "
+            f"same axes, which begin at {bottom:g} %; what is lower is below them.",
         )
         for method in ("fomaml", "mamlpp")
     ]
@@ -302,8 +310,8 @@ def _stability_plot(runs: Sequence[RunDirectory], method: str, bottom: float, en
 def maml(material: Material) -> Section:
     """MAML of second order, which stands between FO-MAML and MAML++."""
     blocks: list[Block] = [Paragraph(
-        "MAML is FO-MAML with the whole derivative: the outer gradient goes through the inner steps. It is the fair "
-        "neighbour of MAML++, which is of second order too."
+        "MAML is FO-MAML with the whole derivative: the outer gradient goes through the inner steps. MAML++, which is "
+        "of second order too, is built on it; the assignment's two plots compare MAML++ with FO-MAML."
     )]  # fmt: skip
     return Section("MAML, second order", blocks + method_section(material, "maml"))
 

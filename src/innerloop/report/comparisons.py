@@ -46,12 +46,18 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
         row["adaptation"],
-        f"{row['inner_steps']}" + ("" if row["inner_lr"] is None else f" x {row['inner_lr']:g}"),
+        f"{row['inner_steps']}" + _rate(row),
         row["batch_norm"],
         ", ".join(map(str, row["training_seeds"])),
         f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}",
         each if spread is None else f"{each} (sd {100 * spread:.2f})",
     ]
+
+
+def _rate(row: dict[str, Any]) -> str:
+    if row["inner_lr"] is None:
+        return ""
+    return " x learnt rates" if row.get("learned_rates") else f" x {row['inner_lr']:g}"
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -146,7 +152,7 @@ def draw_inner_steps(comparison: dict[str, Any]) -> Figure:
     for index, row in enumerate(comparison["rows"]):
         curve = [np.nan if value is None else 100 * value for value in row["query_accuracy_per_step"]]
         axes.plot(range(len(curve)), curve, marker="o", markersize=3, color=PALETTE[index % len(PALETTE)],
-                  label=f"{row['name']}, steps at {row['inner_lr']:g} ({row['batch_norm']})")  # fmt: skip
+                  label=f"{row['name']}, steps{_rate(row).replace(' x', ' at')} ({row['batch_norm']})")  # fmt: skip
         axes.axvline(row["inner_steps"], color=GREY, linestyle=":", linewidth=1)
     zoom(axes, [value for row in comparison["rows"] for value in row["query_accuracy_per_step"][1:]])
     axes.set_title("accuracy before adaptation is below the panel where it is at chance", fontsize=8, loc="right",

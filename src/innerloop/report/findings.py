@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.explanation.verdict import points
+from innerloop.runs import RunDirectory
 
 ROUGHLY = 0.01
 """Accuracies that are nearer to one another than this are called level."""
@@ -128,17 +128,22 @@ def stability(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             f"{100 * max(row['drawdown'] for row in whole):.1f} points, its roughness "
             f"{100 * float(np.mean([row['roughness'] for row in whole])):.2f} points."
         )  # fmt: skip
-        said.append(f"{name}: {fallen} of {counted(len(rows), 'training')} diverged{ending}")
+        said.append(f"{name}: {fallen} of {counted(len(rows), 'seed')} diverged{ending}")
     known = {
-        name: float(np.mean([row["roughness"] for row in rows]))
+        name: round(float(np.mean([row["roughness"] for row in rows])), 4)  # as the table shows it
         for name, rows in arms.items()
         if rows and all("roughness" in row for row in rows)
     }
     if len(set(known.values())) > 1:
-        calm, rough = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
+        calm = [name for name in known if known[name] == min(known.values())]
+        rough = [name for name in known if known[name] == max(known.values())]
         seeds = ", ".join(f"{name} {counted(len(rows), 'seed')}" for name, rows in arms.items())
-        weight = f"This describes these trainings ({seeds}) and tests nothing about the methods."
-        said.append(f"The smoothest curve is {calm}'s, the roughest {rough}'s. {weight}")
+        zero = " A curve that never falls has a roughness of zero." if min(known.values()) == 0 else ""
+        said.append(
+            f"By roughness, {' and '.join(calm)} {'is' if len(calm) == 1 else 'are'} the smoothest and "
+            f"{' and '.join(rough)} the roughest.{zero} This describes these trainings ({seeds}) and tests nothing "
+            f"about the methods."
+        )
     return said
 
 
@@ -162,9 +167,27 @@ def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
     near = _around(rows, best)
     mine = min(rows, key=lambda row: abs(row["rate"] - own))
     return (
-        f"{name} is best at an inner rate of {best['rate']:g} ({percent(best['mean'], best['ci95'], 1)}) and within "
-        f"two points of that from {min(near):g} to {max(near):g}; at {mine['rate']:g} it has "
-        f"{percent(mine['mean'], mine['ci95'], 1)}."
+        f"Of the inner rates tried, {name}'s accuracy is highest at {best['rate']:g} "
+        f"({percent(best['mean'], best['ci95'], 1)}) and within two points of that from {min(near):g} to "
+        f"{max(near):g}; at {mine['rate']:g} it has {percent(mine['mean'], mine['ci95'], 1)}"
+        + (", which the intervals do not tell apart." if mine is not best and _overlap(mine, best) else ".")
+    )
+
+
+def _overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return abs(a["mean"] - b["mean"]) <= a["ci95"] + b["ci95"]
+
+
+def kept_rates(run: RunDirectory) -> str:
+    """Which learnt rates of the first inner step stayed where they began, and why; or nothing."""
+    last = run.read_metrics("validation")[-1].get("diagnostics") or {}
+    kept = [layer for layer, rates in last.get("learned_rates", {}).items()
+            if rates and abs(rates[0] - run.config.inner_lr) < 1e-6]  # fmt: skip
+    if not kept or not (run.config.fresh_head and run.config.head_init == "zero"):
+        return ""
+    return (
+        f"The rate of the first inner step stays at {run.config.inner_lr:g} in {', '.join(kept)}: a head that starts "
+        f"from zero passes no gradient to the layers below it, so that step moves the head alone."
     )
 
 
@@ -187,8 +210,26 @@ def over_shots(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def better_or_worse(pair: Mapping[str, Any]) -> str:
-    """The answer to the assignment's last question, in its words."""
-    if pair["verdict"] == "not distinguishable":
-        return f"Neither: {pair['a']} and {pair['b']} are not distinguishable ({points(dict(pair))})."
-    first, second = (pair["a"], pair["b"]) if pair["verdict"] == "better" else (pair["b"], pair["a"])
-    return f"{first} is better than {second}, by {100 * abs(pair['mean']):.2f} ± {100 * pair['ci95']:.2f} points."
+    """The answer to the assignment's last question: the verdict on the first method, and the numbers behind it."""
+    verdict = {"better": "Better", "worse": "Worse", "not distinguishable": "Neither"}[pair["verdict"]]
+    return f"{verdict}. {pair['sentence']}"
+
+
+def what_was_seen(pair: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], runs: Sequence[RunDirectory]) -> str:
+    """How much, and what, the first run of each of two methods was trained on.
+
+    Args:
+        pair: names them, ``a`` and ``b``.
+        curves: learning curves by ``name``, as a comparison has them.
+        runs: a run of each, in that order.
+    """
+    said = []
+    for name, run in zip((pair["a"], pair["b"]), runs, strict=True):
+        passes = next(curve["image_passes"][-1] for curve in curves if curve["name"] == name)
+        if run.environment.get("trains_on") == "images":
+            turned = ", each of its four rotations a class of its own," if run.config.rotations_as_classes else ""
+            task = f"told all training characters{turned} apart at once"
+        else:
+            task = f"told {run.config.ways} characters apart at a time, new ones in every episode"
+        said.append(f"{name} {task}, and sent {passes / 1000:.0f} thousand images forward and backward")
+    return f"In training {said[0]}; {said[1]}."

@@ -5,7 +5,7 @@ import inspect
 import re
 from typing import Any
 
-from innerloop.config import RunConfig
+from innerloop.config import UNUSED, RunConfig
 from innerloop.runs import RunDirectory
 
 
@@ -22,12 +22,12 @@ def hyperparameters(run: RunDirectory) -> str:
     lines = [
         f"# Hyperparameters of {run.path.name}",
         "",
-        "| setting | value | meaning |",
+        "| setting | value (-: not used by this method) | meaning |",
         "|---|---|---|",
     ]
     for spec in dataclasses.fields(config):
         meaning = descriptions[spec.name].replace("|", "\\|")
-        lines.append(f"| `{spec.name}` | {_value(getattr(config, spec.name))} | {meaning} |")
+        lines.append(f"| `{spec.name}` | {setting_value(config, spec.name)} | {meaning} |")
     lines += [
         "",
         f"Fixed by the method: {fixed_settings(run)}",
@@ -45,6 +45,11 @@ def hyperparameters(run: RunDirectory) -> str:
     return "\n".join(lines)
 
 
+def setting_value(config: RunConfig, name: str) -> str:
+    """A setting as tables show it; "-" where its method does not use it."""
+    return "-" if name in UNUSED.get(config.method, ()) else _value(getattr(config, name))
+
+
 def fixed_settings(run: RunDirectory) -> str:
     """What no setting changes, in words."""
     if run.environment.get("trains_on") == "images":
@@ -58,7 +63,7 @@ def fixed_settings(run: RunDirectory) -> str:
             "the outer loss is the mean over the episodes of a meta-batch; batch norm in training by the statistics "
             "of each batch (transductive), eps 1e-5."
         )
-    schedule = "" if run.config.method == "mamlpp" else ", no schedule"
+    schedule = "" if run.config.method == "mamlpp" and run.config.cosine_annealing else ", no schedule"
     return (
         "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, eps 1e-8, "
         f"no weight decay{schedule}; {objective}"

@@ -67,6 +67,8 @@ def read_material(
         if sum(path.resolve() == other.resolve() for other in runs) > 1:
             raise ConfigError(f"{path} is given twice.")
     opened = tuple(RunDirectory(path) for path in runs)
+    for run in opened:
+        run.refuse_damaged()
     file = (explanation or runs[0].parent / "explanation") / "explanation.json"
     if explanation and not file.is_file():
         raise ConfigError(f"{explanation} holds no explanation.json: innerloop explain writes one.")

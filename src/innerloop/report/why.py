@@ -25,7 +25,14 @@ def comparison(material: Material) -> Section:
             or [f"innerloop evaluate {material.path(run)}" for run in material.main],
         ))  # fmt: skip
     else:
-        blocks += [Paragraph(f"{findings.better_or_worse(pair)} {pair['sentence']}"), *_learning_curves(material)]
+        found = material.results
+        assert found is not None
+        runs = [material.of(method)[0] for method in ("transfer", "fomaml")]
+        blocks += [
+            Paragraph(findings.better_or_worse(pair)),
+            Paragraph(findings.what_was_seen(pair, found["learning_curves"], runs)),
+            *_learning_curves(material),
+        ]
     if material.explanation is None or {one["method"] for one in material.explanation["subjects"]} != {
         "transfer",
         "fomaml",
