@@ -1,6 +1,7 @@
 """The hand-in: its name, what is in it, the same bytes for the same content, and every tampering named."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -53,7 +54,8 @@ def changed(archive: Path, change) -> Path:
 def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
     with zipfile.ZipFile(archive) as packed:
         names = {name.removeprefix(f"{STEM}/") for name in packed.namelist()}
-        page = packed.read(f"{STEM}/report.html").decode()
+        page, licence = (packed.read(f"{STEM}/{name}").decode() for name in ("report.html", "LICENSE"))
+        results = json.loads(packed.read(f"{STEM}/results.json"))
         packed.extractall(tmp_path)
 
     assert {"report.html", "report.pdf", "README.md", SUMS, "code/requirements.txt", "code/ASSIGNMENT.md",
@@ -63,7 +65,10 @@ def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
             assert f"runs/{method}-s0/{file}" in names
         assert f"plots/validation-{method}.svg" in names
     assert {"plots/stability-fomaml.svg", "plots/stability-mamlpp.svg"} <= names
-    assert "Charles, the engine" in page
+    assert "Charles, the engine" in page and "Ada Lovelace, 7, Assignment 2" in page
+    assert "MIT License" in licence
+    for row in results:
+        assert {"method", "training_seed", "split", "ways", "shots", "inner_steps", "batch_norm"} <= row.keys()
     assert not any("__pycache__" in name for name in names)
     run = [sys.executable, "-c", "import innerloop, sys; print(innerloop.__file__)"]
     where = subprocess.run(run, cwd=tmp_path / STEM, env={"PYTHONPATH": "code"}, capture_output=True, text=True)
@@ -107,7 +112,7 @@ def test_names_of_any_script_survive(name, tmp_path):
     [("a/b", "1", "--name holds '/', which"), ("a", "1:2", "--student-number holds ':'"),
      ("", "1", "must not be empty"), ("a\n", "1", "must not begin or end"), ("a\tb", "1", r"--name holds '\\t'"),
      (".a", "1", "must not begin with a dot"), ("가" * 80, "1", "bytes long"),
-     ("a\u202eb", "1", "which file systems refuse")],
+     ("a\u202eb", "1", "which a file's name must not hold")],
 )  # fmt: skip
 def test_names_that_file_systems_refuse_are_errors(name, number, said):
     with pytest.raises(ConfigError, match=said):
@@ -166,6 +171,22 @@ def test_a_path_that_leaves_the_folder_is_refused(name, archive, tmp_path):
     assert not (tmp_path.parent / "out.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "cut", "said"),
+    [("metrics.jsonl", 400, "metrics.jsonl ends at step . of 30: it is damaged"),
+     ("model.safetensors", 20, "model.safetensors is no safetensors file, or it is damaged")],
+)  # fmt: skip
+def test_a_damaged_run_is_neither_reported_nor_packed(file, cut, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs = [make_run(Path("runs"), method).path for method in ("fomaml", "mamlpp", "transfer")]
+    (runs[0] / file).write_bytes((runs[0] / file).read_bytes()[:cut])
+
+    for command in (PACK, ["report", *map(str, runs)]):
+        assert cli.main(command) == 5
+        assert re.search(said, capsys.readouterr().err)
+    assert not list(Path().glob("*.zip")) and not Path("report").exists()
+
+
 def test_what_is_no_archive_is_a_sentence(archive, capsys):
     Path("text.zip").write_text("no archive")
     with zipfile.ZipFile("empty.zip", "w") as packed:
@@ -187,10 +208,13 @@ def test_wrong_words_on_the_command_line_are_sentences(made, tmp_path, monkeypat
     wrong = [
         (["bundle"], "one of the two"), (["bundle", "runs", "--check", "a.zip"], "one of the two"),
         (["bundle", "runs"], "give both"), ([*PACK[:1], "nowhere", *PACK[2:]], "nowhere is not a folder"),
+        ([*PACK, "--assignment", "0"], "--assignment is a number from 1 on: got 0"),
         (PACK, "holds no run of mamlpp, which the hand-in needs: innerloop train mamlpp"),
     ]  # fmt: skip
     for arguments, said in wrong:
         assert cli.main(arguments) == 2
         assert said in capsys.readouterr().err
+    assert cli.main(["report", "runs/fomaml-s0", "--collaborators", " "]) == 2
+    assert "A collaborator is empty" in capsys.readouterr().err
     make_run(Path("runs"), "mamlpp", finished=False, evaluated=None)
     assert cli.main(PACK) == 2 and "it is not finished" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from innerloop.errors import ConfigError, DataError
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.drawings import drawn
 from innerloop.report.figures import band, canvas
+from innerloop.report.pages import boxes
 from innerloop.report.report import document, read_material
 from innerloop.report.why import over_shots
 from making import evaluate, make_run
@@ -57,6 +58,11 @@ def test_a_whole_report_misses_nothing_but_what_was_not_measured(runs):
     assert made.missing == ["Accuracy for every K from 1 to 10 was not measured."]
     assert {"validation-fomaml", "stability-fomaml", "stability-mamlpp", "validation-transfer", "why-shift",
             "learned-rates-mamlpp", "inner-steps", "sensitivity"} <= {one.name for one in made.pictures}  # fmt: skip
+
+
+def test_characters_that_no_font_has_are_known():
+    assert boxes("Ada Лавлейс, Ἀδα") == ""  # in the PDF's own fonts, and those of the figures
+    assert boxes("Ada \U000e0041 \ufdd0") == "\ufdd0\U000e0041"
 
 
 def test_results_and_verdict_follow_the_evaluations(tmp_path):

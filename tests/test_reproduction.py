@@ -128,6 +128,7 @@ def test_its_bundle_passes_its_check_and_other_weights_do_not(whole, capsys):
 
 def test_a_paused_training_goes_on(capsys):
     assert run("--max-minutes", "0") == 0
+    assert "Go on with: the same command, typed again." in capsys.readouterr().out
     assert not (OUT / "fomaml-strokes-3w2s-s0" / "model.safetensors").exists()
     assert run("--max-minutes", "0") == 0
 
@@ -147,6 +148,15 @@ def test_a_run_of_other_settings_is_refused_by_name(name, value, capsys):
     assert said.startswith(f"innerloop: {path} is there with another {name!r} ({value!r}, here ")
     assert said.endswith("choose another --out, or remove it.")
     assert {path: path.read_bytes() for path in OUT.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_in_the_way_is_refused_before_the_plan(capsys):
+    Path("out").touch()
+
+    assert run() == 2
+
+    said = capsys.readouterr()
+    assert "out is a file, and no folder for the runs" in said.err and "Plan" not in said.out + said.err
 
 
 def test_the_plan_is_said_with_its_times():

@@ -22,8 +22,11 @@ def run_training(
     quiet: bool = False,
     max_minutes: float | None = None,
     overall: Overall | None = None,
+    go_on: str = "",
 ) -> int:
     """Train, or go on with, a run, and draw its figures; signals and the time limit stop it.
+
+    After a stop it says ``go_on``, or the command that resumes the run.
 
     Returns:
         The exit code: 0 if it is finished, or paused by the time limit.
@@ -32,7 +35,7 @@ def run_training(
     with stop_on_signals(max_minutes) as should_stop, progress.shown():
         stop = train(experiment, run, resume=resume, say=say, should_stop=should_stop, on_step=progress.on_step)
     if stop:
-        say(f"{stop.reason} Go on with: innerloop resume {run.path}")
+        say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
         return stop.exit_code
     write_results(run)
     if run.status["message"]:

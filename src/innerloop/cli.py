@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,10 +246,20 @@ def _report(arguments: list[str]) -> int:
     say, missing = _sayer(options), list(dict.fromkeys(written.missing))
     for what in missing:
         say(f"Missing: {what}")
+    _say_boxes(say, [*options.collaborators, *options.references])
     say(f"{options.out / 'report.html'}\n{options.out / 'report.pdf'}")
     _print_json(options, {"html": str(options.out / "report.html"), "pdf": str(options.out / "report.pdf"),
                           "figures": [picture.name for picture in written.pictures], "missing": missing})  # fmt: skip
     return 0
+
+
+def _say_boxes(say: Callable[[str], None], texts: Sequence[str]) -> None:
+    """Warn of characters that the PDF cannot show on this machine."""
+    from innerloop.report.pages import boxes
+
+    if found := boxes(" ".join(texts)):
+        say(f"report.pdf shows boxes for {found}: no font of this machine has them; install one that does, and make it "
+            f"again. report.html needs none.")  # fmt: skip
 
 
 def _data(arguments: list[str]) -> int:
@@ -308,7 +319,8 @@ def _bundle(arguments: list[str]) -> int:
         options.folder, name=options.name, student_number=options.student_number, assignment=options.assignment,
         out=options.out, collaborators=options.collaborators, references=options.references,
     )  # fmt: skip
-    say(f"{path}\nCheck it with: innerloop bundle --check {path}")
+    _say_boxes(say, [options.name, *options.collaborators, *options.references])
+    say(f"{path}\nCheck it with: innerloop bundle --check {shlex.quote(str(path))}")
     _print_json(options, {"archive": str(path), "size_bytes": path.stat().st_size})
     return 0
 

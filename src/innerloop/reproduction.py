@@ -148,7 +148,8 @@ class Reproduction:
         def do(overall: Overall) -> int:
             run = self.existing(experiment) or RunDirectory.create(config, environment(experiment), path)
             return run_training(experiment, run, resume=True, say=self.say, quiet=self.quiet,
-                                max_minutes=self.max_minutes, overall=overall)  # fmt: skip
+                                max_minutes=self.max_minutes, overall=overall,
+                                go_on="the same command, typed again.")  # fmt: skip
 
         what = f"train {config.method}, seed {config.seed}: {experiment.describe()}"
         return Job(what, units * config.filters / 64, is_done, do)
@@ -270,6 +271,8 @@ def reproduce(
     Raises:
         ConfigError: if a run of other settings or data has a name of the plan.
     """
+    if (file := next((one for one in (out / budget, *(out / budget).parents) if one.exists()), out)).is_file():
+        raise ConfigError(f"{file} is a file, and no folder for the runs.")
     chosen = budgets()[budget]
     plan = Reproduction(chosen, data, out / budget, data_dir, say, quiet, max_minutes)
     experiments = plan.experiments()

@@ -73,11 +73,8 @@ class RunDirectory:
         """Make a new run directory; where the name is taken, ``-2``, ``-3`` ... is appended.
 
         Raises:
-            ConfigError: if a file has the name.
             DiskError: if it cannot be written.
         """
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file, and no folder for a run.")
         with disk_errors(f"the run directory {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Filled under another name and renamed, so that a run directory is never half made.

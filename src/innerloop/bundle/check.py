@@ -45,7 +45,7 @@ def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None
     """
     with tempfile.TemporaryDirectory() as temporary:
         root = _unpacked(path, Path(temporary))
-        say(f"{path}: every file has its checksum.")
+        say(f"{path}: every file matches its checksum.")
         for needed in ("report.html", "report.pdf", "results.json"):
             if not (root / needed).is_file():
                 raise DataError(f"{path} holds no {needed}.")
@@ -53,6 +53,11 @@ def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None
         words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         rows = _rows(root / "results.json")
         return [_checked(root / "runs" / row["run"], row, words, data_dir, say) for row in rows]
+
+
+def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
+    if done < episodes and done % max(episodes // 4, 1) == 0:
+        say(f"  {done} of {episodes}")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -88,11 +93,15 @@ def _content(path: Path) -> tuple[str, dict[str, bytes]]:
     """The name of the archive's one folder, and its files; nothing is written."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a zip archive that can be read: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not a zip archive: {error}.") from error
     with archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         names = [entry.filename for entry in entries]
+        if not any(name.endswith(f"/{SUMS}") for name in names):
+            raise DataError(f"{path} is no hand-in: it holds no {SUMS}.")
         for entry in entries:
             inside = PurePosixPath(entry.filename)
             strange = "\\" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16)
@@ -103,8 +112,8 @@ def _content(path: Path) -> tuple[str, dict[str, bytes]]:
         if sum(entry.file_size for entry in entries) > LARGEST:
             raise DataError(f"{path} would unpack to more than {LARGEST:,} bytes.")
         roots = {PurePosixPath(name).parts[0] for name in names}
-        if len(roots) != 1 or f"{next(iter(roots), '')}/{SUMS}" not in names:
-            raise DataError(f"{path} is no hand-in: it holds no {SUMS} in its one folder.")
+        if len(roots) != 1 or f"{next(iter(roots))}/{SUMS}" not in names:
+            raise DataError(f"{path} is no hand-in: {SUMS} and all the rest are not in one folder.")
         (root,) = roots
         return root, {name.removeprefix(f"{root}/"): _read(archive, path, name) for name in names}
 
@@ -114,7 +123,7 @@ def _verify(path: Path, content: dict[str, bytes]) -> None:
     wanted = dict(_wanted(path, content[SUMS]))
     for name in sorted(wanted.keys() | content.keys() - {SUMS}):
         if name not in content:
-            raise DataError(f"{path}: {name} is missing.")
+            raise DataError(f"{path}: {name} is missing, which {SUMS} names.")
         if name not in wanted:
             raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
         if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
@@ -149,12 +158,12 @@ def _checked(
     if f"{100 * said['query_accuracy']:.2f}" not in words:
         raise DataError(f"{path.name}: the report does not say its accuracy, {100 * said['query_accuracy']:.2f} %.")
     episodes = min(CHECKED_EPISODES, len(stored))
-    say(f"{path.name}: {episodes} episodes are evaluated again.")
+    say(f"{path.name}: {episodes} episodes are evaluated again, which takes a minute or two.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
     steps = rows[0]["inner_steps"]
     (evaluation,) = evaluate_run(
         experiment, learner, part=said["part"], episodes=episodes, inner_steps=steps,
-        batch_norms=(said["batch_norm"],),
+        batch_norms=(said["batch_norm"],), on_episodes=lambda done: _say_quarters(done, episodes, say),
     )  # fmt: skip
     found, stored = evaluation.query_accuracy[:, steps], stored[:episodes]
     shown = f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says {100 * stored.mean():.2f} %"

@@ -13,6 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from innerloop import __version__
 from innerloop.comparison import evaluations, is_primary
 from innerloop.config import json_text
 from innerloop.errors import ConfigError
@@ -57,6 +58,7 @@ def bundle(
 
     Raises:
         ConfigError: if a name cannot be a file's, or a run is missing, unfinished or not evaluated.
+        DataError: if a run is damaged.
         DiskError: if it cannot be written.
     """
     stem = archive_name(name, student_number, assignment)
@@ -69,6 +71,7 @@ def bundle(
             collaborators=collaborators,
             references=references,
             folder="runs",
+            author=f"{name}, {student_number}, Assignment {assignment}",
         )
         rows = [row for run in runs if (row := _row_of(material, run))]
         for run in material.main:
@@ -109,7 +112,8 @@ def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
     ]  # fmt: skip
     if not found:
         return None
-    names = ("part", "batch_norm", "episodes", "query_accuracy", "query_accuracy_ci95")
+    names = ("method", "training_seed", "data", "split", "part", "ways", "shots", "queries", "inner_steps",
+             "batch_norm", "episodes", "episode_seed", "query_accuracy", "query_accuracy_ci95")  # fmt: skip
     return {"run": run.path.name} | {name: found[0][name] for name in names}
 
 
@@ -119,12 +123,14 @@ def archive_name(name: str, student_number: str, assignment: int) -> str:
     Raises:
         ConfigError: if a part is empty or holds what a file system refuses.
     """
+    if assignment < 1:
+        raise ConfigError(f"--assignment is a number from 1 on: got {assignment}.")
     for what, value in (("--name", name), ("--student-number", student_number)):
         if not value.strip() or value != value.strip():
             raise ConfigError(f"{what} must not be empty, and must not begin or end with a space: got {value!r}.")
         refused = [one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"]
         if refused:
-            raise ConfigError(f"{what} holds {refused[0]!r}, which file systems refuse.")
+            raise ConfigError(f"{what} holds {refused[0]!r}, which a file's name must not hold on every system.")
     if name.startswith("."):
         raise ConfigError(f"--name must not begin with a dot, or the archive is hidden: got {name!r}.")
     stem = unicodedata.normalize("NFC", f"{name}_{student_number}_Assignment{assignment}")
@@ -140,6 +146,7 @@ def _runs(folder: Path) -> list[RunDirectory]:
     runs = [RunDirectory(path.parent) for path in sorted(folder.glob("*/config.json"))]
     for run in runs:
         run.refuse_unfinished()
+        run.refuse_damaged()
         if not any(primary_row(run, part) for part in ("val", "test")):
             raise ConfigError(f"{run.path} was not evaluated: innerloop evaluate {run.path}")
     for method in NEEDED:
@@ -160,22 +167,43 @@ def _code() -> Iterator[tuple[str, bytes]]:
     needed = [re.split(r"[<>=!~ ;\[]", line)[0] for line in metadata.requires("innerloop") or [] if "extra" not in line]
     versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
     yield "code/requirements.txt", "".join(versions).encode()
+    licence = metadata.distribution("innerloop").read_text("licenses/LICENSE")
+    if licence:  # not there in what was installed without its metadata
+        yield "LICENSE", licence.encode()
     yield "code/ASSIGNMENT.md", resources.files("innerloop").joinpath("assignment.md").read_bytes()
 
 
 def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
-    lines = [
-        f"# {stem}", "", "`report.html` and `report.pdf` are the report. `plots/` holds its figures, `runs/` the "
-        "results: of every training its settings, hyperparameters, curve, evaluations, and final weights "
-        "(`model.safetensors`) with a model card. `code/` is what made them; `code/ASSIGNMENT.md` says where the "
-        "assignment's names are. `SHA256SUMS` has the checksum of every file.", "", "## How to run", "",
-        "Python 3.11 or newer:", "", "```sh", "python3 -m venv .venv",
-        ".venv/bin/python -m pip install -r code/requirements.txt", "export PYTHONPATH=code",
-        f".venv/bin/python -m innerloop.cli evaluate {shlex.quote(f'runs/{runs[0].path.name}')}",
-        f".venv/bin/python -m innerloop.cli train --config {shlex.quote(f'runs/{runs[0].path.name}/config.json')}",
-        f".venv/bin/python -m innerloop.cli bundle --check {shlex.quote(f'../{stem}.zip')}", "```", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    first = shlex.quote(f"runs/{runs[0].path.name}")
+    by_method = {run.config.method: run for run in reversed(runs)}  # the first of each
+    pair = " ".join(shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml"))
+    commits = ", ".join(sorted({str(run.environment.get("git")) for run in runs}))
+    return f"""# {stem}
+
+`report.html` and `report.pdf` are the report. `plots/` holds its figures. `runs/` holds the results: of every training
+its settings, hyperparameters, curve, evaluations, and final weights (`model.safetensors`) with a model card.
+`code/` is the toolkit, version {__version__}, as it was when this archive was packed; the trainings were made at the
+commits {commits} (`git` in `runs/*/env.json`). `code/ASSIGNMENT.md` says where the assignment's names are.
+`SHA256SUMS` has the checksum of every file.
+
+## How to run
+
+Python 3.11 or newer, on Linux or macOS. On Linux pip's usual PyTorch can be a CUDA build of 3 GB; without a GPU install
+`torch` first, from PyTorch's CPU wheel index (see pytorch.org).
+
+```sh
+python3 -m venv .venv
+.venv/bin/python -m pip install -r code/requirements.txt
+export PYTHONPATH=code
+export INNERLOOP_DATA=FOLDER      # with images_background.zip and images_evaluation.zip; without it they are downloaded
+innerloop() {{ .venv/bin/python -m innerloop.cli "$@"; }}   # what the report's commands call
+innerloop evaluate {first}
+innerloop train --config {first}/config.json
+innerloop compare {pair}
+innerloop explain {pair}
+innerloop bundle --check {shlex.quote(f"../{stem}.zip")}
+```
+"""
 
 
 def _sums(content: dict[str, bytes]) -> str:

@@ -117,11 +117,13 @@ class Document:
         title: of it.
         subtitle: a line under the title: data, split, episodes.
         sections: in the order of reading.
+        author: a line under that; none where it is empty.
     """
 
     title: str
     subtitle: str
     sections: Sequence[Section]
+    author: str = ""
 
     @property
     def pictures(self) -> list[Picture]:

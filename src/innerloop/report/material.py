@@ -30,6 +30,7 @@ class Material:
         collaborators: named by the author.
         references: named by the author, besides those of the methods.
         folder: where commands find the runs, if it is not where they are now.
+        author: who hands the report in, as its first page has it.
     """
 
     runs: tuple[RunDirectory, ...]
@@ -37,6 +38,7 @@ class Material:
     collaborators: Sequence[str] = ()
     references: Sequence[str] = ()
     folder: str | None = None
+    author: str = ""
 
     def path(self, run: RunDirectory) -> str:
         """A run's path as a command takes it."""

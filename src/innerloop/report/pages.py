@@ -13,6 +13,8 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 
 from innerloop import __version__
 from innerloop.report.document import Bullets, Commands, Document, Missing, Paragraph, Picture, Table, plain, spans
@@ -20,6 +22,8 @@ from innerloop.report.drawings import Drawing
 
 WIDE = 66
 """A column of the PDF with longer cells takes the room that is left, and breaks its lines."""
+LAST_OF_CYRILLIC = 0x052F
+"""The PDF's own fonts have what comes before."""
 FILES = resources.files("innerloop.report")
 
 
@@ -58,6 +62,19 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
     return made
 
 
+def boxes(text: str) -> str:
+    """Characters of a text that the PDF shows as boxes: no font that it can use has them."""
+    left = {one for one in text if ord(one) > LAST_OF_CYRILLIC and not one.isspace()}
+    own = (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
+    for font in (*map(str, own), *(font_manager.findSystemFonts() if left else ())):
+        try:
+            shown = FT2Font(font).get_charmap()
+        except (OSError, RuntimeError):  # a font that matplotlib cannot read
+            continue
+        left = {one for one in left if ord(one) not in shown}
+    return "".join(sorted(left))
+
+
 def _file(name: str) -> str:
     return FILES.joinpath(name).read_text(encoding="utf-8")
 
@@ -67,6 +84,7 @@ def _as_json(document: Document) -> dict[str, Any]:
     return {
         "title": document.title,
         "subtitle": document.subtitle,
+        "author": document.author,
         "version": __version__,
         "sections": [
             {"title": section.title, "blocks": [_block(block) for block in section.blocks]}

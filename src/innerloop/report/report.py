@@ -36,6 +36,7 @@ def document(material: Material) -> Document:
         f"FO-MAML, MAML++ and transfer learning on {data_name(config.data)}",
         f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split {config.split}",
         [section for section in sections if section is not None],
+        material.author,
     )
 
 
@@ -46,6 +47,7 @@ def read_material(
     collaborators: Sequence[str] = (),
     references: Sequence[str] = (),
     folder: str | None = None,
+    author: str = "",
 ) -> Material:
     """Open what a report is made from.
 
@@ -55,10 +57,11 @@ def read_material(
         collaborators: named in the report.
         references: named in the report.
         folder: where the report's commands find the runs, if it is not where they are now.
+        author: on the report's first page.
 
     Raises:
-        ConfigError: if there is no run, one is given twice or is none, or the explanation is not there or is of other
-            runs.
+        ConfigError: if there is no run, one is given twice or is none, a collaborator or reference is empty, or the
+            explanation is not there or is of other runs.
         DataError: if a file is damaged.
     """
     if not runs:
@@ -66,6 +69,9 @@ def read_material(
     for path in runs:
         if sum(path.resolve() == other.resolve() for other in runs) > 1:
             raise ConfigError(f"{path} is given twice.")
+    for what, given in (("collaborator", collaborators), ("reference", references)):
+        if not all(one.strip() for one in given):
+            raise ConfigError(f"A {what} is empty: name each in quotes.")
     opened = tuple(RunDirectory(path) for path in runs)
     for run in opened:
         run.refuse_damaged()
@@ -77,7 +83,7 @@ def read_material(
         if explanation:
             raise ConfigError(f"{explanation} explains other runs than these; innerloop explain makes one of them.")
         found = None  # of other runs, which happen to lie beside these
-    return Material(opened, with_names(found) if found else None, collaborators, references, folder)
+    return Material(opened, with_names(found) if found else None, collaborators, references, folder, author)
 
 
 def write_report(material: Material, folder: Path) -> Document:
