@@ -1,4 +1,4 @@
-// Values under the pointer, and buttons that take a series away. Without it the page is complete.
+// Values under the pointer, buttons that take a series away, and a hint to scroll. Without it the page is complete.
 "use strict";
 for (const figure of document.querySelectorAll("figure")) {
   const svg = figure.querySelector("svg");
@@ -64,3 +64,12 @@ for (const figure of document.querySelectorAll("figure")) {
   });
   frame.addEventListener("blur", () => { current = -1; show(null); });
 }
+
+// A hint at what is wider than the screen.
+function hint() {
+  for (const box of document.querySelectorAll(".scroll, .picture")) {
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+  }
+}
+hint();
+addEventListener("resize", hint);
