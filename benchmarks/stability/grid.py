@@ -21,7 +21,8 @@ SWITCHES: dict[str, tuple[bool | str, bool | str]] = {
 
 COMMON: dict[str, Any] = dict(
     split="assignment", filters=32, averaging=0.0, meta_batch_size=4, threads=1, checkpoint_every=50,
-    conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001,  # whatever a method's own defaults become
+    # Whatever a method's own defaults become:
+    conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001, outer_lr_floor=0.01,
 )  # fmt: skip
 MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
 WORST_CELL: tuple[int, float] | None = None
