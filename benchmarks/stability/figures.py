@@ -47,7 +47,7 @@ def draw_all(results: dict[str, dict[str, Seeds]], summary: dict[str, Any], fold
             "stability-gradient-norm": lambda: gradient_norms({part: results[part] for part in parts}),
             "stability-test-steps": lambda: test_steps({part: results[part] for part in parts}),
         }
-    if "S0" in summary["parts"]:
+    if "rates_within_2_points" in summary:
         figures["stability-inner-rate"] = lambda: inner_rates(summary["parts"]["S0"])
     for name, draw in figures.items():
         yield save_figure(draw(), folder, name)

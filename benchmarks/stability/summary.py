@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from figures import draw_all
-from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES
+from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES, cells
 from scipy.stats import t as student
 
 from innerloop.config import json_text
@@ -144,7 +144,7 @@ def summarise(results: Results) -> dict[str, Any]:
     summary: dict[str, Any] = {"parts": parts, "differences": differences, "primary": primary(results)}
     if set(ARMS) <= results["S4"].keys():
         summary["final"] = final_accuracies(results["S4"])
-    if results["S0"]:
+    if sum(map(len, results["S0"].values())) == len(cells("S0")):  # nothing is read off half a map
         summary["rates_within_2_points"] = rate_widths(parts["S0"])
         summary["worst_cell"] = worst_cell(parts["S0"])
     return summary
@@ -250,12 +250,12 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         rows = [f"| {' | '.join(titles)} |", "|---" * 5 + "|"]
         for pair, found_of in pairs.items():
             first, _, second = pair.partition(" against ")
-            cells = [
+            shown = [
                 "-" if (of := found_of[name]) is None
                 else f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = {of['sign_flip_p']:.3f})"
                 for name in names
             ]  # fmt: skip
-            rows.append(f"| {_arm_name(first)} against {_arm_name(second)} | " + " | ".join(cells) + " |")
+            rows.append(f"| {_arm_name(first)} against {_arm_name(second)} | " + " | ".join(shown) + " |")
         found[f"{part} differences"] = "\n".join(rows)
     if summary["primary"]:
         test = summary["primary"]
