@@ -158,7 +158,7 @@ def _checked(
     if f"{100 * said['query_accuracy']:.2f}" not in words:
         raise DataError(f"{path.name}: the report does not say its accuracy, {100 * said['query_accuracy']:.2f} %.")
     episodes = min(CHECKED_EPISODES, len(stored))
-    say(f"{path.name}: {episodes} episodes are evaluated again, which takes a minute or two.")
+    say(f"{path.name}: {episodes} episodes are evaluated again.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
     steps = rows[0]["inner_steps"]
     (evaluation,) = evaluate_run(
