@@ -94,10 +94,10 @@ def test_many_small_wins_against_few_large_losses_are_said():
     often = np.array([0.01] * 40 + [-0.2] * 5 + [0.0] * 5)
 
     assert sentence("A", "B", paired_difference(often, 0 * often)).endswith(
-        "; A wins more of the episodes, but loses by more where it loses to B."
+        "; A wins clearly more episodes than B, which the mean does not show."
     )
-    assert "; B wins more of the episodes" in sentence("A", "B", paired_difference(0 * often, often))
-    assert "wins more" not in sentence("A", "B", paired_difference(np.abs(often), 0 * often))
+    assert "; B wins clearly more episodes than A" in sentence("A", "B", paired_difference(0 * often, often))
+    assert "wins clearly" not in sentence("A", "B", paired_difference(np.abs(often), 0 * often))
 
 
 def test_equal_accuracies_have_no_effect_size():

@@ -105,7 +105,7 @@ def _wins_against_mean(a: str, b: str, difference: Difference) -> str:
     ahead, behind = (a, b) if lead > 0 else (b, a)
     if difference.verdict == ("better" if lead > 0 else "worse"):
         return ""
-    return f"; {ahead} wins more of the episodes, but loses by more where it loses to {behind}"
+    return f"; {ahead} wins clearly more episodes than {behind}, which the mean does not show"
 
 
 def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, Any]:
