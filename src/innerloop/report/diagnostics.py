@@ -39,7 +39,13 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
     axes.plot([record["step"] for record in records], [record["gradient_norm"] for record in records], color=AFTER,
               linewidth=0.7)  # fmt: skip
     if run.config.clip_gradient:
-        axes.axhline(run.config.clip_gradient, color=GREY, linestyle="--", linewidth=1, label="clipped to")
+        axes.axhline(
+            run.config.clip_gradient,
+            color=GREY,
+            linestyle="--",
+            linewidth=1,
+            label=f"clipped to {run.config.clip_gradient:g}",
+        )
         axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     axes.set_yscale("log")
     plain_log(axes.yaxis)
