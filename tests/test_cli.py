@@ -537,6 +537,19 @@ def test_json_is_one_object_alone_on_standard_output(finished, capsys):
     assert row["batch_norm"] == "support" and "query accuracy after 2 inner steps" in said.err
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"), [([], "rates learnt from 0.4 on"), (["--learned-rates", "off"], "0.4")],
+)  # fmt: skip
+def test_an_accuracy_by_learnt_rates_says_so_wherever_it_is_quoted(options, rate, capsys):
+    assert cli.main(["train", "mamlpp", *TINY, *options]) == 0
+    (run,) = Path("runs").iterdir()
+    assert cli.main(["evaluate", str(run), "--episodes", "2", "--batch-norm", "support"]) == 0
+
+    said = capsys.readouterr().out
+    assert said.count(f"query accuracy after 2 inner steps at {rate} (") == 2, "of the training, and of the evaluation"
+    assert f"Query accuracy after 2 inner steps at {rate}, 3-way" in (run / "MODEL_CARD.md").read_text()
+
+
 # Transfer
 
 

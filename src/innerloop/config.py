@@ -137,6 +137,11 @@ class RunConfig:
         return self.method == "mamlpp" and self.learned_rates != "off"
 
     @property
+    def inner_rate(self) -> str:
+        """The inner rate in words, as what is quoted with a result says it."""
+        return in_words(self.inner_lr, learnt=self.learns_rates)
+
+    @property
     def run_name(self) -> str:
         """The run directory's name, for instance ``fomaml-omniglot-5w5s-s0``."""
         method = self.method.rpartition(":")[2].lower()
@@ -239,6 +244,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named sets of settings. ``course``: the network and batches of the assignment's own code. ``paper`` and
 ``authors-code``: MAML++ where its paper and its authors' code differ."""
+
+
+def in_words(inner_lr: float, *, learnt: bool) -> str:
+    """An inner rate as results are quoted with it: a number, or what learnt rates started from."""
+    return f"rates learnt from {inner_lr:g} on" if learnt else f"{inner_lr:g}"
 
 
 def settings_of(method: str, preset: str | None = None) -> RunConfig:

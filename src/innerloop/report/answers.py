@@ -155,7 +155,6 @@ def key_settings(run: RunDirectory, name: str) -> Table:
     config = run.config
     on_images = run.environment.get("trains_on") == "images"
     batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
-    rate = f"rates learnt from {config.inner_lr:g} on" if config.learns_rates else f"{config.inner_lr:g}"
     outer = f"Adam at {config.outer_lr:g}"
     if config.method == "mamlpp" and config.cosine_annealing:
         outer += f", falling along a cosine to {config.outer_lr_floor * config.outer_lr:g}"
@@ -166,7 +165,7 @@ def key_settings(run: RunDirectory, name: str) -> Table:
         ["setting", "value"],
         [
             ["episode", f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class"],
-            ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {rate}"],
+            ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {config.inner_rate}"],
             ["outer loop", f"{outer}; {config.meta_steps} outer steps of {batch}"],
             ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}, "
                         f"initial weights: {config.conv_init}"],

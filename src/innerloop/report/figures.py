@@ -69,10 +69,9 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 def describe(run: RunDirectory) -> str:
     """What a figure says under its title: data, split, episode shape and seed."""
     config = run.config
-    rate = f"learnt rates, from {config.inner_lr:g} on" if config.learns_rates else f"{config.inner_lr:g}"
     return (
         f"{config.method} on {data_name(config.data)}, split {config.split}, {config.ways}-way {config.shots}-shot, "
-        f"{config.inner_steps} steps at {rate}, seed {config.seed}"
+        f"{config.inner_steps} steps at {config.inner_rate}, seed {config.seed}"
     )
 
 

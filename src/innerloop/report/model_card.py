@@ -54,7 +54,7 @@ def _results(run: RunDirectory) -> list[str]:
     if not rows:
         return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
     return [
-        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_lr:g}, {run.config.ways}-way "
+        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_rate}, {run.config.ways}-way "
         f"{run.config.shots}-shot, {run.config.queries} query pictures a class, with the 95 % interval over episodes:",
         "",
         "| part | batch norm | episodes | accuracy, % |",

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from innerloop.config import in_words
+
 
 def describe_row(row: dict[str, Any]) -> str:
     """A result with everything that it must not be quoted without, in one sentence."""
     # A head in closed form takes no steps.
-    adapted = (
-        f"{row['inner_steps']} inner steps at {row['inner_lr']:g}" if row["inner_lr"] is not None else "adaptation"
-    )
+    adapted = "adaptation"
+    if row["inner_lr"] is not None:
+        rate = in_words(row["inner_lr"], learnt=row.get("learned_rates", False))
+        adapted = f"{row['inner_steps']} inner steps at {rate}"
     adaptation = "" if row["adaptation"] == "own" else f", adapting {row['adaptation']}"
     return (
         f"{row['method']}{adaptation}: {100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} % "
