@@ -25,7 +25,7 @@ COMMON: dict[str, Any] = dict(
     conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001, outer_lr_floor=0.01,
 )  # fmt: skip
 MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
-WORST_CELL: tuple[int, float] | None = None
+WORST_CELL: tuple[int, float] | None = (5, 0.1)
 """S3's (inner steps, inner rate), chosen by the rule of the protocol once S0 is there."""
 
 
