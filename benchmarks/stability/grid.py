@@ -25,8 +25,8 @@ COMMON: dict[str, Any] = dict(
     conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001, outer_lr_floor=0.01,
 )  # fmt: skip
 MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
-WORST_CELL: tuple[int, float] | None = (5, 0.1)
-"""S3's (inner steps, inner rate), chosen by the rule of the protocol once S0 is there."""
+WORST_CELL = (5, 0.1)
+"""S3's (inner steps, inner rate), which the finished S0 chose by the rule of the protocol."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def cells(part: str) -> list[Cell]:
     """The trainings of a part, all arms of a seed before the next seed.
 
     Raises:
-        ValueError: if there is no such part, or S3's cell is not chosen yet.
+        ValueError: if there is no such part.
     """
     if part not in PARTS:
         raise ValueError(f"There is no part {part!r}; there are {', '.join(PARTS)}.")
@@ -92,8 +92,6 @@ def _stress(part: str = "S2", seeds: int = 8, **settings: Any) -> Iterator[Cell]
 
 
 def _ablation() -> Iterator[Cell]:
-    if WORST_CELL is None:
-        raise ValueError("S3 needs WORST_CELL, which the finished S0 decides.")
     everything_off = {name: off for name, (_, off) in SWITCHES.items()}
     arms: dict[str, dict[str, Any]] = {"maml": everything_off, "mamlpp": {}}
     arms |= {f"maml-plus-{name}": everything_off | {name: on} for name, (on, _) in SWITCHES.items()}

@@ -175,7 +175,8 @@ def rate_widths(arms: dict[str, Any]) -> dict[str, Any]:
             found = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("last_third") for rate in MAP_RATES}
             known = {rate: value["mean"] for rate, value in found.items() if value}
             best = max(known.values(), default=0.0)
-            widths[f"{arm}, {steps} steps"] = [rate for rate, value in known.items() if value >= best - 0.02]
+            name = f"{arm}, {steps} step{'s' if steps > 1 else ''}"
+            widths[name] = [rate for rate, value in known.items() if value >= best - 0.02]
     return widths
 
 
@@ -242,6 +243,9 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
     """The page's tables by name, as Markdown."""
     found = {}
     for part, arms in summary["parts"].items():
+        if part == "S0":
+            found[part] = _map_table(arms)
+            continue
         found[part] = _table(arms, COLUMNS)
         found[f"{part} more"] = _table(arms, MORE_COLUMNS)
     for part, pairs in summary["differences"].items():
@@ -272,6 +276,19 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         ]
         found["rates"] = "\n".join(["| arm | inner rates within 2 points of its best |", "|---|---|", *rows])
     return found
+
+
+def _map_table(arms: dict[str, Any]) -> str:
+    """Means over the seeds, a cell a row: with two of them intervals would say nothing."""
+    titles = [f"{name}, {measure}" for measure in ("last third, %", "roughness") for name in ARMS.values()]
+    lines = ["| inner steps x rate | " + " | ".join(titles) + " | diverged |", "|---" * (len(titles) + 2) + "|"]
+    for cell in (f"{steps}x{rate:g}" for steps in MAP_STEPS for rate in MAP_RATES):
+        of = {arm: arms.get(f"{arm}-{cell}", {}) for arm in ARMS}
+        shown = [_percent(of[arm].get(name, {}).get("mean"), 2) for name in ("last_third", "roughness") for arm in ARMS]
+        diverged = [f"{ARMS[arm]} {row['diverged']} of {len(row['seeds'])}" for arm, row in of.items()
+                    if row.get("diverged")]  # fmt: skip
+        lines.append(f"| {cell.replace('x', ' x ')} | " + " | ".join(shown) + f" | {', '.join(diverged) or 'none'} |")
+    return "\n".join(lines)
 
 
 def _final_table(final: dict[str, Any]) -> str:
