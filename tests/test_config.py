@@ -216,6 +216,13 @@ def test_the_course_preset_has_the_courses_batches():
     assert (course.meta_batch_size, course.query_batches, course.averaging) == (20, 3, 0.0)
 
 
+def test_the_course_preset_undoes_what_is_a_methods_own_on_episodes():
+    fomaml = settings_of("fomaml", "course")
+
+    for method in ("maml", "mamlpp"):
+        assert settings_of(method, "course") == fomaml.replace(method=method), method
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest():
     assert list(PRESETS) == ["course", "paper", "authors-code"]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):

@@ -17,6 +17,7 @@ WHAT = {
     "S0": "S0: 5-way 1-shot, 150 outer steps",
     "S1": "S1: Omniglot, split assignment, 5-way 5-shot, 5 inner steps at 0.4",
     "S2": "S2: Omniglot, split assignment, 5-way 1-shot, 5 inner steps at 0.04",
+    "S3": "S3: 5-way 1-shot, 5 inner steps at 0.1, 300 outer steps",
     "S4": "S4: Omniglot, split assignment, 20-way 1-shot, 5 inner steps at 0.4",
     "S5": "S5: as S2, with the literature's network",
 }
@@ -49,6 +50,8 @@ def draw_all(results: dict[str, dict[str, Seeds]], summary: dict[str, Any], fold
         }
     if "rates_within_2_points" in summary:
         figures["stability-inner-rate"] = lambda: inner_rates(summary["parts"]["S0"])
+    if summary["differences"].get("S3"):
+        figures["stability-ablation"] = lambda: ablation(summary["differences"]["S3"])
     for name, draw in figures.items():
         yield save_figure(draw(), folder, name)
 
@@ -201,4 +204,27 @@ def inner_rates(arms: dict[str, Any]) -> Figure:
         panel.set_title(f"{steps} inner step{'s' if steps > 1 else ''}", fontsize=9)
     axes[0].set_ylabel("query accuracy, %")
     axes[0].legend(fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def ablation(differences: dict[str, Any]) -> Figure:
+    """S3: what each part changes, added to MAML and taken from MAML++; a dot a seed, a bar their mean."""
+    names = {"last_third": "accuracy over the last third, points", "roughness": "roughness, points"}
+    pairs = [tuple(pair.split(" against ")) for pair in differences]
+    figure, axes = panels("What each part of MAML++ changes", f"{WHAT['S3']}; seeds 10-12, paired with the arm that "
+                          "has one part less or more; bar: mean", len(names), width=9.6, height=4.6,
+                          share_y=True)  # fmt: skip
+    labels = [
+        f"{ARMS[base]} {arm.removeprefix(base).replace('-', ' ').replace('_', ' ').strip()}" for arm, base in pairs
+    ]
+    for panel, (name, title) in zip(axes, names.items(), strict=True):
+        for place, ((_, base), found) in enumerate(zip(pairs, differences.values(), strict=True)):
+            if found[name] is not None:
+                panel.scatter(100 * np.array(found[name]["each"]), [place] * len(found[name]["each"]),
+                              color=COLOURS[base], s=18, alpha=0.8)  # fmt: skip
+                panel.scatter([100 * found[name]["mean"]], [place], marker="|", s=220, color=COLOURS[base])
+        panel.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+        panel.set_yticks(range(len(pairs)), labels)
+        panel.set_title(title, fontsize=9)
+    axes[0].invert_yaxis()
     return figure

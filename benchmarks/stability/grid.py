@@ -22,7 +22,7 @@ SWITCHES: dict[str, tuple[bool | str, bool | str]] = {
 COMMON: dict[str, Any] = dict(
     split="assignment", filters=32, averaging=0.0, meta_batch_size=4, threads=1, checkpoint_every=50,
     # Whatever a method's own defaults become:
-    conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001, outer_lr_floor=0.01,
+    conv_init="pytorch", clip_gradient=0.0, outer_lr=0.001, outer_lr_floor=0.01, feature_scale=1.0,
 )  # fmt: skip
 MAP_STEPS, MAP_RATES = (1, 5), (0.01, 0.04, 0.1, 0.4, 1.0)
 WORST_CELL = (5, 0.1)
