@@ -117,6 +117,7 @@ def test_two_methods_are_two_rows_and_a_pair(tmp_path):
     assert pair["mean"] == pytest.approx(0.1)
     assert compared["learning_curves"][0]["image_passes"] == [0, 1000 * 4 * (5 * 25 + 75)]
     assert compared["learning_curves"][0]["seconds"] == [0.0, 60.0]
+    assert compared["learning_curves"][0]["machine"] == a.machine
 
 
 def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):

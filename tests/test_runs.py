@@ -262,3 +262,17 @@ def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
     assert json.loads((run.path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == {
         "step": 1, "loss": None, "rows": [None, 0.5]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"processor": "x86_64, AVX2", "threads": 1}, "x86_64, AVX2, 1 CPU thread"),
+        ({"processor": "arm64", "threads": 4}, "arm64, 4 CPU threads"),
+        ({}, "an unknown processor, an unknown number of CPU threads"),
+    ],
+)
+def test_a_run_names_the_machine_that_its_seconds_are_of(environment, words, tmp_path):
+    run = RunDirectory.create(RunConfig(), environment, tmp_path / "run")
+
+    assert run.machine == words

@@ -251,7 +251,7 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
         "step": [record["step"] for record in records],
         "image_passes": [_image_passes(run, record) for record in records],
         "seconds": [record["elapsed_s"] for record in records],
-        "threads": config.threads,
+        "machine": run.machine,
         "query_accuracy": [record["query_accuracy"] for record in records],
         "query_accuracy_ci95": [record["query_accuracy_ci95"] for record in records],
         "episodes": records[-1]["episodes"],

@@ -105,6 +105,13 @@ class RunDirectory:
         return read_json(self.path / "env.json")
 
     @property
+    def machine(self) -> str:
+        """What computed it, as far as that was recorded: seconds compare between equal machines alone."""
+        found = self.environment
+        processor, threads = found.get("processor", "an unknown processor"), found.get("threads")
+        return f"{processor}, {threads or 'an unknown number of'} CPU thread{'s' if threads != 1 else ''}"
+
+    @property
     def weights_path(self) -> Path:
         """The final weights, there once the run is finished."""
         return self.path / "model.safetensors"

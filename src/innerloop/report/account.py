@@ -156,7 +156,7 @@ def checklist(material: Material) -> Section:
     """What a reader should ask of results, answered from the files."""
     runs = {named(method): material.all_of(method) for method in material.methods}
     dirty = any(str(run.environment.get("git", "")).endswith("-dirty") for run in material.runs)
-    threads = sorted({str(run.environment.get("threads")) for run in material.runs})
+    machines = sorted({run.machine for run in material.runs})
     seconds = {name: _seconds(found[0]) for name, found in runs.items() if found}
     compute = ", ".join(f"{name} {value / 60:.1f} minutes" for name, value in seconds.items() if value)
     rows = [
@@ -169,8 +169,8 @@ def checklist(material: Material) -> Section:
         ["What were settings chosen on?", _selection(material.runs[0].config.split)],
         ["Were test classes touched?", "yes, by the evaluations named in the protocol" if _touched_test(material)
          else "no"],
-        ["What did it cost?", f"{compute} of training with validations, first seed of each; {', '.join(threads)} "
-         f"CPU threads" if compute else "not recorded"],
+        ["What did it cost?", f"{compute} of training with validations, first seed of each; "
+         f"{'; or '.join(machines)}" if compute else "not recorded"],
         ["Is the licence of the data clear?", "yes, MIT (Omniglot) or generated (strokes)"],
         ["Can it be made again?", "settings, environment, data fingerprint and checksums are in this report"
          + ("; the source had changes that are in no commit" if dirty else "")],

@@ -139,8 +139,7 @@ def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
     zoom(axes[0], [value for curve in curves for value in curve["query_accuracy"][1:]])
     axes[0].set_ylabel("query accuracy, %")
     axes[0].set_xlabel("images sent forward and backward, thousands")
-    threads = sorted({curve["threads"] for curve in curves})
-    axes[1].set_xlabel(f"seconds of training (threads: {' or '.join(map(str, threads))})")
+    axes[1].set_xlabel(f"seconds of training ({'; or '.join(sorted({curve['machine'] for curve in curves}))})")
     axes[1].set_title("band: 95 % over episodes", fontsize=8, loc="right", color=GREY)
     axes[1].legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
