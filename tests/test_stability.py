@@ -133,9 +133,10 @@ def test_every_result_is_of_a_cell_of_the_grid_with_its_settings():
 
 
 def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
-    def training(accuracy, failure=None):
+    def training(accuracy, failure=None, last_loss=1.0):
         steps = list(range(len(accuracy)))
         return {"failure": failure, "steps": steps, "accuracy": accuracy, "gradient_norm": [1.0, 2.0],
+                "loss": [1.0] * (len(steps) - 1) + [last_loss],
                 "gradient_cosines": [1.0], "test": {"support_loss_rises": 0.0}, "head_rate_over_safe": [1.0],
                 "processor_seconds": [1.0]}  # fmt: skip
 
@@ -149,5 +150,9 @@ def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
 
     assert test and test["p"] == pytest.approx(2 / 2**8)
     assert test["each"][0] == test["each"][1] < 0
+    arms["maml"][0] = training(rough, last_loss=None)
+    assert summary.primary({"S2": arms}) == test, "a loss that is not finite, null in JSON, is a failure too"
+    arms["mamlpp"][0] = training(smooth, "the loss is nan")
+    assert (summary.primary({"S2": arms}) or {})["each"][0] == 0.0
     del arms["maml"][7]
     assert summary.primary({"S2": arms}) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grid import ARMS, MAP_RATES, MAP_STEPS
+from grid import ARMS, MAP_RATES, MAP_STEPS, WORST_CELL, arm_name
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
@@ -17,7 +17,7 @@ WHAT = {
     "S0": "S0: 5-way 1-shot, 150 outer steps",
     "S1": "S1: Omniglot, split assignment, 5-way 5-shot, 5 inner steps at 0.4",
     "S2": "S2: Omniglot, split assignment, 5-way 1-shot, 5 inner steps at 0.04",
-    "S3": "S3: 5-way 1-shot, 5 inner steps at 0.1, 300 outer steps",
+    "S3": f"S3: 5-way 1-shot, {WORST_CELL[0]} inner steps at {WORST_CELL[1]:g}, 300 outer steps",
     "S4": "S4: Omniglot, split assignment, 20-way 1-shot, 5 inner steps at 0.4",
     "S5": "S5: as S2, with the literature's network",
 }
@@ -186,12 +186,12 @@ def _step_colour(index: int, count: int) -> Any:
 
 
 def inner_rates(arms: dict[str, Any]) -> Figure:
-    """S0: accuracy over the last third against the inner rate, every seed as a dot."""
-    figure, axes = panels("Accuracy against the inner rate", f"{WHAT['S0']}; mean over the last third of the "
-                          "validations; dots: seeds 0 and 1", len(MAP_STEPS), width=9, share_y=True)  # fmt: skip
+    """S0: accuracy at the end against the inner rate, every seed as a dot."""
+    figure, axes = panels("Final accuracy against the inner rate", f"{WHAT['S0']}; last validation; dots: seeds 0 "
+                          "and 1", len(MAP_STEPS), width=9, share_y=True)  # fmt: skip
     for panel, steps in zip(axes, MAP_STEPS, strict=True):
         for arm in ARMS:
-            cells = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("last_third") for rate in MAP_RATES}
+            cells = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("final") for rate in MAP_RATES}
             known = {rate: cell for rate, cell in cells.items() if cell}
             panel.plot(list(known), [100 * cell["mean"] for cell in known.values()], color=COLOURS[arm],
                        label=ARMS[arm])  # fmt: skip
@@ -210,21 +210,17 @@ def inner_rates(arms: dict[str, Any]) -> Figure:
 def ablation(differences: dict[str, Any]) -> Figure:
     """S3: what each part changes, added to MAML and taken from MAML++; a dot a seed, a bar their mean."""
     names = {"last_third": "accuracy over the last third, points", "roughness": "roughness, points"}
-    pairs = [tuple(pair.split(" against ")) for pair in differences]
-    figure, axes = panels("What each part of MAML++ changes", f"{WHAT['S3']}; seeds 10-12, paired with the arm that "
-                          "has one part less or more; bar: mean", len(names), width=9.6, height=4.6,
-                          share_y=True)  # fmt: skip
-    labels = [
-        f"{ARMS[base]} {arm.removeprefix(base).replace('-', ' ').replace('_', ' ').strip()}" for arm, base in pairs
-    ]
+    figure, axes = panels("What each part of MAML++ changes", f"{WHAT['S3']}; a dot a seed, paired with MAML or MAML++ "
+                          "itself; bar: mean", len(names), width=9.6, height=4.6, share_y=True)  # fmt: skip
     for panel, (name, title) in zip(axes, names.items(), strict=True):
-        for place, ((_, base), found) in enumerate(zip(pairs, differences.values(), strict=True)):
+        for place, (pair, found) in enumerate(differences.items()):
+            colour = COLOURS[pair.partition(" against ")[2]]
             if found[name] is not None:
-                panel.scatter(100 * np.array(found[name]["each"]), [place] * len(found[name]["each"]),
-                              color=COLOURS[base], s=18, alpha=0.8)  # fmt: skip
-                panel.scatter([100 * found[name]["mean"]], [place], marker="|", s=220, color=COLOURS[base])
+                panel.scatter(100 * np.array(found[name]["each"]), [place] * len(found[name]["each"]), color=colour,
+                              s=18, alpha=0.8)  # fmt: skip
+                panel.scatter([100 * found[name]["mean"]], [place], marker="|", s=220, color=colour)
         panel.axvline(0, color="#999999", linewidth=0.8, zorder=0)
-        panel.set_yticks(range(len(pairs)), labels)
+        panel.set_yticks(range(len(differences)), [arm_name(pair.partition(" against ")[0]) for pair in differences])
         panel.set_title(title, fontsize=9)
     axes[0].invert_yaxis()
     return figure

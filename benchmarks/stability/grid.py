@@ -29,6 +29,15 @@ WORST_CELL = (5, 0.1)
 """S3's (inner steps, inner rate), which the finished S0 chose by the rule of the protocol."""
 
 
+def arm_name(arm: str) -> str:
+    """How tables and figures call an arm, also one of the map or the ablation: ``MAML plus per step affine``."""
+    for method, name in sorted(ARMS.items(), key=lambda item: -len(item[0])):
+        if arm == method or arm.startswith((f"{method}-", f"{method},")):
+            rest = arm[len(method) :].replace("_", " ")
+            return name + rest.replace("-plus-", " plus ").replace("-minus-", " minus ")
+    return arm
+
+
 @dataclass(frozen=True)
 class Cell:
     """One training of the study.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from figures import draw_all
-from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES, cells
+from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES, arm_name, cells
 from scipy.stats import t as student
 
 from innerloop.config import json_text
@@ -26,6 +26,8 @@ PAIRS_OF_ABLATION = [(f"maml-plus-{name}", "maml") for name in SWITCHES] + [
 ]
 PAGE = HERE.parents[1] / "docs" / "stability.md"
 PRIMARY_PAIRS = 8
+COMPARED = ("roughness", "drawdown", "area", "last_third")
+"""Measures whose paired differences are shown."""
 Result = dict[str, Any]
 Results = dict[str, dict[str, dict[int, Result]]]
 """Part -> arm -> seed -> what run.py wrote."""
@@ -45,7 +47,7 @@ def load(folder: Path) -> Results:
 
 def of_run(result: Result) -> dict[str, Any]:
     """The protocol's measures of one training."""
-    if result["failure"]:
+    if result["failure"] or None in result["accuracy"] + result["loss"]:  # null: not finite
         return {"diverged": True, "failed": True}
     norms = np.array(result["gradient_norm"], dtype=float)
     accuracy = result["accuracy"]
@@ -110,18 +112,17 @@ def primary(results: Results) -> dict[str, Any] | None:
 
     None until all pairs are there: nothing is tested on the way.
     """
-    arms = results["S2"]
-    if min(len(arms.get(arm, {})) for arm in ("maml", "mamlpp")) < PRIMARY_PAIRS:
+    first, second = (results["S2"].get(arm, {}) for arm in ("mamlpp", "maml"))
+    seeds = sorted(first.keys() & second.keys())
+    if len(seeds) < PRIMARY_PAIRS:
         return None
-    pairs = [(of_run(arms["mamlpp"][seed]), of_run(arms["maml"][seed]))
-             for seed in sorted(arms["mamlpp"].keys() & arms["maml"].keys())]  # fmt: skip
-    whole = [a["roughness"] - b["roughness"] for a, b in pairs if not (a["failed"] or b["failed"])]
-    largest = max((abs(value) for value in whole), default=1.0)
+    pairs = [(of_run(first[seed]), of_run(second[seed])) for seed in seeds]
+    whole = [None if a["failed"] or b["failed"] else a["roughness"] - b["roughness"] for a, b in pairs]
+    largest = max((abs(value) for value in whole if value is not None), default=1.0)
     differences = [
-        a["roughness"] - b["roughness"] if not (a["failed"] or b["failed"])
-        else largest * (int(a["failed"]) - int(b["failed"]))
-        for a, b in pairs
-    ]  # fmt: skip
+        largest * (int(a["failed"]) - int(b["failed"])) if value is None else value
+        for value, (a, b) in zip(whole, pairs, strict=True)
+    ]
     mean, half = mean_with_t_interval(differences)
     return {"mean": mean, "ci95": half, "each": differences, "p": sign_flip_test(differences), "pairs": len(pairs)}
 
@@ -131,10 +132,7 @@ def summarise(results: Results) -> dict[str, Any]:
     parts = {part: {arm: of_arm(seeds) for arm, seeds in arms.items()} for part, arms in results.items() if arms}
     differences = {
         part: {
-            f"{first} against {second}": {
-                name: paired(arms[first], arms[second], name)
-                for name in ("roughness", "drawdown", "area", "last_third")
-            }
+            f"{first} against {second}": {name: paired(arms[first], arms[second], name) for name in COMPARED}
             for first, second in (PAIRS_OF_ABLATION if part == "S3" else PAIRS)
             if {first, second} <= arms.keys()
         }
@@ -168,11 +166,11 @@ def final_accuracies(arms: dict[str, dict[int, Result]]) -> dict[str, Any]:
 
 
 def rate_widths(arms: dict[str, Any]) -> dict[str, Any]:
-    """For each arm and number of steps: the inner rates whose last third is within 2 points of the arm's best."""
+    """For each arm and number of steps: the inner rates whose final accuracy is within 2 points of the best."""
     widths = {}
     for arm in ARMS:
         for steps in MAP_STEPS:
-            found = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("last_third") for rate in MAP_RATES}
+            found = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("final") for rate in MAP_RATES}
             known = {rate: value["mean"] for rate, value in found.items() if value}
             best = max(known.values(), default=0.0)
             name = f"{arm}, {steps} step{'s' if steps > 1 else ''}"
@@ -200,9 +198,9 @@ COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
     ("diverged", lambda row: f"{row['diverged']} of {len(row['seeds'])} ({_percent(row['diverged_ci95'][0], 0)} to "
                              f"{_percent(row['diverged_ci95'][1], 0)} %)"),
     ("last third, %", lambda row: _with_interval(row, "last_third")),
-    ("spread over seeds", lambda row: _percent(row.get("spread"), 2)),
-    ("drawdown", lambda row: _with_interval(row, "drawdown")),
-    ("roughness", lambda row: _with_interval(row, "roughness")),
+    ("spread over seeds, points", lambda row: _percent(row.get("spread"), 2)),
+    ("drawdown, points", lambda row: _with_interval(row, "drawdown")),
+    ("roughness, points", lambda row: _with_interval(row, "roughness")),
     ("area, %", lambda row: _with_interval(row, "area")),
     ("step at 90 %", lambda row: _first_step(row, "first_step_at_90")),
     ("step at 95 %", lambda row: _first_step(row, "first_step_at_95")),
@@ -249,17 +247,16 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         found[part] = _table(arms, COLUMNS)
         found[f"{part} more"] = _table(arms, MORE_COLUMNS)
     for part, pairs in summary["differences"].items():
-        names = ("roughness", "drawdown", "area", "last_third")
-        titles = ["difference (first minus second), points", *(name.replace("_", " ") for name in names)]
+        titles = ["difference (first minus second), points", *(name.replace("_", " ") for name in COMPARED)]
         rows = [f"| {' | '.join(titles)} |", "|---" * 5 + "|"]
         for pair, found_of in pairs.items():
             first, _, second = pair.partition(" against ")
             shown = [
                 "-" if (of := found_of[name]) is None
                 else f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = {of['sign_flip_p']:.3f})"
-                for name in names
+                for name in COMPARED
             ]  # fmt: skip
-            rows.append(f"| {_arm_name(first)} against {_arm_name(second)} | " + " | ".join(shown) + " |")
+            rows.append(f"| {arm_name(first)} against {arm_name(second)} | " + " | ".join(shown) + " |")
         found[f"{part} differences"] = "\n".join(rows)
     if summary["primary"]:
         test = summary["primary"]
@@ -271,7 +268,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         found["S4 final"] = _final_table(summary["final"])
     if "rates_within_2_points" in summary:
         rows = [
-            f"| {_arm_name(arm)} | {', '.join(f'{rate:g}' for rate in rates)} |"
+            f"| {arm_name(arm)} | {', '.join(f'{rate:g}' for rate in rates)} |"
             for arm, rates in summary["rates_within_2_points"].items()
         ]
         found["rates"] = "\n".join(["| arm | inner rates within 2 points of its best |", "|---|---|", *rows])
@@ -280,11 +277,11 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
 
 def _map_table(arms: dict[str, Any]) -> str:
     """Means over the seeds, a cell a row: with two of them intervals would say nothing."""
-    titles = [f"{name}, {measure}" for measure in ("last third, %", "roughness") for name in ARMS.values()]
+    titles = [f"{name}, {measure}" for measure in ("at the end, %", "roughness, points") for name in ARMS.values()]
     lines = ["| inner steps x rate | " + " | ".join(titles) + " | diverged |", "|---" * (len(titles) + 2) + "|"]
     for cell in (f"{steps}x{rate:g}" for steps in MAP_STEPS for rate in MAP_RATES):
         of = {arm: arms.get(f"{arm}-{cell}", {}) for arm in ARMS}
-        shown = [_percent(of[arm].get(name, {}).get("mean"), 2) for name in ("last_third", "roughness") for arm in ARMS]
+        shown = [_percent(of[arm].get(name, {}).get("mean"), 2) for name in ("final", "roughness") for arm in ARMS]
         diverged = [f"{ARMS[arm]} {row['diverged']} of {len(row['seeds'])}" for arm, row in of.items()
                     if row.get("diverged")]  # fmt: skip
         lines.append(f"| {cell.replace('x', ' x ')} | " + " | ".join(shown) + f" | {', '.join(diverged) or 'none'} |")
@@ -303,19 +300,10 @@ def _final_table(final: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _arm_name(arm: str) -> str:
-    for method, name in sorted(ARMS.items(), key=lambda item: -len(item[0])):
-        if arm == method or re.match(rf"{method}[-,]", arm):
-            return (
-                (name + arm[len(method) :].replace("_", " ")).replace("-plus-", " plus ").replace("-minus-", " minus ")
-            )
-    return arm
-
-
 def _table(arms: dict[str, Any], columns: list[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:
     lines = ["| arm | " + " | ".join(name for name, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [
-        f"| {_arm_name(arm)} | " + " | ".join(cell(row) for _, cell in columns) + " |" for arm, row in arms.items()
+        f"| {arm_name(arm)} | " + " | ".join(cell(row) for _, cell in columns) + " |" for arm, row in arms.items()
     ]
     return "\n".join(lines)
 

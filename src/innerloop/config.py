@@ -239,15 +239,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         derivative_order_annealing=True,
         per_step_statistics=True,
         learned_rates="layer",
+        outer_lr=0.001,
+        outer_lr_floor=0.01,
+        clip_gradient=0.0,
+        feature_scale=1.0,
     ),
     "authors-code": dict(
         derivative_order_annealing=False,
         per_step_statistics=False,
         learned_rates="tensor",
+        outer_lr=0.001,
+        outer_lr_floor=0.01,
+        clip_gradient=0.0,
+        feature_scale=1.0,
     ),
 }
 """Named sets of settings. ``course``: the network and batches of the assignment's own code. ``paper`` and
-``authors-code``: MAML++ where its paper and its authors' code differ."""
+``authors-code``: MAML++ where its paper and its authors' code differ, and without what is ours for short trainings
+(`METHOD_SETTINGS`)."""
 
 
 def in_words(inner_lr: float, *, learnt: bool) -> str:

@@ -112,7 +112,7 @@ class Experiment:
             "training_seed": self.config.seed,
             "adaptation": variant.describe(),
             "inner_lr": variant.rate(self.config),
-            "learned_rates": self.config.learns_rates and variant == OWN,
+            "learned_rates": self.config.learns_rates and variant.describe() == OWN.describe(),
             "training_rotations": self.config.rotations,
             "averaging": self.config.averaging,
             "data_fingerprint": self.dataset.fingerprint,

@@ -167,7 +167,8 @@ def key_settings(run: RunDirectory, name: str) -> Table:
             ["episode", f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class"],
             ["inner loop", f"{config.inner_steps} steps of plain gradient descent at {config.inner_rate}"],
             ["outer loop", f"{outer}; {config.meta_steps} outer steps of {batch}"],
-            ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}, "
+            ["network", f"4 blocks of {config.filters} filters, {config.downsample}, features: {config.features}"
+                        f"{'' if config.feature_scale == 1 else f' times {config.feature_scale:g}'}, "
                         f"initial weights: {config.conv_init}"],
             ["final weights", "the last ones" + (f", as a moving average of decay {config.averaging:g}"
                                                  if config.averaging else "")],
