@@ -268,7 +268,7 @@ def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
     ("environment", "words"),
     [
         ({"processor": "x86_64, AVX2", "threads": 1}, "x86_64, AVX2, 1 CPU thread"),
-        ({"processor": "arm64", "threads": 4}, "arm64, 4 CPU threads"),
+        ({"processor": "arm64", "threads": 4, "device": "mps"}, "mps beside arm64, 4 CPU threads"),
         ({}, "an unknown processor, an unknown number of CPU threads"),
     ],
 )

@@ -139,7 +139,7 @@ class RunConfig:
     @property
     def inner_rate(self) -> str:
         """The inner rate in words, as what is quoted with a result says it."""
-        return in_words(self.inner_lr, learnt=self.learns_rates)
+        return rate_in_words(self.inner_lr, learnt=self.learns_rates)
 
     @property
     def run_name(self) -> str:
@@ -216,6 +216,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
 }
 """Settings that do not touch a method's training; tables of hyperparameters show them as "-"."""
 
+_PUBLISHED: dict[str, Any] = dict(outer_lr=0.001, outer_lr_floor=0.01, clip_gradient=0.0, feature_scale=1.0)
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(
         meta_batch_size=20,
@@ -239,19 +240,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         derivative_order_annealing=True,
         per_step_statistics=True,
         learned_rates="layer",
-        outer_lr=0.001,
-        outer_lr_floor=0.01,
-        clip_gradient=0.0,
-        feature_scale=1.0,
+        **_PUBLISHED,
     ),
     "authors-code": dict(
         derivative_order_annealing=False,
         per_step_statistics=False,
         learned_rates="tensor",
-        outer_lr=0.001,
-        outer_lr_floor=0.01,
-        clip_gradient=0.0,
-        feature_scale=1.0,
+        **_PUBLISHED,
     ),
 }
 """Named sets of settings. ``course``: the network and batches of the assignment's own code. ``paper`` and
@@ -259,7 +254,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 (`METHOD_SETTINGS`)."""
 
 
-def in_words(inner_lr: float, *, learnt: bool) -> str:
+def rate_in_words(inner_lr: float, *, learnt: bool) -> str:
     """An inner rate as results are quoted with it: a number, or what learnt rates started from."""
     return f"rates learnt from {inner_lr:g} on" if learnt else f"{inner_lr:g}"
 

@@ -109,7 +109,8 @@ class RunDirectory:
         """What computed it, as far as that was recorded: seconds compare between equal machines alone."""
         found = self.environment
         processor, threads = found.get("processor", "an unknown processor"), found.get("threads")
-        return f"{processor}, {threads or 'an unknown number of'} CPU thread{'s' if threads != 1 else ''}"
+        on = "" if (device := found.get("device", "cpu")) == "cpu" else f"{device} beside "
+        return f"{on}{processor}, {threads or 'an unknown number of'} CPU thread{'s' if threads != 1 else ''}"
 
     @property
     def weights_path(self) -> Path:

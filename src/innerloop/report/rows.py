@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from innerloop.config import in_words
+from innerloop.config import rate_in_words
 
 
 def describe_row(row: dict[str, Any]) -> str:
@@ -10,7 +10,7 @@ def describe_row(row: dict[str, Any]) -> str:
     # A head in closed form takes no steps.
     adapted = "adaptation"
     if row["inner_lr"] is not None:
-        rate = in_words(row["inner_lr"], learnt=row.get("learned_rates", False))
+        rate = rate_in_words(row["inner_lr"], learnt=row.get("learned_rates", False))
         adapted = f"{row['inner_steps']} inner steps at {rate}"
     adaptation = "" if row["adaptation"] == "own" else f", adapting {row['adaptation']}"
     return (
