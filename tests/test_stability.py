@@ -133,7 +133,7 @@ def test_every_result_is_of_a_cell_of_the_grid_with_its_settings():
 
 
 def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
-    def training(accuracy, failure=None, last_loss=1.0):
+    def training(accuracy, failure=None, last_loss: float | None = 1.0):
         steps = list(range(len(accuracy)))
         return {"failure": failure, "steps": steps, "accuracy": accuracy, "gradient_norm": [1.0, 2.0],
                 "loss": [1.0] * (len(steps) - 1) + [last_loss],
