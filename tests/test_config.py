@@ -219,6 +219,7 @@ def test_the_course_preset_has_the_courses_batches():
 def test_the_course_preset_undoes_what_is_a_methods_own_on_episodes():
     fomaml = settings_of("fomaml", "course")
 
+    assert (fomaml.feature_scale, fomaml.outer_lr, fomaml.clip_gradient) == (1.0, 0.001, 0.0)
     for method in ("maml", "mamlpp"):
         assert settings_of(method, "course") == fomaml.replace(method=method), method
 
