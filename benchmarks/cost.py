@@ -1,9 +1,12 @@
-"""Time and peak memory of an outer step of FO-MAML, MAML and MAML++, and what the multi-step loss adds.
+"""Time and peak memory of an outer step of FO-MAML, MAML and MAML++.
+
+Also what the multi-step loss adds.
 
 python benchmarks/cost.py
 
-Times are taken in turn in one process, medians of several rounds; memory in a process of its own for each row, as the
-largest resident set beyond what it was before the first step. On an otherwise idle machine.
+Times are taken in turn in one process, medians of several rounds; memory in a process of its own
+for each row, as the largest resident set beyond what it was before the first step. On an otherwise
+idle machine.
 """
 
 import argparse
@@ -30,13 +33,17 @@ ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "MAML++, 10 to 33 %: first order": ("mamlpp", 200, {}),
     "MAML++, from 33 %: second order": ("mamlpp", 500, {}),
     "MAML++, second order with multi-step loss": (
-        "mamlpp", 0, {"derivative_order_annealing": False}),
-}  # fmt: skip
-"""What is measured -> method, outer step of 1000, settings that differ. The last row is no phase of the defaults."""
+        "mamlpp",
+        0,
+        {"derivative_order_annealing": False},
+    ),
+}
+"""What is measured -> method, outer step of 1000, settings that differ. The last row is no phase of
+the defaults."""
 
 
 def outer_step(name: str, threads: int) -> Any:
-    """A function that takes one gradient of a row's objective over 4 episodes, one after the other."""
+    """A function that takes one gradient of a row's objective over 4 episodes, in turn."""
     method, step, settings = ROWS[name]
     config = settings_of(method).replace(threads=threads, **settings)
     experiment = prepare(config, say=lambda _: None)
@@ -72,7 +79,9 @@ def peak_mib(name: str, threads: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-of", choices=list(ROWS), help=argparse.SUPPRESS)
@@ -94,17 +103,30 @@ def main() -> None:
         command = [sys.executable, __file__, "--threads", str(options.threads), "--memory-of", name]
         memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         median = statistics.median(seconds[name])
-        rows.append({"what": name, "seconds": round(median, 3), "ratio": round(median / first, 2),
-                     "peak_mib": round(memory)})  # fmt: skip
+        rows.append(
+            {
+                "what": name,
+                "seconds": round(median, 3),
+                "ratio": round(median / first, 2),
+                "peak_mib": round(memory),
+            }
+        )
     result = {
-        "what": "an outer step of 4 episodes, one after the other, 5-way 5-shot, 5 inner steps, 64 filters, float32",
-        "command": f"python benchmarks/cost.py --rounds {options.rounds} --threads {options.threads}",
+        "what": (
+            "an outer step of 4 episodes, one after the other, 5-way 5-shot, 5 inner steps, 64 "
+            "filters, float32"
+        ),
+        "command": (
+            f"python benchmarks/cost.py --rounds {options.rounds} --threads {options.threads}"
+        ),
         "threads": options.threads,
         "torch": torch.__version__,
         "rows": rows,
     }
     print(json.dumps(result, indent=1))
-    write_atomic(Path(__file__).parent / "results" / "cost.json", json_text(result, indent=1) + "\n")
+    write_atomic(
+        Path(__file__).parent / "results" / "cost.json", json_text(result, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Time of an epoch of transfer's pretraining: innerloop beside a plain PyTorch loop, in one process, in turn.
+"""Time of an epoch of transfer's pretraining: innerloop beside a plain PyTorch loop.
 
-The plain loop takes the same mini-batches of float images from memory, in NCHW, with PyTorch's own batch norm. Ours
-also makes the mini-batches: rotations, labels, float conversion. Writes JSON.
+Both run in one process, in turn.
+
+The plain loop takes the same mini-batches of float images from memory, in NCHW, with PyTorch's own
+batch norm. Ours also makes the mini-batches: rotations, labels, float conversion. Writes JSON.
 
     python benchmarks/epoch.py [--rounds 15] [--threads 2] [--out benchmarks/results/epoch.json]
 """
@@ -24,7 +26,9 @@ BATCH, BATCHES = 64, 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/epoch.json"))
@@ -34,11 +38,13 @@ def main() -> None:
     classes = dataset.class_indices(find_split("assignment", dataset).part("train"))
     sampler = ImageSampler(
         dataset, classes, seed=0, stream_name="benchmark", rotations=True, rotations_as_classes=True
-    )  # fmt: skip
+    )
     learner = Transfer(Conv4(sampler.labels))
     plain = PlainConv4("stride")
     plain.head = nn.Linear(64, sampler.labels)
-    ours_adam, plain_adam = (torch.optim.Adam(module.parameters(), lr=0.001) for module in (learner, plain))
+    ours_adam, plain_adam = (
+        torch.optim.Adam(module.parameters(), lr=0.001) for module in (learner, plain)
+    )
     ready = [sampler.batch(number * BATCH, BATCH) for number in range(BATCHES)]
 
     def ours() -> None:
@@ -60,8 +66,13 @@ def main() -> None:
     times = [(seconds(ours), seconds(theirs)) for _ in range(options.rounds)]
     share = len(sampler) / (BATCH * BATCHES)
     result = {
-        "what": f"seconds per epoch of {len(sampler)} images, stride 2, mini-batches of {BATCH}; {BATCHES} were timed",
-        "command": f"python benchmarks/epoch.py --rounds {options.rounds} --threads {options.threads}",
+        "what": (
+            f"seconds per epoch of {len(sampler)} images, stride 2, mini-batches of {BATCH}; "
+            f"{BATCHES} were timed"
+        ),
+        "command": (
+            f"python benchmarks/epoch.py --rounds {options.rounds} --threads {options.threads}"
+        ),
         "threads": options.threads,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",

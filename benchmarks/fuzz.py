@@ -1,6 +1,7 @@
 """10,000 damaged configurations and weight files: only innerloop's own errors come out.
 
-Run from the repository's root; any other exception, or a file that loads with another content, stops it::
+Run from the repository's root; any other exception, or a file that loads with another content,
+stops it::
 
     python benchmarks/fuzz.py --examples 10000 --seed 0
 """
@@ -28,8 +29,10 @@ import mutations  # noqa: E402  (the strategies of tests/test_fuzz.py)
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
 
 
-def count(strategy: st.SearchStrategy[bytes], check: Callable[[bytes], str], examples: int, seed: int) -> dict:
-    """Outcomes of that many examples, by the error's type; ``different`` of the files had bytes of their own."""
+def count(
+    strategy: st.SearchStrategy[bytes], check: Callable[[bytes], str], examples: int, seed: int
+) -> dict:
+    """Outcomes of that many examples, by the error's type; ``different`` of the files differed."""
     outcomes: Counter[str] = Counter()
     contents = set()
 
@@ -39,7 +42,11 @@ def count(strategy: st.SearchStrategy[bytes], check: Callable[[bytes], str], exa
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+        ],
     )
     @given(strategy)
     def run(content):
@@ -47,12 +54,20 @@ def count(strategy: st.SearchStrategy[bytes], check: Callable[[bytes], str], exa
         contents.add(hash(content))
 
     run()
-    return {"examples": outcomes.total(), "different": len(contents), "outcomes": dict(sorted(outcomes.items()))}
+    return {
+        "examples": outcomes.total(),
+        "different": len(contents),
+        "outcomes": dict(sorted(outcomes.items())),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=10_000, help="damaged files in all, half of each kind")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--examples", type=int, default=10_000, help="damaged files in all, half of each kind"
+    )
     parser.add_argument("--seed", type=int, default=0, help="Hypothesis' seed")
     options = parser.parse_args()
     started = time.monotonic()
@@ -68,15 +83,19 @@ def main() -> None:
             ),
             "model.safetensors": count(
                 mutations.damaged_weights(good),
-                lambda content: mutations.check_weights(content, folder / "damaged.safetensors", None),
+                lambda content: mutations.check_weights(
+                    content, folder / "damaged.safetensors", None
+                ),
                 options.examples - options.examples // 2,
                 options.seed,
             ),
         }
     record = {
         "command": f"python benchmarks/fuzz.py --examples {options.examples} --seed {options.seed}",
-        "claim": "every file was refused with innerloop's own error in a sentence, or loaded as a whole "
-        "configuration or as the saved tensors; nothing else came out",
+        "claim": (
+            "every file was refused with innerloop's own error in a sentence, or loaded as a "
+            "whole configuration or as the saved tensors; nothing else came out"
+        ),
         "files": result,
         "other_exceptions": 0,
         "seed": options.seed,

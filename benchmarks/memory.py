@@ -23,17 +23,25 @@ def resident_mb() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--method", default="fomaml")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
     options = parser.parse_args()
-    config = RunConfig(method=options.method, meta_steps=options.steps, validation_every=options.steps)
+    config = RunConfig(
+        method=options.method, meta_steps=options.steps, validation_every=options.steps
+    )
     experiment = prepare(config)
     samples: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory.create(experiment.config, environment(experiment), Path(folder) / "run")
-        train(experiment, run, on_step=lambda step, record: samples.update({step: round(resident_mb(), 1)}))
+        train(
+            experiment,
+            run,
+            on_step=lambda step, record: samples.update({step: round(resident_mb(), 1)}),
+        )
     # The first steps fill caches that stay; growth is counted from a sixth of the run on.
     first = samples[options.steps // 6]
     result = {
@@ -46,7 +54,9 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "peak_mib": max(samples.values()),
         "growth": round(samples[options.steps - 1] / first - 1, 4),
-        "mib_at_step": {step: samples[step] for step in range(0, options.steps + 1, max(1, options.steps // 12))},
+        "mib_at_step": {
+            step: samples[step] for step in range(0, options.steps + 1, max(1, options.steps // 12))
+        },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,6 @@
-"""How long to pretrain, and on how many classes: transfer's accuracy at milestones of one training each. Writes JSON.
+"""How long to pretrain, and on how many classes: transfer's accuracy at milestones.
+
+One training each. Writes JSON.
 
 python benchmarks/pretraining.py length [--epochs 64]
 python benchmarks/pretraining.py classes --classes 50
@@ -24,14 +26,20 @@ from innerloop.runs import RunDirectory
 from innerloop.seeding import stream
 from innerloop.training import Training
 
-HEADS = {"5 steps at 0.4": ("gradient", 5), "converged": ("logistic", 1), "cosine prototypes": ("cosine", 1)}
+HEADS = {
+    "5 steps at 0.4": ("gradient", 5),
+    "converged": ("logistic", 1),
+    "cosine prototypes": ("cosine", 1),
+}
 
 
 def fewer_classes(experiment: Experiment, count: int, seed: int) -> Experiment:
     """The same experiment with ``count`` of its training classes, drawn by the seed."""
     split = experiment.split
     names = split.part("train")
-    chosen = sorted(stream(seed, "benchmarks/classes").choice(len(names), count, replace=False).tolist())
+    chosen = sorted(
+        stream(seed, "benchmarks/classes").choice(len(names), count, replace=False).tolist()
+    )
     parts = {part: split.part(part) for part in ("train", "val")}
     parts["train"] = tuple(names[index] for index in chosen)
     return replace(experiment, split=Split(split.name, parts))
@@ -49,17 +57,30 @@ def accuracies(experiment: Experiment, learner: Learner, episodes: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("length", "classes"))
-    parser.add_argument("--epochs", type=int, default=64, help="of length: the last milestone; 1, 2, 4, ... before it")
-    parser.add_argument("--classes", type=int, default=50, help="of classes: how many of the training classes")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=64,
+        help="of length: the last milestone; 1, 2, 4, ... before it",
+    )
+    parser.add_argument(
+        "--classes", type=int, default=50, help="of classes: how many of the training classes"
+    )
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run directory goes")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where the run directory goes"
+    )
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    config = settings_of("transfer").replace(seed=options.seed, threads=options.threads, validation_every=10_000_000)
+    config = settings_of("transfer").replace(
+        seed=options.seed, threads=options.threads, validation_every=10_000_000
+    )
     experiment = prepare(config)
     epoch = round(len(experiment.training_sampler()) / config.batch_size)  # type: ignore[arg-type]
     if options.what == "length":
@@ -71,29 +92,48 @@ def main() -> None:
     config = experiment.config.replace(meta_steps=milestones[-1], checkpoint_every=10_000_000)
     experiment = replace(experiment, config=config)
     training = Training(
-        experiment.build_learner(), experiment.training_sampler(),
-        RunDirectory.create(config, {}, options.runs / f"pretraining-{name}"), experiment.dataset.fingerprint,
-    )  # fmt: skip
+        experiment.build_learner(),
+        experiment.training_sampler(),
+        RunDirectory.create(config, {}, options.runs / f"pretraining-{name}"),
+        experiment.dataset.fingerprint,
+    )
     rows = []
 
     def at_milestones(step: int, record: dict[str, Any]) -> None:
         if record["kind"] == "train" and step in milestones and training.average:
             with training.average.in_place(training.learner):
                 found = accuracies(experiment, training.learner, options.episodes)
-            rows.append({"steps": step, "epochs_of_all_classes": round(step / epoch, 2),
-                         "image_passes": step * config.batch_size, "loss": record["loss"]} | found)  # fmt: skip
+            rows.append(
+                {
+                    "steps": step,
+                    "epochs_of_all_classes": round(step / epoch, 2),
+                    "image_passes": step * config.batch_size,
+                    "loss": record["loss"],
+                }
+                | found
+            )
             print(json.dumps(rows[-1]), flush=True)
 
     training.train(lambda learner: {}, on_step=at_milestones)
     result = {
-        "what": f"transfer on {experiment.dataset.name}, split {experiment.split.name}, part val, "
-        f"{config.ways}-way {config.shots}-shot, {config.queries} queries, {options.episodes} episodes, seed "
-        f"{options.seed}, batch norm running; heads on frozen features",
+        "what": (
+            f"transfer on {experiment.dataset.name}, split {experiment.split.name}, part val, "
+            f"{config.ways}-way {config.shots}-shot, {config.queries} queries, "
+            f"{options.episodes} episodes, seed {options.seed}, batch norm running; heads on "
+            "frozen features"
+        ),
         "command": "python benchmarks/pretraining.py "
-        + (f"length --epochs {options.epochs}" if name == "length" else f"classes --classes {options.classes}"),
+        + (
+            f"length --epochs {options.epochs}"
+            if name == "length"
+            else f"classes --classes {options.classes}"
+        ),
         "training_classes": len(experiment.split.part("train")),
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {config.threads} threads",
+        "machine": (
+            f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {config.threads} "
+            "threads"
+        ),
         "rows": rows,
     }
     out = options.out or Path("benchmarks/results") / f"pretraining-{name}.json"

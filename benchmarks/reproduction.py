@@ -1,11 +1,12 @@
-"""Does `innerloop reproduce`, killed at three random moments and typed again, end as it does uninterrupted?
+"""Does `innerloop reproduce`, killed three times and typed again, end as it does undisturbed?
 
     python benchmarks/reproduction.py WHOLE [--kills 3] [--seed 0]
 
-WHOLE is the folder that an uninterrupted `innerloop reproduce --budget quick` made, at runs/reproduce/quick below where
-it was typed. The moments are drawn uniformly from its duration, and every kill is SIGKILL. Weights, evaluations and
-explanation are compared byte by byte, the report without dates and durations.
-Takes a little longer than the uninterrupted one; writes benchmarks/results/reproduction.json.
+WHOLE is the folder that an uninterrupted `innerloop reproduce --budget quick` made, at
+runs/reproduce/quick below where it was typed. The moments are drawn uniformly from its duration,
+and every kill is SIGKILL. Weights, evaluations and explanation are compared byte by byte, the
+report without dates and durations. Takes a little longer than the uninterrupted one; writes
+benchmarks/results/reproduction.json.
 """
 
 import argparse
@@ -40,7 +41,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     whole, lasted = options.whole.resolve(), duration_s(options.whole)
-    moments = sorted(stream(options.seed, "benchmarks/reproduction").uniform(0, lasted, options.kills))
+    moments = sorted(
+        stream(options.seed, "benchmarks/reproduction").uniform(0, lasted, options.kills)
+    )
     killed_in, begun = [], time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
@@ -48,28 +51,41 @@ def main() -> int:
         for before, moment in zip([0.0, *moments], moments, strict=False):
             with log.open("w") as stdout:
                 process = subprocess.Popen(
-                    COMMAND, cwd=directory, stdout=stdout, stderr=subprocess.STDOUT, start_new_session=True
+                    COMMAND,
+                    cwd=directory,
+                    stdout=stdout,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
             time.sleep(moment - before)
             os.killpg(process.pid, 9)
             process.wait()
             killed_in.append(log.read_text(errors="replace").strip().splitlines()[-1:])
             print(f"killed after {moment:.0f} s, in: {killed_in[-1]}", flush=True)
-        subprocess.run(COMMAND, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            COMMAND, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         ours, theirs = results_of(out), results_of(whole)
-        different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        different = sorted(
+            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+        )
         if report_without_durations(out) != report_without_durations(whole):
             different.append("report/report.html")
         environment = RunDirectory(next(whole.glob("fomaml-*"))).environment
     result = {
-        "command": f"python benchmarks/reproduction.py WHOLE --kills {options.kills} --seed {options.seed}",
+        "command": (
+            f"python benchmarks/reproduction.py WHOLE --kills {options.kills} --seed {options.seed}"
+        ),
         "killed_after_s": [round(moment) for moment in moments],
         "last_line_before": [line for lines in killed_in for line in lines],
         "uninterrupted_s": round(lasted),
         "with_kills_s": round(time.monotonic() - begun),
         "files_compared": len(theirs) + 1,
         "files_that_differ": different,
-        "machine": {name: environment[name] for name in ("platform", "processor", "threads", "python", "torch", "git")},
+        "machine": {
+            name: environment[name]
+            for name in ("platform", "processor", "threads", "python", "torch", "git")
+        },
     }
     print(json.dumps(result, indent=2))
     (HERE / "results" / "reproduction.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -1,10 +1,13 @@
-"""100 SIGKILLs at training runs, a third of them or more into the saving: what does `innerloop resume` make of them?
+"""100 SIGKILLs at training runs: what does `innerloop resume` make of them?
+
+A third of them or more strike into the saving.
 
     python benchmarks/sigkill.py [--kills 100] [--seed 0]
 
-Small runs on the synthetic strokes data set (settings in tests/killing.py) are killed up to five times each, at
-random moments; `innerloop resume` is all the help they get. Each must end with the uninterrupted run's weights,
-optimiser state and metrics, bit for bit. Figures are not drawn. Takes minutes; writes benchmarks/results/sigkill.json.
+Small runs on the synthetic strokes data set (settings in tests/killing.py) are killed up to five
+times each, at random moments; `innerloop resume` is all the help they get. Each must end with the
+uninterrupted run's weights, optimiser state and metrics, bit for bit. Figures are not drawn. Takes
+minutes; writes benchmarks/results/sigkill.json.
 """
 
 import argparse
@@ -34,7 +37,10 @@ def main() -> int:
         **tally.to_json(),
         "seed": options.seed,
         "duration_s": round(time.monotonic() - begun),
-        "machine": {name: environment[name] for name in ("platform", "processor", "threads", "python", "torch", "git")},
+        "machine": {
+            name: environment[name]
+            for name in ("platform", "processor", "threads", "python", "torch", "git")
+        },
     }
     print(json.dumps(result, indent=2))
     if tally.failures:

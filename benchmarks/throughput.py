@@ -1,9 +1,10 @@
 """Time of one training episode: innerloop beside a plain PyTorch loop, in one process, in turn.
 
-The plain loop is what a user would write: NCHW, one task at a time, autograd. Both take the same episodes and
-start from the same weights, and their meta-gradients are compared first. Writes JSON.
+The plain loop is what a user would write: NCHW, one task at a time, autograd. Both take the same
+episodes and start from the same weights, and their meta-gradients are compared first. Writes JSON.
 
-    python benchmarks/throughput.py [--rounds 15] [--threads 2] [--out benchmarks/results/throughput.json]
+    python benchmarks/throughput.py [--rounds 15] [--threads 2] [--out
+    benchmarks/results/throughput.json]
 """
 
 import argparse
@@ -46,7 +47,10 @@ class PlainConv4(nn.Module):
 
 
 def plain_step(model: nn.Module, episodes: EpisodeBatch, *, first_order: bool) -> None:
-    """Leave the meta-gradient of one outer step in ``.grad``; 5 inner steps at 0.4, one task at a time."""
+    """Leave the meta-gradient of one outer step in ``.grad``.
+
+    5 inner steps at 0.4, one task at a time.
+    """
     model.zero_grad()
     theta: dict[str, Tensor] = dict(model.named_parameters())
     for index in range(len(episodes)):
@@ -54,14 +58,20 @@ def plain_step(model: nn.Module, episodes: EpisodeBatch, *, first_order: bool) -
         for _ in range(5):
             logits = torch.func.functional_call(model, weights, (episodes.support.images[index],))
             loss = F.cross_entropy(logits, episodes.support.labels[index])
-            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=not first_order)
-            weights = {name: w - 0.4 * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
+            gradients = torch.autograd.grad(
+                loss, list(weights.values()), create_graph=not first_order
+            )
+            weights = {
+                name: w - 0.4 * g for (name, w), g in zip(weights.items(), gradients, strict=True)
+            }
         logits = torch.func.functional_call(model, weights, (episodes.query.images[index],))
         (F.cross_entropy(logits, episodes.query.labels[index]) / len(episodes)).backward()
 
 
 def gradient_of(model: nn.Module) -> Tensor:
-    return torch.cat([weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None])
+    return torch.cat(
+        [weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None]
+    )
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -79,8 +89,9 @@ def train(learner: MAML, sampler: EpisodeSampler, *, steps: int) -> None:
 
 def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds: int) -> dict:
     ours = Conv4(5, downsample=downsample)  # type: ignore[arg-type]
-    # Some training first: at random weights enough pre-activations lie on a ReLU's kink for rounding to show
-    # in the third digit of a float32 gradient, whatever the implementation (in float64 the two agree to 1e-13).
+    # Some training first: at random weights enough pre-activations lie on a ReLU's kink for
+    # rounding to show in the third digit of a float32 gradient, whatever the implementation (in
+    # float64 the two agree to 1e-13).
     train(MAML(ours), sampler, steps=WARM_UP_STEPS)
     episodes = sampler.batch(10_000, 2)
     plain = PlainConv4(downsample)
@@ -93,7 +104,10 @@ def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds:
     run_ours()
     expected = torch.cat([tensor.reshape(-1) for tensor in in_our_order(plain, gradients=True)])
     difference = ((gradient_of(ours) - expected).norm() / expected.norm()).item()
-    times = [(seconds(run_ours) / len(episodes), seconds(run_plain) / len(episodes)) for _ in range(rounds)]
+    times = [
+        (seconds(run_ours) / len(episodes), seconds(run_plain) / len(episodes))
+        for _ in range(rounds)
+    ]
     return {
         "downsample": downsample,
         "order": "first" if first_order else "second",
@@ -118,25 +132,31 @@ def in_our_order(plain: PlainConv4, *, gradients: bool = False) -> list[Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--data", default="auto")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dataset = strokes.generate() if options.data == "strokes" else load_dataset(options.data, size=28)
+    dataset = (
+        strokes.generate() if options.data == "strokes" else load_dataset(options.data, size=28)
+    )
     classes = dataset.class_indices(dataset.class_names)
     sampler = EpisodeSampler(
         dataset, classes, ways=5, shots=5, queries=15, seed=0, stream_name="benchmark"
-    )  # fmt: skip
+    )
     rows = []
     for downsample, first_order in (("stride", True), ("max-pool", True), ("stride", False)):
         torch.manual_seed(0)
         rows.append(measure(sampler, downsample, first_order, options.rounds))
         print(rows[-1], flush=True)
     result = {
-        "what": "milliseconds per training episode, 5-way 5-shot, 5 inner steps, 15 queries, float32",
+        "what": (
+            "milliseconds per training episode, 5-way 5-shot, 5 inner steps, 15 queries, float32"
+        ),
         "data": dataset.name,
         "threads": options.threads,
         "torch": torch.__version__,

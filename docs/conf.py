@@ -24,7 +24,12 @@ REPOSITORY = Path(__file__).parents[1]
 def command_line() -> str:
     """Every command's help, as the shell prints it, under a heading of its own."""
     os.environ["COLUMNS"] = "90"
-    parts = ["# The command line", "", "Generated from the code: what `--help` prints after each command.", ""]
+    parts = [
+        "# The command line",
+        "",
+        "Generated from the code: what `--help` prints after each command.",
+        "",
+    ]
     for command, (_, what) in cli.COMMANDS.items():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -44,16 +49,29 @@ def command_line() -> str:
 
 def python_interface() -> str:
     """Every public name with its docstring."""
-    parts = ["# The Python interface", "", "Generated from the code: every public name of the package `innerloop`.", ""]
+    parts = [
+        "# The Python interface",
+        "",
+        "Generated from the code: every public name of the package `innerloop`.",
+        "",
+    ]
     for name in innerloop.__all__[1:]:
         kind = "autoclass" if isinstance(getattr(innerloop, name), type) else "autofunction"
         options = ["   :members:"] if kind == "autoclass" else []
-        parts += [f"## {name}", "", "```{eval-rst}", f".. {kind}:: innerloop.{name}", *options, "```", ""]
+        parts += [
+            f"## {name}",
+            "",
+            "```{eval-rst}",
+            f".. {kind}:: innerloop.{name}",
+            *options,
+            "```",
+            "",
+        ]
     return "\n".join(parts)
 
 
 def links_out_of_the_site(_app: object, _docname: str, source: list[str]) -> None:
-    """Pages link to files beside docs/; on the site those are named, since it does not hold them."""
+    """Name the files beside docs/ that pages link to, since the site does not hold them."""
     import re
 
     def named(found: re.Match) -> str:

@@ -1,8 +1,9 @@
-"""Real processes that train and are interrupted; for `test_interruptions.py` and the benchmarks that kill.
+"""Real processes that train and are interrupted; for `test_interruptions.py` and the benchmarks
+that kill.
 
-Importing PyTorch and drawing a data set take seconds, a kill takes none. So one process, the nursery, does
-both once, and forks a child for every command: a process of its own, with its own signals, limits and
-death, that runs ``innerloop.cli.main`` to the end. Figures are not drawn there.
+Importing PyTorch and drawing a data set take seconds, a kill takes none. So one process, the
+nursery, does both once, and forks a child for every command: a process of its own, with its own
+signals, limits and death, that runs ``innerloop.cli.main`` to the end. Figures are not drawn there.
 """
 
 import faulthandler
@@ -22,19 +23,21 @@ from innerloop.runs import RunDirectory
 from innerloop.seeding import stream
 
 SETTINGS = (
-    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 --meta-steps 24 "
-    "--meta-batch-size 2 --batch-size 8 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 "
-    "--device cpu --threads 1"
+    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 "
+    "--meta-steps 24 --meta-batch-size 2 --batch-size 8 --validation-every 6 "
+    "--validation-episodes 2 --checkpoint-every 2 --device cpu --threads 1"
 ).split()
 PATIENCE_S = 300.0
 """Two busy cores can slow a process down thirtyfold."""
 KILLS_OF_A_RUN = 5
 LATEST_AIMED_KILL_S = 0.004
-"""An aimed kill comes at most this long after the saving was seen to begin; a checkpoint takes about as long."""
+"""An aimed kill comes at most this long after the saving was seen to begin; a checkpoint takes
+about as long."""
 
 
 def results_of(folder: Path) -> dict[str, bytes]:
-    """What `innerloop reproduce` made that holds no time: weights, evaluations, explanation; by path."""
+    """What `innerloop reproduce` made that holds no time: weights, evaluations, explanation; by
+    path."""
     names = ("model.safetensors", "evaluation-*.json", "explanation.json")
     found = [path for name in names for path in sorted(folder.rglob(name))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
@@ -71,10 +74,13 @@ class Nursery:
         self._process.stdout.close()
 
     def start(self, *arguments: str | Path, largest_file: int | None = None) -> int:
-        """Start ``innerloop ARGUMENTS``; no file of it may outgrow ``largest_file`` bytes. Returns its pid."""
+        """Start ``innerloop ARGUMENTS``; no file of it may outgrow ``largest_file`` bytes. Returns
+        its pid."""
         self._logs += 1
         log = self.directory / f"log-{self._logs:04d}.txt"
-        return self._ask(start=[str(argument) for argument in arguments], log=str(log), largest_file=largest_file)
+        return self._ask(
+            start=[str(argument) for argument in arguments], log=str(log), largest_file=largest_file
+        )
 
     def poll(self, pid: int) -> int | None:
         """The exit code, minus the signal for a killed process, or None while it runs."""
@@ -133,10 +139,14 @@ def wait_for_step(path: Path, step: int) -> None:
 
 
 def outcome(path: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
-    """What must be equal, bit for bit: final weights, the last checkpoint's tensors, metrics without times."""
+    """What must be equal, bit for bit: final weights, the last checkpoint's tensors, metrics
+    without times."""
     run = RunDirectory(path)
     newest = sorted((path / "checkpoints").glob("step-*"))[-1]
-    metrics = [{key: value for key, value in record.items() if key != "elapsed_s"} for record in run.read_metrics()]
+    metrics = [
+        {key: value for key, value in record.items() if key != "elapsed_s"}
+        for record in run.read_metrics()
+    ]
     return run.weights_path.read_bytes(), (newest / "state.safetensors").read_bytes(), metrics
 
 
@@ -149,7 +159,8 @@ class Tally:
         into_saving: of these, how many left a checkpoint or weight file half written.
         resumed: kills after which `innerloop resume` alone brought the run to its end.
         runs: runs that were killed, most of them several times.
-        identical: of these, how many ended with the uninterrupted run's weights, optimiser and metrics.
+        identical: of these, how many ended with the uninterrupted run's weights, optimiser and
+            metrics.
         failures: what went wrong, in words.
     """
 
@@ -166,9 +177,15 @@ class Tally:
 
 
 def campaign(
-    directory: Path, kills: int, *, method: str = "fomaml", seed: int = 0, nursery: Nursery | None = None
+    directory: Path,
+    kills: int,
+    *,
+    method: str = "fomaml",
+    seed: int = 0,
+    nursery: Nursery | None = None,
 ) -> Tally:
-    """Kill trainings at random moments, every third kill or more into the saving, and let each go on.
+    """Kill trainings at random moments, every third kill or more into the saving, and let each go
+    on.
 
     Args:
         directory: where the runs go.
@@ -181,8 +198,14 @@ def campaign(
         with Nursery(directory) as own:
             return campaign(directory, kills, method=method, seed=seed, nursery=own)
     begun = time.monotonic()
-    assert nursery.run("train", method, *SETTINGS, "--run-dir", directory / "whole") == 0, nursery.log()
-    longest_s, expected, tally = (time.monotonic() - begun) / 2, outcome(directory / "whole"), Tally()
+    assert nursery.run("train", method, *SETTINGS, "--run-dir", directory / "whole") == 0, (
+        nursery.log()
+    )
+    longest_s, expected, tally = (
+        (time.monotonic() - begun) / 2,
+        outcome(directory / "whole"),
+        Tally(),
+    )
     while (tally.kills < kills or 3 * tally.into_saving < tally.kills) and not tally.failures:
         path, tally.runs = directory / f"killed-{tally.runs:03d}", tally.runs + 1
         wanted = min(KILLS_OF_A_RUN, max(kills - tally.kills, 1))
@@ -195,12 +218,17 @@ def campaign(
         if outcome(path) == expected:
             tally.identical += 1
         else:
-            tally.failures.append(f"{path.name}: ended with other weights or metrics than the uninterrupted run")
+            tally.failures.append(
+                f"{path.name}: ended with other weights or metrics than the uninterrupted run"
+            )
     return tally
 
 
-def _kill_often(nursery: Nursery, pid: int, path: Path, kills: int, tally: Tally, longest_s: float, seed: int) -> int:
-    """Kill a started run until it has died often enough or is finished; returns how often it died."""
+def _kill_often(
+    nursery: Nursery, pid: int, path: Path, kills: int, tally: Tally, longest_s: float, seed: int
+) -> int:
+    """Kill a started run until it has died often enough or is finished; returns how often it
+    died."""
     killed = 0
     wait_for_step(path, 0)
     while True:
@@ -236,14 +264,17 @@ def _half_written(path: Path) -> dict[str, int]:
 
 
 def _await_saving(nursery: Nursery, pid: int, path: Path, skip: int) -> dict[str, int]:
-    """Wait until the process is in its saving, after some savings (or until it ends); what is half written then.
+    """Wait until the process is in its saving, after some savings (or until it ends); what is half
+    written then.
 
     What earlier kills left half written does not count: it is not being changed.
     """
     left, saving = _half_written(path), {}
     for _ in patiently(pause_s=0.0002):
         before = saving
-        saving = {name: time for name, time in _half_written(path).items() if left.get(name) != time}
+        saving = {
+            name: time for name, time in _half_written(path).items() if left.get(name) != time
+        }
         skip -= bool(before and not saving)
         if (saving and skip <= 0) or nursery.poll(pid) is not None:
             return saving
@@ -254,13 +285,16 @@ def _serve() -> None:
     """The nursery: answers one JSON line with another until its input ends."""
     import torch
 
-    # More threads, or a backward pass, before the fork would leave the children with locks that nobody frees.
+    # More threads, or a backward pass, before the fork would leave the children with locks that
+    # nobody frees.
     torch.set_num_threads(1)
     from innerloop import cli, experiments, progress, report, reproduction
     from innerloop.data import strokes
     from innerloop.learners import maml, mamlpp, transfer
 
-    assert cli and progress and reproduction and maml and mamlpp and transfer, "imported here, so that no child has to"
+    assert cli and progress and reproduction and maml and mamlpp and transfer, (
+        "imported here, so that no child has to"
+    )
     dataset = strokes.generate(100, drawings=4, size=16)
     experiments.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []
@@ -280,7 +314,8 @@ def _serve() -> None:
 
 
 def _exit_code(pid: int) -> int | None:
-    """Of a child, minus the signal that killed it. It stays a zombie, so that its pid is never another's."""
+    """Of a child, minus the signal that killed it. It stays a zombie, so that its pid is never
+    another's."""
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if ended is None:
         return None
@@ -296,7 +331,9 @@ def _be_the_child(request: dict[str, Any]) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if request["largest_file"] is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"])
+            )
         faulthandler.dump_traceback_later(PATIENCE_S / 2)
         code = cli.main(request["start"])
     except BaseException:

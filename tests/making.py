@@ -13,27 +13,60 @@ from innerloop.runs import RunDirectory, write_atomic
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"
 """Omniglot's, so that the committed explanation is of these runs."""
-CURVES = {"fomaml": (0.6, 0.9, 0.97, 0.98), "maml": (0.6, 0.85, 0.9, 0.97), "mamlpp": (0.6, 0.92, 0.98, 0.985),
-          "transfer": (0.6, 0.95, 0.98, 0.99)}  # fmt: skip
+CURVES = {
+    "fomaml": (0.6, 0.9, 0.97, 0.98),
+    "maml": (0.6, 0.85, 0.9, 0.97),
+    "mamlpp": (0.6, 0.92, 0.98, 0.985),
+    "transfer": (0.6, 0.95, 0.98, 0.99),
+}
 
 
-def make_run(folder: Path, method: str, seed: int = 0, *, name: str = "", curve: Sequence[float] = (),
-             evaluated: float | None = 0.98, finished: bool = True, **settings: Any) -> RunDirectory:  # fmt: skip
-    """A run with a validation curve and, unless ``evaluated`` is None, 8 evaluated episodes around that accuracy."""
+def make_run(
+    folder: Path,
+    method: str,
+    seed: int = 0,
+    *,
+    name: str = "",
+    curve: Sequence[float] = (),
+    evaluated: float | None = 0.98,
+    finished: bool = True,
+    **settings: Any,
+) -> RunDirectory:
+    """A run with a validation curve and, unless ``evaluated`` is None, 8 evaluated episodes around
+    that accuracy."""
     config = settings_of(method).replace(
-        data="omniglot", split="assignment", device="cpu", threads=1, episodes_per_chunk=1, meta_steps=30, seed=seed,
+        data="omniglot",
+        split="assignment",
+        device="cpu",
+        threads=1,
+        episodes_per_chunk=1,
+        meta_steps=30,
+        seed=seed,
         **settings,
-    )  # fmt: skip
-    environment = {"innerloop": "0.1.0", "torch": "2.13.0", "threads": 1, "data_fingerprint": FINGERPRINT,
-                   "split_digest": "def", "command": f"innerloop train {method} --seed {seed}",
-                   "trains_on": "images" if method == "transfer" else "episodes"}  # fmt: skip
+    )
+    environment = {
+        "innerloop": "0.1.0",
+        "torch": "2.13.0",
+        "threads": 1,
+        "data_fingerprint": FINGERPRINT,
+        "split_digest": "def",
+        "command": f"innerloop train {method} --seed {seed}",
+        "trains_on": "images" if method == "transfer" else "episodes",
+    }
     run = RunDirectory.create(config, environment, folder / (name or f"{method}-s{seed}"))
     mode, curve = MODES.get(method, "transductive"), curve or CURVES[method]
     for index, accuracy in enumerate(curve):
         run.append_metrics(_validation(10 * index, accuracy, mode, method))
         for step in range(10 * index + 1, 10 * index + 11):
-            run.append_metrics({"step": step, "kind": "train", "loss": 1 / step, "gradient_norm": 1 / step,
-                                "elapsed_s": float(step)})  # fmt: skip
+            run.append_metrics(
+                {
+                    "step": step,
+                    "kind": "train",
+                    "loss": 1 / step,
+                    "gradient_norm": 1 / step,
+                    "elapsed_s": float(step),
+                }
+            )
     if finished:
         run.weights_path.write_bytes(save({f"weights of {method}": np.full(2, seed)}))
         run.set_status("finished", 30)
@@ -42,42 +75,81 @@ def make_run(folder: Path, method: str, seed: int = 0, *, name: str = "", curve:
     return run
 
 
-def evaluate(run: RunDirectory, accuracy: float, *, name: str = "", **changes: Any) -> dict[str, Any]:
+def evaluate(
+    run: RunDirectory, accuracy: float, *, name: str = "", **changes: Any
+) -> dict[str, Any]:
     """Write an evaluation of 8 episodes."""
     config = run.config
     mode = MODES.get(config.method, "transductive")
     rng = np.random.default_rng(config.seed)
-    each = np.round(accuracy + 0.01 * rng.choice([-1, 0, 1], size=8) + 0.002 * np.arange(8), 6).tolist()
+    each = np.round(
+        accuracy + 0.01 * rng.choice([-1, 0, 1], size=8) + 0.002 * np.arange(8), 6
+    ).tolist()
     mean = float(np.mean(each))
     row: dict[str, Any] = {
-        "data": "omniglot", "data_fingerprint": FINGERPRINT, "split": config.split, "part": "val", "ways": config.ways,
-        "shots": config.shots, "queries": config.queries, "query_batches": 1, "rotations": False,
-        "stream": "episodes/val", "episode_seed": 0, "episodes": 8, "method": config.method,
-        "training_seed": config.seed, "adaptation": "own", "inner_lr": config.inner_lr,
-        "inner_steps": config.inner_steps, "batch_norm": mode, "query_accuracy": mean,
-        "query_accuracy_ci95": float(1.96 * np.std(each, ddof=1) / np.sqrt(8)), "query_accuracy_before": 0.2,
-        "query_accuracy_before_ci95": 0.0, "query_loss": 0.1, "support_accuracy": 0.999,
-        "support_accuracy_before": 0.2, "support_loss": 0.01,
+        "data": "omniglot",
+        "data_fingerprint": FINGERPRINT,
+        "split": config.split,
+        "part": "val",
+        "ways": config.ways,
+        "shots": config.shots,
+        "queries": config.queries,
+        "query_batches": 1,
+        "rotations": False,
+        "stream": "episodes/val",
+        "episode_seed": 0,
+        "episodes": 8,
+        "method": config.method,
+        "training_seed": config.seed,
+        "adaptation": "own",
+        "inner_lr": config.inner_lr,
+        "inner_steps": config.inner_steps,
+        "batch_norm": mode,
+        "query_accuracy": mean,
+        "query_accuracy_ci95": float(1.96 * np.std(each, ddof=1) / np.sqrt(8)),
+        "query_accuracy_before": 0.2,
+        "query_accuracy_before_ci95": 0.0,
+        "query_loss": 0.1,
+        "support_accuracy": 0.999,
+        "support_accuracy_before": 0.2,
+        "support_loss": 0.01,
         "query_accuracy_per_step": [0.2, 0.8, 0.9, 0.93, 0.95, mean, *[mean] * 5],
-        "query_accuracy_per_step_ci95": [0.01] * 11, "support_accuracy_per_step": [0.2, *[0.99] * 10],
+        "query_accuracy_per_step_ci95": [0.01] * 11,
+        "support_accuracy_per_step": [0.2, *[0.99] * 10],
         "query_accuracy_per_episode": each,
-    } | changes  # fmt: skip
-    name = name or f"evaluation-{row['part']}-{row['shots']}s{row['queries']}q-{row['batch_norm']}.json"
+    } | changes
+    name = (
+        name
+        or f"evaluation-{row['part']}-{row['shots']}s{row['queries']}q-{row['batch_norm']}.json"
+    )
     write_atomic(run.path / name, json_text(row))
     return row
 
 
 def _validation(step: int, accuracy: float, mode: str, method: str) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "step": step, "kind": "validation", "query_accuracy": accuracy, "query_accuracy_ci95": 0.01,
-        "query_accuracy_before": 0.2, "query_accuracy_before_ci95": 0.0, "query_loss": 1.01 - accuracy,
-        "support_accuracy": 0.999, "inner_steps": 5, "episodes": 30, "batch_norm": mode, "elapsed_s": float(step),
-        "image_passes": 800 * step, "query_accuracy_per_step": [0.2, 0.5, 0.6, 0.7, 0.75, accuracy],
-        "query_accuracy_per_step_ci95": [0.01] * 6, "support_accuracy_per_step": [0.2, 0.9, 1.0, 1.0, 1.0, 1.0],
-    }  # fmt: skip
+        "step": step,
+        "kind": "validation",
+        "query_accuracy": accuracy,
+        "query_accuracy_ci95": 0.01,
+        "query_accuracy_before": 0.2,
+        "query_accuracy_before_ci95": 0.0,
+        "query_loss": 1.01 - accuracy,
+        "support_accuracy": 0.999,
+        "inner_steps": 5,
+        "episodes": 30,
+        "batch_norm": mode,
+        "elapsed_s": float(step),
+        "image_passes": 800 * step,
+        "query_accuracy_per_step": [0.2, 0.5, 0.6, 0.7, 0.75, accuracy],
+        "query_accuracy_per_step_ci95": [0.01] * 6,
+        "support_accuracy_per_step": [0.2, 0.9, 1.0, 1.0, 1.0, 1.0],
+    }
     if method == "mamlpp":
         record["diagnostics"] = {
-            "learned_rates": {"blocks.0": [0.4] * 5, "head": [0.4 + 0.001 * step] * 5}, "first_order": step < 10,
-            "step_weights": [0.2] * 5 if step < 10 else [0.0] * 4 + [1.0], "running_var": {"blocks.0.norm": [1.0] * 5},
-        }  # fmt: skip
+            "learned_rates": {"blocks.0": [0.4] * 5, "head": [0.4 + 0.001 * step] * 5},
+            "first_order": step < 10,
+            "step_weights": [0.2] * 5 if step < 10 else [0.0] * 4 + [1.0],
+            "running_var": {"blocks.0.norm": [1.0] * 5},
+        }
     return record

@@ -1,7 +1,7 @@
 """Ways to damage a configuration or a weight file, shared by the tests and `benchmarks/fuzz.py`.
 
-A ``check_*`` function reads one damaged file and says which of innerloop's own errors came out, or ``loaded``;
-anything else that comes out is a bug and passes through.
+A ``check_*`` function reads one damaged file and says which of innerloop's own errors came out, or
+``loaded``; anything else that comes out is a bug and passes through.
 """
 
 import json
@@ -18,7 +18,10 @@ from innerloop.errors import ConfigError, DataError
 from innerloop.weights import load_weights, save_weights
 
 CONFIG = RunConfig(data="strokes", split="alphabets", device="cpu", threads=1, episodes_per_chunk=1)
-TENSORS = {"head.weight": torch.arange(12.0).view(3, 4) / 7, "head.bias": torch.tensor([0.5, -0.25, 1.0])}
+TENSORS = {
+    "head.weight": torch.arange(12.0).view(3, 4) / 7,
+    "head.bias": torch.tensor([0.5, -0.25, 1.0]),
+}
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -28,7 +31,9 @@ JSON_VALUES = st.recursive(
     | st.floats()
     | st.text(st.characters(), max_size=12)
     | st.sampled_from(["fomaml", "auto", "cpu", "", " ", "\ud800", "os:path", "1", "true"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -58,7 +63,8 @@ def damaged_bytes(draw: st.DrawFn, original: bytes) -> bytes:
 
 @st.composite
 def damaged_object(draw: st.DrawFn, original: Mapping[str, Any]) -> Any:
-    """A JSON object with one to three entries replaced, dropped, renamed or added, or another value instead."""
+    """A JSON object with one to three entries replaced, dropped, renamed or added, or another value
+    instead."""
     values: dict[str, Any] = dict(original)
     if draw(st.integers(0, 15)) == 0:
         return draw(JSON_VALUES)
@@ -77,7 +83,8 @@ def damaged_object(draw: st.DrawFn, original: Mapping[str, Any]) -> Any:
 
 
 def damaged_configs() -> st.SearchStrategy[bytes]:
-    """``config.json``, damaged as bytes or as an object; also nested beyond any parser's patience."""
+    """``config.json``, damaged as bytes or as an object; also nested beyond any parser's
+    patience."""
     text = CONFIG.to_json()
     deep = st.integers(1, 200_000).map(lambda depth: b"[" * depth)
     deep_value = st.integers(1, 3_000).map(
@@ -108,12 +115,15 @@ def damaged_weights(original: bytes) -> st.SearchStrategy[bytes]:
         text = json.dumps(values).encode()
         return len(text).to_bytes(8, "little") + text + original[end:]
 
-    lengths = st.integers(0, 2**64 - 1).map(lambda length: length.to_bytes(8, "little") + original[8:])
+    lengths = st.integers(0, 2**64 - 1).map(
+        lambda length: length.to_bytes(8, "little") + original[8:]
+    )
     return st.one_of(damaged_bytes(original), parts.map(with_header), lengths)
 
 
 def check_config(content: bytes, path: Path) -> str:
-    """Read a damaged configuration. One that loads must be whole: written again it reads as the same settings."""
+    """Read a damaged configuration. One that loads must be whole: written again it reads as the
+    same settings."""
     path.write_bytes(content)
     try:
         config = load_config(path)

@@ -11,12 +11,15 @@ import pytest
 from innerloop.cli import main
 from making import make_run
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 EXPLANATION = Path(__file__).parents[1] / "benchmarks" / "results" / "explanation"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        BROWSER is None and not os.environ.get("CI"), reason="no Chromium on this machine: install it to test the page"
+        BROWSER is None and not os.environ.get("CI"),
+        reason="no Chromium on this machine: install it to test the page",
     ),
 ]
 
@@ -47,14 +50,19 @@ def opened(browser: Any, report: Path, width: int = 1280, **options: Any) -> tup
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on("request", lambda request: wrong.append(request.url) if request.url != report.as_uri() else None)
+    page.on(
+        "request",
+        lambda request: wrong.append(request.url) if request.url != report.as_uri() else None,
+    )
     page.goto(report.as_uri())
     return page, [text for text in wrong if not text.startswith("data:")]
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_opens_without_errors_or_requests_and_fits(browser, report, tmp_path, width, scheme):
+def test_the_page_opens_without_errors_or_requests_and_fits(
+    browser, report, tmp_path, width, scheme
+):
     page, wrong = opened(browser, report, width, color_scheme=scheme)
     page.screenshot(path=tmp_path / "page.png", full_page=True)
 
@@ -120,7 +128,8 @@ def test_no_words_of_a_figure_overlap(browser, report):
     page, _ = opened(browser, report)
     overlapping = page.evaluate(
         """() => [...document.querySelectorAll("figure")].flatMap((figure) => {
-          const boxes = [...figure.querySelectorAll("svg text")].map((text) => [text, text.getBoundingClientRect()]);
+          const boxes = [...figure.querySelectorAll("svg text")]
+            .map((text) => [text, text.getBoundingClientRect()]);
           return boxes.flatMap(([a, p], index) => boxes.slice(index + 1)
             .filter(([b, q]) => Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2
                              && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 3)

@@ -1,4 +1,5 @@
-"""The hand-in: its name, what is in it, the same bytes for the same content, and every tampering named."""
+"""The hand-in: its name, what is in it, the same bytes for the same content, and every tampering
+named."""
 
 import hashlib
 import json
@@ -54,24 +55,50 @@ def changed(archive: Path, change) -> Path:
 def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
     with zipfile.ZipFile(archive) as packed:
         names = {name.removeprefix(f"{STEM}/") for name in packed.namelist()}
-        page, licence = (packed.read(f"{STEM}/{name}").decode() for name in ("report.html", "LICENSE"))
+        page, licence = (
+            packed.read(f"{STEM}/{name}").decode() for name in ("report.html", "LICENSE")
+        )
         results = json.loads(packed.read(f"{STEM}/results.json"))
         packed.extractall(tmp_path)
 
-    assert {"report.html", "report.pdf", "README.md", SUMS, "code/requirements.txt", "code/ASSIGNMENT.md",
-            "code/innerloop/learners/maml.py", "code/innerloop/learners/transfer.py"} <= names  # fmt: skip
+    assert {
+        "report.html",
+        "report.pdf",
+        "README.md",
+        SUMS,
+        "code/requirements.txt",
+        "code/ASSIGNMENT.md",
+        "code/innerloop/learners/maml.py",
+        "code/innerloop/learners/transfer.py",
+    } <= names
     for method in ("fomaml", "mamlpp", "transfer"):
-        for file in ("model.safetensors", "MODEL_CARD.md", "hyperparameters.md", "config.json", "metrics.jsonl"):
+        for file in (
+            "model.safetensors",
+            "MODEL_CARD.md",
+            "hyperparameters.md",
+            "config.json",
+            "metrics.jsonl",
+        ):
             assert f"runs/{method}-s0/{file}" in names
         assert f"plots/validation-{method}.svg" in names
     assert {"plots/stability-fomaml.svg", "plots/stability-mamlpp.svg"} <= names
     assert "Charles, the engine" in page and "Ada Lovelace, 7, Assignment 2" in page
     assert "MIT License" in licence
     for row in results:
-        assert {"method", "training_seed", "split", "ways", "shots", "inner_steps", "batch_norm"} <= row.keys()
+        assert {
+            "method",
+            "training_seed",
+            "split",
+            "ways",
+            "shots",
+            "inner_steps",
+            "batch_norm",
+        } <= row.keys()
     assert not any("__pycache__" in name for name in names)
     run = [sys.executable, "-c", "import innerloop, sys; print(innerloop.__file__)"]
-    where = subprocess.run(run, cwd=tmp_path / STEM, env={"PYTHONPATH": "code"}, capture_output=True, text=True)
+    where = subprocess.run(
+        run, cwd=tmp_path / STEM, env={"PYTHONPATH": "code"}, capture_output=True, text=True
+    )
     assert Path(where.stdout.strip()).is_relative_to(tmp_path / STEM), "the code in it is whole"
 
 
@@ -93,12 +120,17 @@ def test_the_same_content_has_the_same_bytes(made, archive, monkeypatch):
     before = archive.read_bytes()
     monkeypatch.chdir(made)
 
-    assert cli.main([*PACK, "--collaborators", "Charles, the engine", "--out", str(archive.parent)]) == 0
+    assert (
+        cli.main([*PACK, "--collaborators", "Charles, the engine", "--out", str(archive.parent)])
+        == 0
+    )
 
     assert archive.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["김민수", "Зоя Ковалёва", "José", unicodedata.normalize("NFD", "José"), "李小龍"])
+@pytest.mark.parametrize(
+    "name", ["김민수", "Зоя Ковалёва", "José", unicodedata.normalize("NFD", "José"), "李小龍"]
+)
 def test_names_of_any_script_survive(name, tmp_path):
     stem = archive_name(name, "2024-1", 2)
 
@@ -109,17 +141,25 @@ def test_names_of_any_script_survive(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "number", "said"),
-    [("a/b", "1", "--name holds '/', which"), ("a", "1:2", "--student-number holds ':'"),
-     ("", "1", "must not be empty"), ("a\n", "1", "must not begin or end"), ("a\tb", "1", r"--name holds '\\t'"),
-     (".a", "1", "must not begin with a dot"), ("가" * 80, "1", "bytes long"),
-     ("a\u202eb", "1", "which a file's name must not hold")],
-)  # fmt: skip
+    [
+        ("a/b", "1", "--name holds '/', which"),
+        ("a", "1:2", "--student-number holds ':'"),
+        ("", "1", "must not be empty"),
+        ("a\n", "1", "must not begin or end"),
+        ("a\tb", "1", r"--name holds '\\t'"),
+        (".a", "1", "must not begin with a dot"),
+        ("가" * 80, "1", "bytes long"),
+        ("a\u202eb", "1", "which a file's name must not hold"),
+    ],
+)
 def test_names_that_file_systems_refuse_are_errors(name, number, said):
     with pytest.raises(ConfigError, match=said):
         archive_name(name, number, 2)
 
 
-@pytest.mark.parametrize("file", ["report.html", "runs/fomaml-s0/model.safetensors", "code/innerloop/cli.py"])
+@pytest.mark.parametrize(
+    "file", ["report.html", "runs/fomaml-s0/model.safetensors", "code/innerloop/cli.py"]
+)
 def test_a_changed_file_is_named(file, archive):
     def change(content):
         content[f"{STEM}/{file}"] += b" "
@@ -132,24 +172,42 @@ def test_a_file_added_or_taken_away_is_named(archive):
     with pytest.raises(DataError, match=r"extra\.txt was added"):
         check(changed(archive, lambda content: content.update({f"{STEM}/extra.txt": b"x"})))
     with pytest.raises(DataError, match=r"report\.pdf is missing"):
-        check(changed(archive, lambda content: (content.pop(f"{STEM}/report.pdf"), content.pop(f"{STEM}/extra.txt"))))
+        check(
+            changed(
+                archive,
+                lambda content: (
+                    content.pop(f"{STEM}/report.pdf"),
+                    content.pop(f"{STEM}/extra.txt"),
+                ),
+            )
+        )
 
 
 def summed(content) -> None:
     """Give the checksums of what is there, as a forger would."""
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name.removeprefix(f'{STEM}/')}\n"
-                   for name, data in sorted(content.items()) if not name.endswith(SUMS))  # fmt: skip
+    sums = "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name.removeprefix(f'{STEM}/')}\n"
+        for name, data in sorted(content.items())
+        if not name.endswith(SUMS)
+    )
     content[f"{STEM}/{SUMS}"] = sums.encode()
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
-    [("report.html", None, None, r"holds no report\.html"),
-     ("results.json", b"fomaml-s0", b"nowhere", "does not name the"),
-     ("runs/fomaml-s0/config.json", b'"fomaml"', b'"evil:Learner"', r"only fomaml, maml, mamlpp, transfer are checked"),
-     ("results.json", b'"query_accuracy": 0.9', b'"query_accuracy": 0.8', "do not agree"),
-     ("report.html", rb"\d\d\.\d\d", b"50.00", "the report does not say its accuracy")],
-)  # fmt: skip
+    [
+        ("report.html", None, None, r"holds no report\.html"),
+        ("results.json", b"fomaml-s0", b"nowhere", "does not name the"),
+        (
+            "runs/fomaml-s0/config.json",
+            b'"fomaml"',
+            b'"evil:Learner"',
+            r"only fomaml, maml, mamlpp, transfer are checked",
+        ),
+        ("results.json", b'"query_accuracy": 0.9', b'"query_accuracy": 0.8', "do not agree"),
+        ("report.html", rb"\d\d\.\d\d", b"50.00", "the report does not say its accuracy"),
+    ],
+)
 def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new, said, archive):
     def change(content):
         name = f"{STEM}/{file}"
@@ -164,7 +222,9 @@ def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new,
         check(changed(archive, change))
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/out.txt", f"{STEM}/../../out.txt", "alone.txt", f"{STEM}\\out.txt"])
+@pytest.mark.parametrize(
+    "name", ["../out.txt", "/out.txt", f"{STEM}/../../out.txt", "alone.txt", f"{STEM}\\out.txt"]
+)
 def test_a_path_that_leaves_the_folder_is_refused(name, archive, tmp_path):
     with pytest.raises(DataError, match="does not stay in its folder"):
         check(changed(archive, lambda content: content.update({name: b"x"})))
@@ -173,10 +233,14 @@ def test_a_path_that_leaves_the_folder_is_refused(name, archive, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "cut", "said"),
-    [("metrics.jsonl", 400, "metrics.jsonl ends at step . of 30: it is damaged"),
-     ("model.safetensors", 20, "model.safetensors is no safetensors file, or it is damaged")],
-)  # fmt: skip
-def test_a_damaged_run_is_neither_reported_nor_packed(file, cut, said, tmp_path, monkeypatch, capsys):
+    [
+        ("metrics.jsonl", 400, "metrics.jsonl ends at step . of 30: it is damaged"),
+        ("model.safetensors", 20, "model.safetensors is no safetensors file, or it is damaged"),
+    ],
+)
+def test_a_damaged_run_is_neither_reported_nor_packed(
+    file, cut, said, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     runs = [make_run(Path("runs"), method).path for method in ("fomaml", "mamlpp", "transfer")]
     (runs[0] / file).write_bytes((runs[0] / file).read_bytes()[:cut])
@@ -206,11 +270,13 @@ def test_wrong_words_on_the_command_line_are_sentences(made, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     make_run(Path("runs"), "fomaml")
     wrong = [
-        (["bundle"], "one of the two"), (["bundle", "runs", "--check", "a.zip"], "one of the two"),
-        (["bundle", "runs"], "give both"), ([*PACK[:1], "nowhere", *PACK[2:]], "nowhere is not a folder"),
+        (["bundle"], "one of the two"),
+        (["bundle", "runs", "--check", "a.zip"], "one of the two"),
+        (["bundle", "runs"], "give both"),
+        ([*PACK[:1], "nowhere", *PACK[2:]], "nowhere is not a folder"),
         ([*PACK, "--assignment", "0"], "--assignment is a number from 1 on: got 0"),
         (PACK, "holds no run of mamlpp, which the hand-in needs: innerloop train mamlpp"),
-    ]  # fmt: skip
+    ]
     for arguments, said in wrong:
         assert cli.main(arguments) == 2
         assert said in capsys.readouterr().err

@@ -23,7 +23,9 @@ def run(tmp_path: Path) -> RunDirectory:
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:
     head = torch.full((3,), float(step) if value is None else value)
     return Checkpoint(
-        step, {"learner.head": head, "optimiser.head.step": torch.tensor(float(step))}, {"elapsed_s": 1.5}
+        step,
+        {"learner.head": head, "optimiser.head.step": torch.tensor(float(step))},
+        {"elapsed_s": 1.5},
     )
 
 
@@ -34,7 +36,11 @@ def names(run: RunDirectory) -> list[str]:
 
 def contents(run: RunDirectory) -> dict[str, bytes]:
     parent = run.path / "checkpoints"
-    return {str(path.relative_to(parent)): path.read_bytes() for path in parent.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(parent)): path.read_bytes()
+        for path in parent.rglob("*")
+        if path.is_file()
+    }
 
 
 def newest_step(run: RunDirectory) -> int | None:
@@ -102,7 +108,9 @@ def test_a_damaged_newest_falls_back_to_the_previous_one_and_says_so(run, name, 
     found, (warning,) = load_checkpoint(run, EXPECTED)
     assert found and found.step == 1
     assert warning.startswith("Checkpoint step-00000002 is damaged and passed over: ")
-    assert name in warning or name == "manifest.json"  # a wrong checksum is blamed on the file that it is of
+    assert (
+        name in warning or name == "manifest.json"
+    )  # a wrong checksum is blamed on the file that it is of
 
 
 def test_a_flipped_byte_anywhere_in_the_newest_falls_back(run):
@@ -112,7 +120,9 @@ def test_a_flipped_byte_anywhere_in_the_newest_falls_back(run):
     for path in sorted((run.path / "checkpoints" / "step-00000002").iterdir()):
         content = path.read_bytes()
         for position in range(0, len(content), 5):
-            path.write_bytes(content[:position] + bytes([content[position] ^ 0x11]) + content[position + 1 :])
+            path.write_bytes(
+                content[:position] + bytes([content[position] ^ 0x11]) + content[position + 1 :]
+            )
             assert newest_step(run) == 1, f"{path.name} byte {position}"
         path.write_bytes(content)
     assert newest_step(run) == 2
@@ -133,7 +143,10 @@ def test_where_both_are_damaged_there_is_none_and_two_sentences(run):
     found, warnings = load_checkpoint(run, EXPECTED)
 
     assert found is None
-    assert [warning[:24] for warning in warnings] == ["Checkpoint step-00000002", "Checkpoint step-00000001"]
+    assert [warning[:24] for warning in warnings] == [
+        "Checkpoint step-00000002",
+        "Checkpoint step-00000001",
+    ]
 
 
 def test_a_damaged_checkpoint_is_replaced_by_the_same_step(run):
@@ -149,7 +162,9 @@ def test_a_damaged_checkpoint_is_replaced_by_the_same_step(run):
 
 def test_what_a_kill_left_half_written_is_passed_over_and_cleared_by_the_next_saving(run):
     save_checkpoint(run, checkpoint(1))
-    shutil.copytree(run.path / "checkpoints" / "step-00000001", run.path / "checkpoints" / ".step-00000002.tmp")
+    shutil.copytree(
+        run.path / "checkpoints" / "step-00000001", run.path / "checkpoints" / ".step-00000002.tmp"
+    )
 
     assert newest_step(run) == 1
     save_checkpoint(run, checkpoint(3))
@@ -173,8 +188,11 @@ def test_a_checkpoint_that_is_not_finite_is_never_saved(run, value):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("nth_call", range(5))
 @pytest.mark.parametrize("function", ["fsync", "replace", "rename"])
-def test_a_disk_that_refuses_leaves_the_previous_checkpoints_as_they_were(run, monkeypatch, function, nth_call, number):
-    """Whichever call fails: either the saving says so and nothing has changed, or it is complete."""
+def test_a_disk_that_refuses_leaves_the_previous_checkpoints_as_they_were(
+    run, monkeypatch, function, nth_call, number
+):
+    """Whichever call fails: either the saving says so and nothing has changed, or it is
+    complete."""
     for step in (1, 2):
         save_checkpoint(run, checkpoint(step))
     before, real, calls = contents(run), getattr(os, function), []
@@ -198,7 +216,9 @@ def test_a_disk_that_refuses_leaves_the_previous_checkpoints_as_they_were(run, m
     assert failed == (len(calls) > nth_call)
     assert all(name.startswith("step-") for name in names(run))
     if failed:
-        assert {name: before[name] for name in before} == {name: contents(run)[name] for name in before}
+        assert {name: before[name] for name in before} == {
+            name: contents(run)[name] for name in before
+        }
     assert newest_step(run) in ((2, 3) if failed else (3,))
 
 
@@ -208,7 +228,9 @@ def test_a_read_only_directory_is_a_sentence(run):
         pytest.skip("root may write anywhere")
     (run.path / "checkpoints").chmod(0o555)
 
-    with pytest.raises(DiskError, match=r"Cannot write the checkpoint .*step-00000002: Permission denied"):
+    with pytest.raises(
+        DiskError, match=r"Cannot write the checkpoint .*step-00000002: Permission denied"
+    ):
         save_checkpoint(run, checkpoint(2))
 
     (run.path / "checkpoints").chmod(0o755)

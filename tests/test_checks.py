@@ -44,7 +44,9 @@ def test_running_statistics_are_found():
 
 
 def test_batch_norm_without_a_support_mode_is_found():
-    (finding,) = check_model(nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), linear()), IMAGES)
+    (finding,) = check_model(
+        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), linear()), IMAGES
+    )
 
     assert "batch_norm='support' are not possible" in finding
 
@@ -79,7 +81,10 @@ def test_active_dropout_is_found_and_inactive_is_not():
 
 
 def test_maml_refuses_running_statistics():
-    with pytest.raises(ConfigError, match=r"Layer '0' keeps running batch-norm statistics.*use innerloop\.BatchNorm2d"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Layer '0' keeps running batch-norm statistics.*use innerloop\.BatchNorm2d",
+    ):
         MAML(nn.Sequential(nn.BatchNorm2d(1), linear()))
 
 

@@ -18,15 +18,38 @@ from innerloop.data import omniglot, strokes
 from innerloop.progress import TrainingProgress
 from innerloop.runs import RunDirectory
 
-TINY = ["--data", "strokes", "--filters", "4", "--image-size", "16", "--meta-steps", "4", "--validation-episodes", "2",
-        "--ways", "3", "--shots", "2", "--queries", "2", "--inner-steps", "2", "--meta-batch-size", "2",
-        "--batch-size", "8",
-        "--threads", "1"]  # fmt: skip
+TINY = [
+    "--data",
+    "strokes",
+    "--filters",
+    "4",
+    "--image-size",
+    "16",
+    "--meta-steps",
+    "4",
+    "--validation-episodes",
+    "2",
+    "--ways",
+    "3",
+    "--shots",
+    "2",
+    "--queries",
+    "2",
+    "--inner-steps",
+    "2",
+    "--meta-batch-size",
+    "2",
+    "--batch-size",
+    "8",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """100 strokes characters, 50 to train and 25 each to validate and test, drawn once for each image size."""
+    """100 strokes characters, 50 to train and 25 each to validate and test, drawn once for each
+    image size."""
     patch, generate = pytest.MonkeyPatch(), strokes.generate
     cached = functools.cache(lambda size: generate(100, size=size))
     patch.setattr(strokes, "generate", lambda *, size: cached(size))
@@ -63,7 +86,10 @@ def pretrained(small_data, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def paused(small_data, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "paused"
-    assert cli.main(["train", "fomaml", *TINY, "--run-dir", str(path), "--max-minutes", "0", "--json"]) == 0
+    assert (
+        cli.main(["train", "fomaml", *TINY, "--run-dir", str(path), "--max-minutes", "0", "--json"])
+        == 0
+    )
     return path
 
 
@@ -127,7 +153,8 @@ def test_the_version_is_said(capsys):
 
 
 def described_options(text: str) -> dict[str, str]:
-    """Option or positional argument -> its help sentence, from a help page, in boxes (a terminal's) or plain."""
+    """Option or positional argument -> its help sentence, from a help page, in boxes (a terminal's)
+    or plain."""
     found: dict[str, str] = {}
     name = ""
     for row in text.replace("│", " ").splitlines():
@@ -147,10 +174,17 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
     options.pop("-h")
 
     assert {"--json", "--debug"} <= options.keys()
-    assert ("--data-dir" in options) == (command != "report"), "a report reads run directories alone"
+    assert ("--data-dir" in options) == (command != "report"), (
+        "a report reads run directories alone"
+    )
     for name, sentence in options.items():
         assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)
-        assert "default:" in sentence or "(required)" in sentence or name == "--preset" or name == "--config", name
+        assert (
+            "default:" in sentence
+            or "(required)" in sentence
+            or name == "--preset"
+            or name == "--config"
+        ), name
         assert "None" not in sentence and "``" not in sentence, (name, sentence)
 
 
@@ -169,11 +203,14 @@ try:
     cli.main({arguments})
 except SystemExit:
     pass
-print("torch" in sys.modules, "matplotlib" in sys.modules, time.monotonic() - started, file=sys.stderr)
+print("torch" in sys.modules, "matplotlib" in sys.modules, time.monotonic() - started,
+      file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in cli.COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([command, "--help"] for command in cli.COMMANDS)]
+)
 def test_help_imports_no_torch_and_comes_at_once(arguments):
     """Half a second of an idle machine's time; the bound leaves room for a busy one."""
     command = [sys.executable, "-c", PROBE.format(arguments=arguments)]
@@ -188,24 +225,49 @@ def test_help_imports_no_torch_and_comes_at_once(arguments):
 
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert refusal(["trian"], capsys, 2) == "There is no command 'trian'. Did you mean 'train'?"
-    assert refusal(["zzz"], capsys, 2).startswith("There is no command 'zzz'. There are: train, resume")
+    assert refusal(["zzz"], capsys, 2).startswith(
+        "There is no command 'zzz'. There are: train, resume"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train", "fomal"], "There is no method 'fomal'. Did you mean 'fomaml'? One of your own is module:Class."),
-        (["train", "fomaml", "--data", "stroke"], "There is no data set 'stroke'. Did you mean 'strokes'?"),
-        (["train", "fomaml", "--data=strokes", "--split=alphabet"],
-         "Data set 'strokes' has no split 'alphabet'. Choose --split alphabets. Did you mean 'alphabets'?"),
-        (["train", "fomaml", "--preset", "coarse"], "There is no preset 'coarse'. Did you mean 'course'?"),
-        (["train", "fomaml", "--device", "cdua"], "There is no device 'cdua'. Did you mean 'cuda'?"),
-        (["data", "info", "--data", "omniglt"], "There is no data set 'omniglt'. Did you mean 'omniglot'?"),
-        (["data", "show", "--data=strokes", "--split=assignment"],
-         "Data set 'strokes' has no split 'assignment'. Choose --split alphabets."),
-        (["reproduce", "--data", "storkes"], "There is no data set 'storkes'. Did you mean 'strokes'?"),
+        (
+            ["train", "fomal"],
+            "There is no method 'fomal'. Did you mean 'fomaml'? One of your own is module:Class.",
+        ),
+        (
+            ["train", "fomaml", "--data", "stroke"],
+            "There is no data set 'stroke'. Did you mean 'strokes'?",
+        ),
+        (
+            ["train", "fomaml", "--data=strokes", "--split=alphabet"],
+            "Data set 'strokes' has no split 'alphabet'. Choose --split alphabets. Did you mean "
+            "'alphabets'?",
+        ),
+        (
+            ["train", "fomaml", "--preset", "coarse"],
+            "There is no preset 'coarse'. Did you mean 'course'?",
+        ),
+        (
+            ["train", "fomaml", "--device", "cdua"],
+            "There is no device 'cdua'. Did you mean 'cuda'?",
+        ),
+        (
+            ["data", "info", "--data", "omniglt"],
+            "There is no data set 'omniglt'. Did you mean 'omniglot'?",
+        ),
+        (
+            ["data", "show", "--data=strokes", "--split=assignment"],
+            "Data set 'strokes' has no split 'assignment'. Choose --split alphabets.",
+        ),
+        (
+            ["reproduce", "--data", "storkes"],
+            "There is no data set 'storkes'. Did you mean 'strokes'?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistyped_value_is_answered_with_the_nearest(arguments, sentence, capsys):
     if arguments[0] == "reproduce":  # it says its plan first
         arguments = [*arguments, "--json"]
@@ -224,7 +286,10 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "fomaml", "--ways", "abc"], "Error parsing --ways: invalid literal for int() with base 10: 'abc'"),
+        (
+            ["train", "fomaml", "--ways", "abc"],
+            "Error parsing --ways: invalid literal for int() with base 10: 'abc'",
+        ),
         (
             ["train", "fomaml", "--features", "flat"],
             "invalid choice 'flat' for argument '--features'. Expected one of ('flatten', 'mean').",
@@ -238,7 +303,8 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
         (["evaluate", "run", "--episodes", "many"], "Error parsing --episodes"),
         (
             ["data", "shwo"],
-            "invalid choice 'shwo' for argument 'action'. Expected one of ('show', 'verify', 'download', 'info').",
+            "invalid choice 'shwo' for argument 'action'. Expected one of ('show', 'verify', "
+            "'download', 'info').",
         ),
         (
             ["reproduce", "--budget", "quik"],
@@ -256,15 +322,24 @@ def test_what_cannot_be_parsed_is_a_usage_error_naming_the_option(arguments, wor
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--ways", "51"], "Cannot sample 51-way episodes: there are 50 classes to sample from. Choose ways <= 50"),
+        (
+            ["--ways", "51"],
+            "Cannot sample 51-way episodes: there are 50 classes to sample from. Choose ways <= 50",
+        ),
         (["--ways", "26"], "Cannot sample 26-way episodes: there are 25 classes"),
         (["--ways", "1"], "ways must be between 2 and 1,000: got 1."),
         (["--shots", "0"], "shots must be between 1 and 1,000: got 0."),
-        (["--shots", "19"], "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings"),
+        (
+            ["--shots", "19"],
+            "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings",
+        ),
         (["--queries", "-3"], "queries must be between 1 and 1,000: got -3."),
         (["--meta-steps", "0"], "meta_steps must be between 1 and 10,000,000: got 0."),
         (["--meta-batch-size", "-1"], "meta_batch_size must be between 1 and 10,000: got -1."),
-        (["--validation-episodes", "1"], "validation_episodes must be between 2 and 100,000: got 1."),
+        (
+            ["--validation-episodes", "1"],
+            "validation_episodes must be between 2 and 100,000: got 1.",
+        ),
         (["--inner-steps", "-1"], "inner_steps must be between 0 and 1,000: got -1."),
         (["--inner-lr", "nan"], "inner_lr must be between 0.0 and 1,000.0: got nan."),
         (["--outer-lr", "inf"], "outer_lr must be between 0.0 and 1,000.0: got inf."),
@@ -273,38 +348,64 @@ def test_what_cannot_be_parsed_is_a_usage_error_naming_the_option(arguments, wor
         (["--query-batches", "4"], "query_batches=4 must divide queries=2."),
         (["--seed", "-1"], "seed must be between 0 and 2,147,483,647: got -1."),
         (["--image-size", "8"], "image_size must be between 16 and 105: got 8."),
-        (["--split", "assignment"], "Data set 'strokes' has no split 'assignment'. Choose --split alphabets."),
-        (["--device", "nonsense"], "There is no device 'nonsense'. There are: auto, cpu, cuda, mps."),
+        (
+            ["--split", "assignment"],
+            "Data set 'strokes' has no split 'assignment'. Choose --split alphabets.",
+        ),
+        (
+            ["--device", "nonsense"],
+            "There is no device 'nonsense'. There are: auto, cpu, cuda, mps.",
+        ),
         (["--device", "meta"], "There is no device 'meta'."),
         (["--device", "cpu:3"], "There is no device 'cpu:3'. Did you mean 'cpu'?"),
-        (["--device", "cuda:99"], "Device 'cuda:99' cannot be used on this machine: choose --device cpu or auto."),
-        (["--max-minutes", "nan"], "--max-minutes must be a number of minutes, at least 0: got nan."),
+        (
+            ["--device", "cuda:99"],
+            "Device 'cuda:99' cannot be used on this machine: choose --device cpu or auto.",
+        ),
+        (
+            ["--max-minutes", "nan"],
+            "--max-minutes must be a number of minutes, at least 0: got nan.",
+        ),
         (["--max-minutes=-1"], "--max-minutes must be a number of minutes, at least 0: got -1.0."),
         (["--run-dir", "."], "--run-dir must end in a name of its own: got '.'."),
         (["--run-dir", ".."], "--run-dir must end in a name of its own: got '..'."),
-        (["--config", "none.json"], "Cannot read the configuration none.json: No such file or directory."),
+        (
+            ["--config", "none.json"],
+            "Cannot read the configuration none.json: No such file or directory.",
+        ),
         (["--config", ""], "Cannot read the configuration .: Is a directory."),
-        (["--preset", "course", "--config", "a.json"], "--config and --preset are each a complete set of settings"),
+        (
+            ["--preset", "course", "--config", "a.json"],
+            "--config and --preset are each a complete set of settings",
+        ),
         (["--method", "maml"], "Give one method: here are 'fomaml' and --method 'maml'."),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_refused_in_a_sentence_and_nothing_is_written(options, sentence, capsys):
     assert refusal(["train", "fomaml", *TINY, *options], capsys, 2).startswith(sentence)
 
 
 def test_training_without_a_method_is_refused(capsys):
-    sentence = "Say which method, before the options: innerloop train fomaml, or innerloop train maml."
+    sentence = (
+        "Say which method, before the options: innerloop train fomaml, or innerloop train maml."
+    )
     assert refusal(["train"], capsys, 2) == sentence
     assert refusal(["train", "--data", "strokes", "fomaml"], capsys, 2) == sentence
 
 
-@pytest.mark.parametrize("method", [":Learner", ".relative:Learner", "no_such_module:Learner", "json:NoSuchClass"])
+@pytest.mark.parametrize(
+    "method", [":Learner", ".relative:Learner", "no_such_module:Learner", "json:NoSuchClass"]
+)
 def test_a_method_that_cannot_be_imported_is_refused(method, capsys):
-    assert refusal(["train", method, *TINY], capsys, 2).startswith(f"Method {method!r} cannot be imported: ")
+    assert refusal(["train", method, *TINY], capsys, 2).startswith(
+        f"Method {method!r} cannot be imported: "
+    )
 
 
 def test_a_method_that_is_no_learner_is_refused(capsys):
-    assert "is not a subclass of innerloop.Learner" in refusal(["train", "json:JSONDecoder", *TINY], capsys, 2)
+    assert "is not a subclass of innerloop.Learner" in refusal(
+        ["train", "json:JSONDecoder", *TINY], capsys, 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -313,13 +414,25 @@ def test_a_method_that_is_no_learner_is_refused(capsys):
         (b"ways: 5\n", "old.json is not JSON: "),
         (b"\x89PNG\x00\xff", "old.json is not JSON: it is not even UTF-8 text."),
         (b"[]", "old.json must hold one JSON object, not a list."),
-        (RunConfig().to_json().replace('version": 1', 'version": 2').encode(), "has format version 2 and this "),
-        (RunConfig().to_json().replace('"ways"', '"wasy"').encode(), "no setting 'wasy'. Did you mean 'ways'?"),
+        (
+            RunConfig().to_json().replace('version": 1', 'version": 2').encode(),
+            "has format version 2 and this ",
+        ),
+        (
+            RunConfig().to_json().replace('"ways"', '"wasy"').encode(),
+            "no setting 'wasy'. Did you mean 'ways'?",
+        ),
         (RunConfig().to_json().replace('  "ways": 5,\n', "").encode(), "setting 'ways' is missing"),
-        (RunConfig().to_json().replace('"ways": 5', '"ways": "5"').encode(), "ways must be a whole number: got '5'."),
-        (RunConfig().to_json().replace('"ways": 5', '"ways": 0').encode(), "old.json: ways must be between 2 and"),
+        (
+            RunConfig().to_json().replace('"ways": 5', '"ways": "5"').encode(),
+            "ways must be a whole number: got '5'.",
+        ),
+        (
+            RunConfig().to_json().replace('"ways": 5', '"ways": 0').encode(),
+            "old.json: ways must be between 2 and",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_configuration_file_is_refused_in_a_sentence(content, words, capsys):
     Path("old.json").write_bytes(content)
 
@@ -336,8 +449,9 @@ def test_a_training_leaves_a_whole_run_and_says_its_result_with_all_it_depends_o
     (run,) = [path for path in Path("runs").iterdir()]
     assert run.name == "fomaml-strokes-3w2s-s0"
     assert re.search(
-        r"fomaml: \d+\.\d\d ± \d+\.\d\d % query accuracy after 2 inner steps at 0\.4 \(.* % before\), strokes, "
-        r"split alphabets, part val, 3-way 2-shot, 2 queries, batch norm transductive, query batches 1, rotations off, "
+        r"fomaml: \d+\.\d\d ± \d+\.\d\d % query accuracy after 2 inner steps at 0\.4 "
+        r"\(.* % before\), strokes, split alphabets, part val, 3-way 2-shot, 2 queries, "
+        r"batch norm transductive, query batches 1, rotations off, "
         r"2 episodes of seed 0, training seed 0; 95 % interval over episodes",
         said.out,
     )
@@ -364,7 +478,12 @@ def test_a_run_directory_is_never_overwritten(finished, capsys):
 
 
 def test_a_runs_own_configuration_gives_the_same_run_again(finished, capsys):
-    assert cli.main(["train", "--config", str(finished / "config.json"), "--run-dir", "again", "--json"]) == 0
+    assert (
+        cli.main(
+            ["train", "--config", str(finished / "config.json"), "--run-dir", "again", "--json"]
+        )
+        == 0
+    )
 
     for name in ("config.json", "model.safetensors"):
         assert Path("again", name).read_bytes() == (finished / name).read_bytes()
@@ -375,7 +494,17 @@ def test_a_runs_own_configuration_gives_the_same_run_again(finished, capsys):
 @pytest.mark.parametrize("start", [["--config"], ["--preset", "course"]])
 def test_options_beside_a_configuration_or_preset_win(start, finished, capsys):
     start = [*start, str(finished / "config.json")] if start == ["--config"] else start
-    tiny = [*TINY[: TINY.index("--queries")], "--queries", "3", "--seed", "7", "--inner-steps", "1", "--threads", "1"]
+    tiny = [
+        *TINY[: TINY.index("--queries")],
+        "--queries",
+        "3",
+        "--seed",
+        "7",
+        "--inner-steps",
+        "1",
+        "--threads",
+        "1",
+    ]
 
     assert cli.main(["train", "maml", *start, *tiny, "--meta-batch-size", "2", "--json"]) == 0
 
@@ -392,13 +521,18 @@ def test_the_method_may_be_an_option(capsys):
 
 def test_a_time_limit_pauses_and_says_how_to_go_on(finished, capsys):
     assert cli.main(["train", "fomaml", *TINY, "--run-dir", "run", "--max-minutes", "0"]) == 0
-    assert "Paused after 0 minutes and saved. Go on with: innerloop resume run\n" in capsys.readouterr().out
+    assert (
+        "Paused after 0 minutes and saved. Go on with: innerloop resume run\n"
+        in capsys.readouterr().out
+    )
 
     assert cli.main(["resume", "run"]) == 0
     assert cli.main(["resume", "run"]) == 0
 
     assert capsys.readouterr().out.endswith("run is finished; nothing is left to do.\n")
-    assert Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    assert (
+        Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -414,10 +548,15 @@ def test_a_signal_saves_and_sets_the_exit_code(number, code, finished, capsys, m
         patch.setattr(TrainingProgress, "on_step", send)
         assert cli.main(["train", "fomaml", *TINY, "--run-dir", "run"]) == code
 
-    assert f"Interrupted by {number.name} and saved. Go on with: innerloop resume run" in capsys.readouterr().out
+    assert (
+        f"Interrupted by {number.name} and saved. Go on with: innerloop resume run"
+        in capsys.readouterr().out
+    )
     assert RunDirectory(Path("run")).status["step"] == 2
     assert cli.main(["resume", "run", "--json"]) == 0
-    assert Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    assert (
+        Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    )
 
 
 def test_ctrl_c_elsewhere_is_a_sentence_too(finished, capsys, monkeypatch):
@@ -430,13 +569,26 @@ def test_ctrl_c_elsewhere_is_a_sentence_too(finished, capsys, monkeypatch):
 
 
 def test_a_run_that_stops_being_finite_exits_with_3(capsys):
-    options = ["--outer-lr", "1000", "--inner-lr", "1000", "--feature-scale", "1e6", "--no-feature-norm",
-               "--no-fresh-head", "--inner-steps", "9", "--meta-steps", "30"]  # fmt: skip
+    options = [
+        "--outer-lr",
+        "1000",
+        "--inner-lr",
+        "1000",
+        "--feature-scale",
+        "1e6",
+        "--no-feature-norm",
+        "--no-fresh-head",
+        "--inner-steps",
+        "9",
+        "--meta-steps",
+        "30",
+    ]
 
     assert cli.main(["train", "fomaml", *TINY, *options, "--run-dir", "run"]) == 3
 
     assert re.search(
-        r"innerloop: Outer step \d+: the loss is .* Lower --inner-lr or --outer-lr and train again\.\n$",
+        r"innerloop: Outer step \d+: the loss is .* "
+        r"Lower --inner-lr or --outer-lr and train again\.\n$",
         capsys.readouterr().err,
     )
     assert RunDirectory(Path("run")).status["state"] == "failed"
@@ -476,7 +628,11 @@ def test_what_is_no_run_is_refused(command, capsys):
 
 def test_an_unfinished_run_is_not_evaluated(paused, capsys):
     sentence = refusal(["evaluate", str(paused)], capsys, 2, untouched=paused)
-    assert sentence == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume {paused}"
+    assert (
+        sentence
+        == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume "
+        f"{paused}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -490,19 +646,36 @@ def test_an_unfinished_run_is_not_evaluated(paused, capsys):
         (["--ways", "26"], "Cannot sample 26-way episodes: there are 25 classes"),
         (["--shots", "0"], "shots must be at least 1: got 0."),
         (["--shots", "1", "0"], "shots must be at least 1: got 0."),
-        (["--shots", "19"], "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings"),
+        (
+            ["--shots", "19"],
+            "Cannot sample 19 shots and 2 queries per class: data set 'strokes' has 20 drawings",
+        ),
         (["--queries", "0"], "queries must be at least 1: got 0."),
         (["--inner-steps=-1"], "--inner-steps must be between 0 and 1000: got -1."),
-        (["--inner-steps", "1000000000"], "--inner-steps must be between 0 and 1000: got 1000000000."),
-        (["--batch-norm", "running"], "fomaml predicts under batch norm transductive or support, not running."),
+        (
+            ["--inner-steps", "1000000000"],
+            "--inner-steps must be between 0 and 1000: got 1000000000.",
+        ),
+        (
+            ["--batch-norm", "running"],
+            "fomaml predicts under batch norm transductive or support, not running.",
+        ),
         (["--head", "cosine"], "A cosine head is found on frozen features: it needs --adapt head."),
-        (["--adapt", "head", "--head", "logistic", "--inner-lr", "0.1"], "A logistic head takes no inner steps"),
+        (
+            ["--adapt", "head", "--head", "logistic", "--inner-lr", "0.1"],
+            "A logistic head takes no inner steps",
+        ),
         (["--inner-lr=-1"], "The inner rate must be between 0 and 1,000: got -1"),
-        (["--adapt", "head", "--head", "logistic", "--penalty=0"], "The penalty must be above 0 and at most 1,000,000"),
+        (
+            ["--adapt", "head", "--head", "logistic", "--penalty=0"],
+            "The penalty must be above 0 and at most 1,000,000",
+        ),
     ],
 )
 def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence, finished, capsys):
-    assert refusal(["evaluate", str(finished), *options], capsys, 2, untouched=finished).startswith(sentence)
+    assert refusal(["evaluate", str(finished), *options], capsys, 2, untouched=finished).startswith(
+        sentence
+    )
 
 
 def test_a_part_that_the_split_lacks_is_refused(finished, capsys, monkeypatch):
@@ -510,26 +683,45 @@ def test_a_part_that_the_split_lacks_is_refused(finished, capsys, monkeypatch):
 
     def without_test(name, dataset):
         split = find_split(name, dataset)
-        return Split(split.name, {part: names for part, names in split.parts.items() if part != "test"})
+        return Split(
+            split.name, {part: names for part, names in split.parts.items() if part != "test"}
+        )
 
     monkeypatch.setattr("innerloop.experiments.find_split", without_test)
 
     sentence = "Split 'alphabets' has no part 'test'; it has: train, val."
-    assert refusal(["evaluate", str(finished), "--part", "test"], capsys, 2, untouched=finished) == sentence
+    assert (
+        refusal(["evaluate", str(finished), "--part", "test"], capsys, 2, untouched=finished)
+        == sentence
+    )
 
 
 def test_an_evaluation_prints_a_table_and_writes_every_episode(finished, capsys):
-    assert cli.main(["evaluate", str(finished), "--episodes", "3", "--shots", "1", "2", "--part", "test"]) == 0
+    assert (
+        cli.main(
+            ["evaluate", str(finished), "--episodes", "3", "--shots", "1", "2", "--part", "test"]
+        )
+        == 0
+    )
 
     said = capsys.readouterr().out
     assert said.count("part test, 3-way 1-shot, 10 queries") == 2
     assert re.search(r"^    1  support  +\d+\.\d\d %", said, re.MULTILINE)
-    saved = json.loads((finished / "evaluation-alphabets-test-3w1s10q-2steps-transductive-3episodes.json").read_text())
+    saved = json.loads(
+        (
+            finished / "evaluation-alphabets-test-3w1s10q-2steps-transductive-3episodes.json"
+        ).read_text()
+    )
     assert len(saved["query_accuracy_per_episode"]) == 3
 
 
 def test_json_is_one_object_alone_on_standard_output(finished, capsys):
-    assert cli.main(["evaluate", str(finished), "--episodes", "2", "--batch-norm", "support", "--json"]) == 0
+    assert (
+        cli.main(
+            ["evaluate", str(finished), "--episodes", "2", "--batch-norm", "support", "--json"]
+        )
+        == 0
+    )
 
     said = capsys.readouterr()
     (line,) = said.out.splitlines()
@@ -538,16 +730,22 @@ def test_json_is_one_object_alone_on_standard_output(finished, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "rate"), [([], "rates learnt from 0.4 on"), (["--learned-rates", "off"], "0.4")],
-)  # fmt: skip
+    ("options", "rate"),
+    [([], "rates learnt from 0.4 on"), (["--learned-rates", "off"], "0.4")],
+)
 def test_an_accuracy_by_learnt_rates_says_so_wherever_it_is_quoted(options, rate, capsys):
     assert cli.main(["train", "mamlpp", *TINY, *options]) == 0
     (run,) = Path("runs").iterdir()
     assert cli.main(["evaluate", str(run), "--episodes", "2", "--batch-norm", "support"]) == 0
 
     said = capsys.readouterr().out
-    assert said.count(f"query accuracy after 2 inner steps at {rate} (") == 2, "of the training, and of the evaluation"
-    assert f"Query accuracy after 2 inner steps at {rate}, 3-way" in (run / "MODEL_CARD.md").read_text()
+    assert said.count(f"query accuracy after 2 inner steps at {rate} (") == 2, (
+        "of the training, and of the evaluation"
+    )
+    assert (
+        f"Query accuracy after 2 inner steps at {rate}, 3-way"
+        in (run / "MODEL_CARD.md").read_text()
+    )
 
 
 # Transfer
@@ -558,7 +756,10 @@ def test_transfer_says_what_it_trains_on_and_is_judged_by_running_statistics(cap
 
     said = capsys.readouterr().out
     # 50 classes, each in four rotations; 32 images of an epoch of 1,000
-    assert "transfer on strokes, split alphabets, 4 outer steps of 8 images of 200 classes (0.0 epochs)" in said
+    assert (
+        "transfer on strokes, split alphabets, 4 outer steps of 8 images of 200 classes (0.0 "
+        "epochs)" in said
+    )
     assert re.search(r"transfer: .* after 2 inner steps at 0\.4 .*batch norm running", said)
     page = next(Path("runs").glob("*/hyperparameters.md")).read_text()
     assert "the body and its statistics are frozen in adaptation" in page
@@ -594,12 +795,16 @@ def test_every_adaptation_is_a_row_of_its_own(method, options, names, finished, 
     assert f"{method}, adapting " in capsys.readouterr().out
     for mode in ["running"] if method == "transfer" else ["transductive", "support"]:
         for name in names:
-            assert (run / f"evaluation-alphabets-val-3w2s2q-{name.format(mode=mode)}-2episodes.json").is_file()
+            assert (
+                run / f"evaluation-alphabets-val-3w2s2q-{name.format(mode=mode)}-2episodes.json"
+            ).is_file()
     assert (run / "model.safetensors").read_bytes() == before
 
 
 def test_transfer_has_no_other_batch_norm(pretrained, capsys):
-    sentence = refusal(["evaluate", str(pretrained), "--batch-norm", "support"], capsys, 2, untouched=pretrained)
+    sentence = refusal(
+        ["evaluate", str(pretrained), "--batch-norm", "support"], capsys, 2, untouched=pretrained
+    )
     assert sentence == "transfer predicts under batch norm running, not support."
 
 
@@ -617,7 +822,9 @@ def test_weights_of_another_network_are_refused(pretrained, finished, tmp_path, 
 # Compare and explain
 
 
-def test_compare_evaluates_what_is_missing_and_says_who_is_better(finished, pretrained, tmp_path, capsys):
+def test_compare_evaluates_what_is_missing_and_says_who_is_better(
+    finished, pretrained, tmp_path, capsys
+):
     out = tmp_path / "comparison"
     arguments = ["compare", str(pretrained), str(finished), "--episodes", "3", "--out", str(out)]
 
@@ -640,7 +847,9 @@ def test_runs_over_other_episodes_are_not_compared(finished, tmp_path, capsys):
 
     for command in ("compare", "explain"):
         sentence = refusal([command, str(finished), str(other)], capsys, 2, untouched=other)
-        assert sentence.startswith(f"These runs cannot be compared: shots differs ({finished} 2, {other} 3).")
+        assert sentence.startswith(
+            f"These runs cannot be compared: shots differs ({finished} 2, {other} 3)."
+        )
     allowed = [
         "compare",
         str(finished),
@@ -657,10 +866,18 @@ def test_runs_over_other_episodes_are_not_compared(finished, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["compare", "explain"])
 def test_what_cannot_be_compared_is_refused(command, finished, paused, capsys):
-    assert refusal([command, str(finished), str(finished)], capsys, 2) == f"{finished} is given twice."
+    assert (
+        refusal([command, str(finished), str(finished)], capsys, 2) == f"{finished} is given twice."
+    )
     sentence = refusal([command, str(finished), str(paused)], capsys, 2, untouched=paused)
-    assert sentence == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume {paused}"
-    assert refusal([command, str(finished), "nowhere"], capsys, 2).startswith("nowhere is not a run directory")
+    assert (
+        sentence
+        == f"{paused} has no final weights: it is not finished. Go on with: innerloop resume "
+        f"{paused}"
+    )
+    assert refusal([command, str(finished), "nowhere"], capsys, 2).startswith(
+        "nowhere is not a run directory"
+    )
     sentence = refusal([command, str(finished), str(paused), "--episodes", "1"], capsys, 2)
     assert sentence == "An interval needs at least 2 episodes: got 1."
 
@@ -677,7 +894,21 @@ def test_explain_writes_page_figures_and_numbers(tmp_path, capsys):
         assert cli.main(["train", run.name, *settings, "--run-dir", str(run)]) == 0
     out = tmp_path / "explanation"
 
-    assert cli.main(["explain", *map(str, runs), "--episodes", "3", "--few-episodes", "2", "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            [
+                "explain",
+                *map(str, runs),
+                "--episodes",
+                "3",
+                "--few-episodes",
+                "2",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
 
     said = capsys.readouterr().out
     assert "# Why transfer and fomaml differ" in said and "A ladder of shift." in said
@@ -706,17 +937,35 @@ def test_data_info_says_what_is_there(capsys):
     ("options", "code", "sentence"),
     [
         (["show", "--episode", "-1"], 2, "--episode must be between 0 and 2,147,483,647: got -1."),
-        (["show", "--episode", "9" * 30], 2, "--episode must be between 0 and 2,147,483,647: got 999"),
+        (
+            ["show", "--episode", "9" * 30],
+            2,
+            "--episode must be between 0 and 2,147,483,647: got 999",
+        ),
         (["show", "--seed", "-1"], 2, "--seed must be between 0 and 2,147,483,647: got -1."),
-        (["show", "--out", "nowhere/sheet.png"], 4, "Cannot write nowhere/sheet.png: No such file or directory."),
+        (
+            ["show", "--out", "nowhere/sheet.png"],
+            4,
+            "Cannot write nowhere/sheet.png: No such file or directory.",
+        ),
         (["show", "--out", "."], 4, "Cannot write .: Is a directory."),
-        (["verify", "--data", "omniglot", "--data-dir", "nowhere"], 5, "There is no archive nowhere"),
-        (["verify", "--data", "strokes"], 2, "Only Omniglot's archives can be verified: got --data strokes."),
+        (
+            ["verify", "--data", "omniglot", "--data-dir", "nowhere"],
+            5,
+            "There is no archive nowhere",
+        ),
+        (
+            ["verify", "--data", "strokes"],
+            2,
+            "Only Omniglot's archives can be verified: got --data strokes.",
+        ),
         (["info", "--data", "omniglot", "--data-dir", "nowhere"], 5, ""),
     ],
 )
 def test_a_wrong_data_command_is_refused(options, code, sentence, capsys):
-    options = [*options[:1], "--data", "strokes", *options[1:]] if "--data" not in options else options
+    options = (
+        [*options[:1], "--data", "strokes", *options[1:]] if "--data" not in options else options
+    )
     assert refusal(["data", *options], capsys, code).startswith(sentence)
 
 
@@ -739,8 +988,16 @@ def test_doctor_says_versions_device_threads_data_and_disk(capsys):
 
     said = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.+)$", capsys.readouterr().out, re.MULTILINE))
     assert said.keys() == {
-        "innerloop", "python", "torch", "device", "threads", "processor", "omniglot", "strokes", "free disk",
-    }  # fmt: skip
+        "innerloop",
+        "python",
+        "torch",
+        "device",
+        "threads",
+        "processor",
+        "omniglot",
+        "strokes",
+        "free disk",
+    }
     assert said["torch"].startswith(torch.__version__)
     assert re.match(r"\d+ of \d+ processors", said["threads"])
     assert said["omniglot"].startswith("not found: Omniglot is not on this machine")

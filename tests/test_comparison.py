@@ -15,34 +15,76 @@ from innerloop.report.comparisons import write_comparison
 from innerloop.runs import RunDirectory
 
 EPISODES = 4
-CONFIG = RunConfig(data="omniglot", split="assignment", device="cpu", threads=1, episodes_per_chunk=1)
+CONFIG = RunConfig(
+    data="omniglot", split="assignment", device="cpu", threads=1, episodes_per_chunk=1
+)
 
 
 def run_with(
-    path: Path, accuracies: list[float], config: RunConfig = CONFIG, *, finished: bool = True, **changes
+    path: Path,
+    accuracies: list[float],
+    config: RunConfig = CONFIG,
+    *,
+    finished: bool = True,
+    **changes,
 ) -> RunDirectory:
     """A run directory with one evaluation, as training and evaluating leave it."""
     run = RunDirectory.create(config, {"data_fingerprint": "abc", "trains_on": "episodes"}, path)
-    run.append_metrics({"step": 0, "kind": "validation", "query_accuracy": 0.2, "query_accuracy_ci95": 0.01,
-                        "elapsed_s": 0.0, "episodes": 30, "batch_norm": "transductive"})  # fmt: skip
-    run.append_metrics({"step": 1000, "kind": "validation", "query_accuracy": 0.9, "query_accuracy_ci95": 0.01,
-                        "elapsed_s": 60.0, "episodes": 30, "batch_norm": "transductive"})  # fmt: skip
+    run.append_metrics(
+        {
+            "step": 0,
+            "kind": "validation",
+            "query_accuracy": 0.2,
+            "query_accuracy_ci95": 0.01,
+            "elapsed_s": 0.0,
+            "episodes": 30,
+            "batch_norm": "transductive",
+        }
+    )
+    run.append_metrics(
+        {
+            "step": 1000,
+            "kind": "validation",
+            "query_accuracy": 0.9,
+            "query_accuracy_ci95": 0.01,
+            "elapsed_s": 60.0,
+            "episodes": 30,
+            "batch_norm": "transductive",
+        }
+    )
     if finished:
         run.weights_path.write_bytes(b"weights")
     add_evaluation(run, accuracies, **changes)
     return run
 
 
-def add_evaluation(run: RunDirectory, accuracies: list[float], *, name: str = "evaluation-1.json", **changes) -> None:
+def add_evaluation(
+    run: RunDirectory, accuracies: list[float], *, name: str = "evaluation-1.json", **changes
+) -> None:
     config = run.config
     row = {
-        "data": "omniglot", "data_fingerprint": "abc", "split": config.split, "part": "val", "ways": 5, "shots": 5,
-        "queries": 15, "query_batches": 1, "rotations": False, "stream": "episodes/val", "episode_seed": 0,
-        "episodes": len(accuracies), "method": config.method, "training_seed": config.seed, "adaptation": "own",
-        "inner_lr": 0.4, "inner_steps": 5, "batch_norm": "transductive", "query_accuracy": float(np.mean(accuracies)),
+        "data": "omniglot",
+        "data_fingerprint": "abc",
+        "split": config.split,
+        "part": "val",
+        "ways": 5,
+        "shots": 5,
+        "queries": 15,
+        "query_batches": 1,
+        "rotations": False,
+        "stream": "episodes/val",
+        "episode_seed": 0,
+        "episodes": len(accuracies),
+        "method": config.method,
+        "training_seed": config.seed,
+        "adaptation": "own",
+        "inner_lr": 0.4,
+        "inner_steps": 5,
+        "batch_norm": "transductive",
+        "query_accuracy": float(np.mean(accuracies)),
         "query_accuracy_per_step": [0.2, 0.5, 0.7, 0.8, 0.9, float(np.mean(accuracies))],
         "query_accuracy_per_episode": accuracies,
-    } | changes  # fmt: skip
+    } | changes
     (run.path / name).write_text(json.dumps(row))
 
 
@@ -86,7 +128,9 @@ def test_the_sentence_flips_with_the_data():
 
     assert "A is better than B: +11" in sentence("A", "B", paired_difference(a, b))
     assert "A is worse than B: -11" in sentence("A", "B", paired_difference(b, a))
-    assert "A and B are not distinguishable: +0.00 ± 0.00" in sentence("A", "B", paired_difference(a, a))
+    assert "A and B are not distinguishable: +0.00 ± 0.00" in sentence(
+        "A", "B", paired_difference(a, a)
+    )
     assert "(4 won, 0 lost, 0 tied; P(A > B) = 1.00" in sentence("A", "B", paired_difference(a, b))
 
 
@@ -96,7 +140,9 @@ def test_many_small_wins_against_few_large_losses_are_said():
     assert sentence("A", "B", paired_difference(often, 0 * often)).endswith(
         "; A wins clearly more episodes than B, which the mean does not show."
     )
-    assert "; B wins clearly more episodes than A" in sentence("A", "B", paired_difference(0 * often, often))
+    assert "; B wins clearly more episodes than A" in sentence(
+        "A", "B", paired_difference(0 * often, often)
+    )
     assert "wins clearly" not in sentence("A", "B", paired_difference(np.abs(often), 0 * often))
 
 
@@ -131,7 +177,9 @@ def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
 
     assert row["training_seeds"] == [0, 1]
     assert row["query_accuracy"] == pytest.approx(np.mean([0.8, 0.8, 0.9, 1.0]))
-    assert row["query_accuracy_ci95"] == pytest.approx(1.96 * np.std([0.8, 0.8, 0.9, 1.0], ddof=1) / 2)
+    assert row["query_accuracy_ci95"] == pytest.approx(
+        1.96 * np.std([0.8, 0.8, 0.9, 1.0], ddof=1) / 2
+    )
     assert row["query_accuracy_of_each_seed"] == pytest.approx([0.9, 0.85])
     assert row["query_accuracy_sd_over_seeds"] == pytest.approx(np.std([0.9, 0.85], ddof=1))
     assert other["query_accuracy_sd_over_seeds"] is None
@@ -141,33 +189,51 @@ def test_other_settings_of_a_method_are_a_row_of_their_own_named_by_the_run(tmp_
     a = run_with(tmp_path / "narrow", [0.9] * 4, CONFIG.replace(filters=32))
     b = run_with(tmp_path / "wide", [0.8] * 4)
 
-    assert [row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]] == ["fomaml (narrow)", "fomaml (wide)"]
+    assert [row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]] == [
+        "fomaml (narrow)",
+        "fomaml (wide)",
+    ]
 
 
 def test_other_adaptations_are_shown_and_not_paired(tmp_path):
     a = run_with(tmp_path / "a", [0.9] * 4)
     b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(method="maml"))
-    add_evaluation(a, [0.7] * 4, name="evaluation-2.json", adaptation="head-cosine", inner_lr=None, inner_steps=1)
+    add_evaluation(
+        a,
+        [0.7] * 4,
+        name="evaluation-2.json",
+        adaptation="head-cosine",
+        inner_lr=None,
+        inner_steps=1,
+    )
     add_evaluation(a, [0.6] * 4, name="evaluation-3.json", batch_norm="support")
 
     compared = compare([a, b], episodes=EPISODES)
 
     assert len(compared["rows"]) == 2 and len(compared["pairs"]) == 1
     assert {(row["adaptation"], row["batch_norm"]) for row in compared["other_rows"]} == {
-        ("head-cosine", "transductive"), ("own", "support"),
-    }  # fmt: skip
+        ("head-cosine", "transductive"),
+        ("own", "support"),
+    }
 
 
 @pytest.mark.parametrize(
     ("field", "changes"),
-    [("split", {"split": "background-heldout"}), ("ways", {"ways": 4}), ("shots", {"shots": 1}),
-     ("queries", {"queries": 10}), ("data", {"data": "strokes"})],
-)  # fmt: skip
+    [
+        ("split", {"split": "background-heldout"}),
+        ("ways", {"ways": 4}),
+        ("shots", {"shots": 1}),
+        ("queries", {"queries": 10}),
+        ("data", {"data": "strokes"}),
+    ],
+)
 def test_runs_over_other_episodes_are_refused_by_field(field, changes, tmp_path):
     a = run_with(tmp_path / "a", [0.9] * 4)
     b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(**changes), **changes)
 
-    with pytest.raises(ConfigError, match=f"cannot be compared: {field} differs .*--allow-different"):
+    with pytest.raises(
+        ConfigError, match=f"cannot be compared: {field} differs .*--allow-different"
+    ):
         compare([a, b], episodes=EPISODES)
     compared = compare([a, b], episodes=EPISODES, allow_different=True)
 
@@ -178,7 +244,10 @@ def test_runs_over_other_episodes_are_refused_by_field(field, changes, tmp_path)
 
 
 def test_other_data_is_refused_though_its_name_is_the_same(tmp_path):
-    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    a, b = (
+        run_with(tmp_path / "a", [0.9] * 4),
+        run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1)),
+    )
     (b.path / "env.json").write_text(json.dumps({"data_fingerprint": "other"}))
 
     with pytest.raises(ConfigError, match="data_fingerprint differs"):
@@ -216,7 +285,10 @@ def test_one_run_a_run_twice_and_an_unfinished_run_are_refused(tmp_path):
 
 
 def test_a_damaged_evaluation_is_named(tmp_path):
-    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.9] * 4, CONFIG.replace(seed=1))
+    a, b = (
+        run_with(tmp_path / "a", [0.9] * 4),
+        run_with(tmp_path / "b", [0.9] * 4, CONFIG.replace(seed=1)),
+    )
     add_evaluation(b, [0.9] * 3, episodes=4)
 
     with pytest.raises(DataError, match="does not hold the accuracy of each of its 4 episodes"):
@@ -224,19 +296,27 @@ def test_a_damaged_evaluation_is_named(tmp_path):
 
 
 def test_a_comparison_is_written_whole(tmp_path):
-    a, b = run_with(tmp_path / "a", [0.9, 0.8, 0.7, 1.0]), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    a, b = (
+        run_with(tmp_path / "a", [0.9, 0.8, 0.7, 1.0]),
+        run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1)),
+    )
     c = run_with(tmp_path / "c", [0.5, 0.6, 0.7, 0.8], CONFIG.replace(method="maml"))
 
     write_comparison(compare([a, b, c], episodes=EPISODES), tmp_path / "out")
 
-    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"][0]["verdict"] == "better"
+    assert (
+        json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"][0]["verdict"]
+        == "better"
+    )
     assert "fomaml is better than maml" in (tmp_path / "out" / "comparison.md").read_text()
     for name in ("accuracy", "learning-curves", "inner-steps"):
         assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
 def test_seeds_of_one_method_alone_make_a_row_and_no_pair(tmp_path):
-    runs = [run_with(tmp_path / f"a{seed}", [0.9] * 4, CONFIG.replace(seed=seed)) for seed in (0, 1)]
+    runs = [
+        run_with(tmp_path / f"a{seed}", [0.9] * 4, CONFIG.replace(seed=seed)) for seed in (0, 1)
+    ]
     compared = compare(runs, episodes=EPISODES)
 
     write_comparison(compared, tmp_path / "out")
@@ -247,7 +327,9 @@ def test_seeds_of_one_method_alone_make_a_row_and_no_pair(tmp_path):
 def test_the_same_seed_twice_is_no_second_seed(tmp_path):
     runs = [run_with(tmp_path / name, [0.9] * 4) for name in ("a", "copy")]
 
-    with pytest.raises(ConfigError, match="with training seeds 0, 0: the same seed twice is no second seed"):
+    with pytest.raises(
+        ConfigError, match="with training seeds 0, 0: the same seed twice is no second seed"
+    ):
         compare(runs, episodes=EPISODES)
 
 
@@ -261,7 +343,10 @@ def test_runs_of_the_same_directory_name_are_told_apart(tmp_path):
 
 
 def test_a_run_without_validations_is_refused(tmp_path):
-    a, b = run_with(tmp_path / "a", [0.9] * 4), run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
+    a, b = (
+        run_with(tmp_path / "a", [0.9] * 4),
+        run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1)),
+    )
     (b.path / "metrics.jsonl").write_text("")
 
     with pytest.raises(DataError, match=r"b/metrics\.jsonl holds no validation"):

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from innerloop.config import FORMAT_VERSION, LATER_SETTINGS, PRESETS, RunConfig, did_you_mean, load_config, settings_of
+from innerloop.config import (
+    FORMAT_VERSION,
+    LATER_SETTINGS,
+    PRESETS,
+    RunConfig,
+    did_you_mean,
+    load_config,
+    settings_of,
+)
 from innerloop.errors import ConfigError
 from innerloop.training import build_learner
 
@@ -66,7 +74,9 @@ def test_a_number_out_of_its_range_is_refused_with_the_range(name, side):
     low, high = RANGES[name]
     value = (low - 1, high + 1)[side]
 
-    with pytest.raises(ConfigError, match=f"^{name} must be between {low:,} and {high:,}: got {value}"):
+    with pytest.raises(
+        ConfigError, match=f"^{name} must be between {low:,} and {high:,}: got {value}"
+    ):
         wrong(**{name: value})
 
 
@@ -108,7 +118,8 @@ def test_a_name_must_be_a_text_and_not_empty(name):
 
 def test_a_choice_that_there_is_not_is_refused_with_the_nearest():
     with pytest.raises(
-        ConfigError, match=r"must be one of stride, max-pool: got 'maxpool'\. Did you mean 'max-pool'\?"
+        ConfigError,
+        match=r"must be one of stride, max-pool: got 'maxpool'\. Did you mean 'max-pool'\?",
     ):
         wrong(downsample="maxpool")
     with pytest.raises(ConfigError, match=r"^features must be one of flatten, mean: got None\.$"):
@@ -137,7 +148,10 @@ def test_a_value_is_shown_short_however_long_or_deep_it_is():
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"mine: there is no setting 'inner_steeps'\. Did you mean 'inner_steps'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"mine: there is no setting 'inner_steeps'\. Did you mean 'inner_steps'\?",
+    ):
         RunConfig.from_json(saved(inner_steeps=3), source="mine")
 
 
@@ -154,18 +168,25 @@ def test_a_missing_setting_is_named(name):
     values = json.loads(saved())
     del values[name]
 
-    with pytest.raises(ConfigError, match=f"setting '{name}' is missing; a saved configuration is complete"):
+    with pytest.raises(
+        ConfigError, match=f"setting '{name}' is missing; a saved configuration is complete"
+    ):
         RunConfig.from_json(json.dumps(values))
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", True, None, [1]])
 def test_another_version_is_refused(version):
-    with pytest.raises(ConfigError, match=r"has format version .* and this innerloop reads 1: use the innerloop that"):
+    with pytest.raises(
+        ConfigError,
+        match=r"has format version .* and this innerloop reads 1: use the innerloop that",
+    ):
         RunConfig.from_json(saved(format_version=version))
 
 
 def test_a_wrong_setting_is_refused_with_the_name_of_the_file():
-    with pytest.raises(ConfigError, match=r"^old/config\.json: ways must be between 2 and 1,000: got 0\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^old/config\.json: ways must be between 2 and 1,000: got 0\.$"
+    ):
         RunConfig.from_json(saved(ways=0), source="old/config.json")
 
 
@@ -175,7 +196,9 @@ def test_what_is_not_json_is_refused(text):
         RunConfig.from_json(text)
 
 
-@pytest.mark.parametrize(("text", "kind"), [("[]", "list"), ("3", "int"), ("null", "NoneType"), ('"a"', "str")])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("[]", "list"), ("3", "int"), ("null", "NoneType"), ('"a"', "str")]
+)
 def test_json_that_is_not_an_object_is_refused(text, kind):
     with pytest.raises(ConfigError, match=f"config.json must hold one JSON object, not a {kind}"):
         RunConfig.from_json(text)
@@ -189,11 +212,16 @@ def test_nan_in_a_file_is_refused():
 def test_a_file_that_is_missing_a_folder_or_binary_is_refused(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00")
 
-    with pytest.raises(ConfigError, match=r"Cannot read the configuration .*none\.json: No such file or directory\.$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Cannot read the configuration .*none\.json: No such file or directory\.$",
+    ):
         load_config(tmp_path / "none.json")
     with pytest.raises(ConfigError, match=r"Cannot read the configuration .*: Is a directory\.$"):
         load_config(tmp_path)
-    with pytest.raises(ConfigError, match=r"picture\.png is not JSON: it is not even UTF-8 text\.$"):
+    with pytest.raises(
+        ConfigError, match=r"picture\.png is not JSON: it is not even UTF-8 text\.$"
+    ):
         load_config(tmp_path / "picture.png")
 
 
@@ -201,7 +229,8 @@ def test_a_file_that_is_missing_a_folder_or_binary_is_refused(tmp_path):
 
 
 def test_the_course_preset_is_exactly_the_courses_network():
-    """Four 3x3 convolutions of 64 channels with bias and batch norm, 2 x 2 positions left, a linear layer to 5."""
+    """Four 3x3 convolutions of 64 channels with bias and batch norm, 2 x 2 positions left, a linear
+    layer to 5."""
     block = 64 * 64 * 9 + 64 + 2 * 64
     expected = (64 * 9 + 64 + 2 * 64) + 3 * block + (4 * 64 + 1) * 5
 

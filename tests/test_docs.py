@@ -12,7 +12,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @pytest.mark.slow
 def test_the_tutorial_runs(capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "tutorial.md").read_text("utf-8"), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "tutorial.md").read_text("utf-8"), re.M | re.S
+    )
     names: dict = {}
 
     for number, block in enumerate(blocks):
@@ -23,13 +25,38 @@ def test_the_tutorial_runs(capsys):
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "trees"),
-               str(DOCS), str(tmp_path / "site")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        "-d",
+        str(tmp_path / "trees"),
+        str(DOCS),
+        str(tmp_path / "site"),
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
-    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    pages = {
+        path.relative_to(tmp_path / "site").as_posix()
+        for path in (tmp_path / "site").rglob("*.html")
+    }
 
     assert built.returncode == 0, built.stderr
-    assert {"index.html", "first-run.html", "tutorial.html", "methods/mamlpp.html", "stability.html", "python.html",
-            "command-line.html", "questions.html", "performance.html", "data.html"} <= pages  # fmt: skip
+    assert {
+        "index.html",
+        "first-run.html",
+        "tutorial.html",
+        "methods/mamlpp.html",
+        "stability.html",
+        "python.html",
+        "command-line.html",
+        "questions.html",
+        "performance.html",
+        "data.html",
+    } <= pages
     assert "--meta-batch-size" in (tmp_path / "site" / "command-line.html").read_text("utf-8")
     assert "EpisodeBatch" in (tmp_path / "site" / "python.html").read_text("utf-8")

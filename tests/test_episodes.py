@@ -14,11 +14,21 @@ def numbered(classes: int = 12, examples: int = 20) -> FewShotDataset:
     images = np.zeros((classes, examples, 1, 4, 4), dtype=np.uint8)
     images[..., 0, 0, 0] = np.arange(classes)[:, None]
     images[..., 0, 0, 1] = np.arange(examples)[None, :]
-    return FewShotDataset("numbered", images, tuple(f"alphabet/{index:03d}" for index in range(classes)))
+    return FewShotDataset(
+        "numbered", images, tuple(f"alphabet/{index:03d}" for index in range(classes))
+    )
 
 
-def sampler(dataset: FewShotDataset | None = None, *, classes: int = 12, **changes) -> EpisodeSampler:
-    settings = {"ways": 5, "shots": 5, "queries": 15, "seed": 0, "stream_name": "episodes/train"} | changes
+def sampler(
+    dataset: FewShotDataset | None = None, *, classes: int = 12, **changes
+) -> EpisodeSampler:
+    settings = {
+        "ways": 5,
+        "shots": 5,
+        "queries": 15,
+        "seed": 0,
+        "stream_name": "episodes/train",
+    } | changes
     return EpisodeSampler(dataset or numbered(classes), np.arange(classes), **settings)
 
 
@@ -29,7 +39,9 @@ def read_back(batch: EpisodeBatch, part: str) -> np.ndarray:
 
 
 def same(one: EpisodeBatch, other: EpisodeBatch) -> bool:
-    return torch.equal(one.support.images, other.support.images) and torch.equal(one.query.images, other.query.images)
+    return torch.equal(one.support.images, other.support.images) and torch.equal(
+        one.query.images, other.query.images
+    )
 
 
 def test_support_and_query_share_no_image_in_ten_thousand_episodes():
@@ -37,7 +49,9 @@ def test_support_and_query_share_no_image_in_ten_thousand_episodes():
 
     for start in range(0, 10_000, 500):
         batch = batch_source.batch(start, 500)
-        drawings = torch.cat([batch.support_drawings, batch.query_drawings], dim=2).sort(dim=2).values
+        drawings = (
+            torch.cat([batch.support_drawings, batch.query_drawings], dim=2).sort(dim=2).values
+        )
         assert (drawings.diff(dim=2) > 0).all()
         assert (batch.classes.sort(dim=1).values.diff(dim=1) > 0).all()
 
@@ -69,7 +83,8 @@ def test_a_class_gets_every_label():
 
 
 def test_classes_are_uniform():
-    """4,000 episodes of 5 from 12: chi-square of 11 degrees stays under its 99.9 % quantile, 31.3."""
+    """4,000 episodes of 5 from 12: chi-square of 11 degrees stays under its 99.9 % quantile,
+    31.3."""
     counts = torch.bincount(sampler().batch(0, 4_000).classes.flatten(), minlength=12).double()
 
     expected = 4_000 * 5 / 12
@@ -97,7 +112,10 @@ def test_seeds_and_streams_differ():
 
 def test_shots_do_not_depend_on_how_many_queries_there_are():
     """So that tables over shots or queries compare the same support sets."""
-    assert torch.equal(sampler(queries=15).batch(0, 4).support.images, sampler(queries=2).batch(0, 4).support.images)
+    assert torch.equal(
+        sampler(queries=15).batch(0, 4).support.images,
+        sampler(queries=2).batch(0, 4).support.images,
+    )
 
 
 def test_a_rotation_turns_support_and_query_of_a_class_alike_and_all_four_occur():
@@ -118,13 +136,17 @@ def test_rotations_off_leaves_every_drawing_upright():
 
     assert torch.equal(batch.classes, turned.classes)
     assert not same(batch, turned)
-    assert (read_back(batch, "support")[..., 0] == batch.classes.repeat_interleave(5, dim=1).numpy()).all()
+    assert (
+        read_back(batch, "support")[..., 0] == batch.classes.repeat_interleave(5, dim=1).numpy()
+    ).all()
 
 
 def test_sixteen_episodes_take_under_five_milliseconds():
     """Of processor time, and the fastest of many: other work on the machine only adds."""
     images = np.zeros((964, 20, 1, 28, 28), dtype=np.uint8)
-    dataset = FewShotDataset("size of Omniglot", images, tuple(f"a/{index:04d}" for index in range(964)))
+    dataset = FewShotDataset(
+        "size of Omniglot", images, tuple(f"a/{index:04d}" for index in range(964))
+    )
     source, times = sampler(dataset, classes=964), []
 
     for start in range(60):
@@ -152,15 +174,21 @@ def test_counts_below_one_are_refused(name, count):
 
 
 def test_more_ways_than_classes_are_refused():
-    with pytest.raises(ConfigError, match=r"Cannot sample 13-way episodes: there are 12 classes.*ways <= 12"):
+    with pytest.raises(
+        ConfigError, match=r"Cannot sample 13-way episodes: there are 12 classes.*ways <= 12"
+    ):
         sampler(ways=13)
 
 
 def test_more_drawings_than_there_are_are_refused():
-    with pytest.raises(ConfigError, match=r"6 shots and 15 queries per class.*has 20 drawings.*<= 20"):
+    with pytest.raises(
+        ConfigError, match=r"6 shots and 15 queries per class.*has 20 drawings.*<= 20"
+    ):
         sampler(shots=6)
 
 
 def test_query_batches_that_do_not_divide_the_queries_are_refused():
-    with pytest.raises(ConfigError, match=r"query_batches=4 must divide the queries per class \(15\)"):
+    with pytest.raises(
+        ConfigError, match=r"query_batches=4 must divide the queries per class \(15\)"
+    ):
         sampler().batch(0, 1).query_batches(4)

@@ -21,11 +21,16 @@ TINY = RunConfig(filters=4, device="cpu")
 def sampler(drawings) -> EpisodeSampler:
     return EpisodeSampler(
         drawings, np.arange(20), ways=5, shots=2, queries=3, seed=0, stream_name="episodes/val"
-    )  # fmt: skip
+    )
 
 
 def run(sampler: EpisodeSampler, learner: nn.Module | None = None, **changes):
-    settings = {"episodes": 6, "steps": 2, "batch_norms": ("transductive", "support"), "protocol": {"split": "x"}}
+    settings = {
+        "episodes": 6,
+        "steps": 2,
+        "batch_norms": ("transductive", "support"),
+        "protocol": {"split": "x"},
+    }
     return evaluate(learner or build_learner(TINY, 1), sampler, **(settings | changes))  # type: ignore[arg-type]
 
 
@@ -83,7 +88,9 @@ def test_accuracies_equal_a_plain_loop_over_the_episodes(sampler):
         for evaluation in (transductive, support):
             mode = evaluation.protocol["batch_norm"]
             logits = learner.predict(adaptation, batch.query.images, batch_norm=mode)
-            assert evaluation.query_accuracy[index, 2] == accuracy(logits, batch.query.labels).item()
+            assert (
+                evaluation.query_accuracy[index, 2] == accuracy(logits, batch.query.labels).item()
+            )
 
 
 def test_extra_steps_are_measured_beyond_the_reported_one(sampler):
@@ -101,11 +108,22 @@ def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler)
     assert row["split"] == "x"
     assert row["batch_norm"] == "support"
     assert row["stream"] == "episodes/val"
-    expected = {"data": "strokes", "ways": 5, "shots": 2, "queries": 3, "query_batches": 1, "rotations": False,
-                "episode_seed": 0, "inner_steps": 2, "episodes": 6}  # fmt: skip
+    expected = {
+        "data": "strokes",
+        "ways": 5,
+        "shots": 2,
+        "queries": 3,
+        "query_batches": 1,
+        "rotations": False,
+        "episode_seed": 0,
+        "inner_steps": 2,
+        "episodes": 6,
+    }
     assert {name: row[name] for name in expected} == expected
     assert len(row["query_accuracy_per_episode"]) == 6
-    assert np.mean(row["query_accuracy_per_episode"]) == pytest.approx(row["query_accuracy"], abs=1e-6)
+    assert np.mean(row["query_accuracy_per_episode"]) == pytest.approx(
+        row["query_accuracy"], abs=1e-6
+    )
 
 
 def test_one_episode_has_no_interval(sampler):
@@ -114,12 +132,15 @@ def test_one_episode_has_no_interval(sampler):
 
 
 def easy(ways: int) -> EpisodeSampler:
-    """Episodes of classes that differ at a glance: each is its own random pattern, with a little noise."""
+    """Episodes of classes that differ at a glance: each is its own random pattern, with a little
+    noise."""
     random = np.random.default_rng(0)
     patterns = random.integers(0, 200, (20, 1, 1, 28, 28))
     images = (patterns + random.integers(0, 50, (20, 8, 1, 28, 28))).astype(np.uint8)
     dataset = FewShotDataset("patterns", images, tuple(f"a/{index:02d}" for index in range(20)))
-    return EpisodeSampler(dataset, np.arange(20), ways=ways, shots=3, queries=3, seed=0, stream_name="x")
+    return EpisodeSampler(
+        dataset, np.arange(20), ways=ways, shots=3, queries=3, seed=0, stream_name="x"
+    )
 
 
 @pytest.mark.parametrize("ways", [2, 5, 8])
@@ -131,7 +152,9 @@ def test_a_fresh_head_is_at_chance_before_adaptation_and_above_it_after_at_any_n
 
 
 def test_a_learnt_head_refuses_more_ways_at_test(drawings):
-    sampler = EpisodeSampler(drawings, np.arange(20), ways=8, shots=2, queries=3, seed=0, stream_name="x")
+    sampler = EpisodeSampler(
+        drawings, np.arange(20), ways=8, shots=2, queries=3, seed=0, stream_name="x"
+    )
     learner = build_learner(TINY.replace(fresh_head=False), 1)
 
     with pytest.raises(ConfigError, match="8-way and the network has 5 outputs"):

@@ -25,20 +25,33 @@ from innerloop.models.conv4 import Conv4
 from innerloop.report.explanations import explanation_page, write_explanation
 
 SETTINGS = RunConfig(
-    data="strokes", split="alphabets", ways=3, shots=2, queries=4, inner_steps=2, image_size=28, filters=4,
-    device="cpu", threads=1, episodes_per_chunk=1,
-)  # fmt: skip
+    data="strokes",
+    split="alphabets",
+    ways=3,
+    shots=2,
+    queries=4,
+    inner_steps=2,
+    image_size=28,
+    filters=4,
+    device="cpu",
+    threads=1,
+    episodes_per_chunk=1,
+)
 
 
 @pytest.fixture(scope="module")
 def subjects(drawings: FewShotDataset) -> tuple[Subject, Subject]:
     found = []
     for method in ("transfer", "fomaml"):
-        experiment = Experiment(SETTINGS.replace(method=method), drawings, find_split("alphabets", drawings))
+        experiment = Experiment(
+            SETTINGS.replace(method=method), drawings, find_split("alphabets", drawings)
+        )
         learner = experiment.build_learner()
         experiment.gather_statistics(learner, batches=3)
         subject = Subject(method, experiment, learner, np.zeros(0))
-        own = subject.accuracies(experiment.evaluation_sampler("val").batch(index, 1) for index in range(6))
+        own = subject.accuracies(
+            experiment.evaluation_sampler("val").batch(index, 1) for index in range(6)
+        )
         found.append(Subject(method, experiment, learner, own))
     return found[0], found[1]
 
@@ -58,22 +71,32 @@ def measured(subjects) -> dict:
 def test_a_head_on_features_computed_once_is_the_variant_evaluated_from_images(subjects):
     for subject in subjects:
         sampler = subject.experiment.evaluation_sampler("val")
-        features = frozen_features(subject.learner, sampler, subject.learner.batch_norm_modes, episodes=4)
+        features = frozen_features(
+            subject.learner, sampler, subject.learner.batch_norm_modes, episodes=4
+        )
         for head, steps in (("gradient", 2), ("cosine", 1), ("logistic", 1)):
             variant = Variant(adapts="head", head=head)  # type: ignore[arg-type]
             evaluations = evaluate(
-                subject.adapted(variant), sampler, episodes=4, steps=steps,
-                batch_norms=subject.learner.batch_norm_modes, protocol={},
-            )  # fmt: skip
+                subject.adapted(variant),
+                sampler,
+                episodes=4,
+                steps=steps,
+                batch_norms=subject.learner.batch_norm_modes,
+                protocol={},
+            )
             for evaluation in evaluations:
-                found = head_accuracies(features[evaluation.protocol["batch_norm"]], head=head, at=(steps,))  # type: ignore[arg-type]
+                found = head_accuracies(
+                    features[evaluation.protocol["batch_norm"]], head=head, at=(steps,)
+                )  # type: ignore[arg-type]
                 assert np.allclose(found[steps], evaluation.query_accuracy[:, steps])
 
 
 def test_the_parts_of_the_gap_add_up(measured):
     gap = measured["table"]["gap"]
 
-    parts = [gap[name]["mean"] for name in ("features", "the head's steps", "the body's adaptation")]
+    parts = [
+        gap[name]["mean"] for name in ("features", "the head's steps", "the body's adaptation")
+    ]
     assert sum(parts) == pytest.approx(gap["all"]["mean"], abs=1e-5)
     assert gap["all"]["mean"] == pytest.approx(measured["own"]["difference"]["mean"], abs=1e-6)
 
@@ -84,7 +107,12 @@ def test_transfer_has_no_part_from_the_bodys_adaptation(head_init, subjects):
     config = subjects[0].experiment.config.replace(head_init=head_init)
     sampler = subjects[0].experiment.evaluation_sampler("val")
     learner = type(subjects[0].learner).from_config(config, subjects[0].learner.model)
-    own = Subject("own", Experiment(config, sampler.dataset, subjects[0].experiment.split), learner, np.zeros(0))
+    own = Subject(
+        "own",
+        Experiment(config, sampler.dataset, subjects[0].experiment.split),
+        learner,
+        np.zeros(0),
+    )
     features = frozen_features(learner, sampler, ("running",), episodes=6)["running"]
 
     expected = own.accuracies(sampler.batch(index, 1) for index in range(6))
@@ -95,7 +123,9 @@ def test_transfer_has_no_part_from_the_bodys_adaptation(head_init, subjects):
 def test_frozen_features_do_not_change_by_adaptation_and_adapted_ones_do(subjects):
     batch = subjects[0].experiment.evaluation_sampler("val").batch(0, 1)
 
-    transfer, fomaml = (change_by_adaptation(subject.learner, batch, steps=5) for subject in subjects)
+    transfer, fomaml = (
+        change_by_adaptation(subject.learner, batch, steps=5) for subject in subjects
+    )
 
     assert all(transfer["cka"][f"block {number}"] == pytest.approx(1) for number in (1, 2, 3, 4))
     assert fomaml["cka"]["block 4"] < 1 - 1e-6
@@ -142,7 +172,10 @@ def test_changes_of_pixels_keep_the_drawings_and_one_alphabet_is_one(subjects):
 
     assert torch.equal(torch.rot90(turned.query.images, -1, dims=(-2, -1)), plain.query.images)
     assert torch.allclose(1 - inverted.support.images, plain.support.images)
-    names = [sampler.dataset.class_names[index].rpartition("/")[0] for index in alphabet.classes[0].tolist()]
+    names = [
+        sampler.dataset.class_names[index].rpartition("/")[0]
+        for index in alphabet.classes[0].tolist()
+    ]
     assert len(set(names)) == 1
 
 
@@ -150,7 +183,9 @@ def test_disjoint_episodes_use_every_character_at_most_once(subjects):
     sampler = subjects[0].experiment.disjoint_sampler("val")
     count = len(sampler.classes) // sampler.ways
 
-    classes = [index for number in range(count) for index in sampler.batch(number, 1).classes[0].tolist()]
+    classes = [
+        index for number in range(count) for index in sampler.batch(number, 1).classes[0].tolist()
+    ]
 
     assert len(set(classes)) == len(classes) == count * sampler.ways
     with pytest.raises(ValueError, match=f"make {count} disjoint episodes"):
@@ -165,7 +200,14 @@ def test_an_explanation_is_written_whole_and_its_page_has_every_sentence(measure
     page = (tmp_path / "explanation.md").read_text()
     assert all(sentence in page for sentence in explanation["verdict"])
     assert page == explanation_page(json.loads((tmp_path / "explanation.json").read_text()))
-    for name in ("features-and-heads", "steps", "head-and-body", "representation", "sensitivity", "shift"):
+    for name in (
+        "features-and-heads",
+        "steps",
+        "head-and-body",
+        "representation",
+        "sensitivity",
+        "shift",
+    ):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
@@ -203,7 +245,11 @@ def numbers(own: float, *, sign: int = 1) -> dict:
         },
         "steps": [
             {"name": "A"},
-            {"rate": 0.4, "steps": (0, 1, 5, 50), "own_difference": [of(0.0), of(0.1), of(0.1), of(-0.1)]},
+            {
+                "rate": 0.4,
+                "steps": (0, 1, 5, 50),
+                "own_difference": [of(0.0), of(0.1), of(0.1), of(-0.1)],
+            },
         ],
         "safe_rates": {"A": [0.2, 0.2, 0.2], "B": [0.8, 0.8, 0.8]},
         "shift": [
@@ -231,17 +277,31 @@ def words_alone(text: str) -> str:
 def test_the_verdict_says_what_the_numbers_say():
     said = " ".join(verdict(numbers(0.10)))
 
-    assert "At each method's own budget (5 steps), A is above B: 100.00 against 90.00 %, +10.00 ± 1.00 points" in said
+    assert (
+        "At each method's own budget (5 steps), A is above B: 100.00 against 90.00 %, +10.00 ± "
+        "1.00 points" in said
+    )
     assert "+3.00 ± 1.00 points from features, +7.00 ± 1.00 points from the head's steps" in said
     assert "the largest clear part is the head's steps" in said
     assert "Under a converged head, A's features are better" in said
     assert "Under cosine prototypes, B's features are better" in said
-    assert "A is ahead from 1 to 5 steps, then B is ahead at 50 steps; the order changes with the budget" in said
-    assert "A's rate of 0.4 is 2.0 times the head's safe rate, and B's rate of 0.4 is 0.5 times" in said
-    assert "The order flips on: digits. A by the statistics of each batch instead of stored ones has 70.0 %" in said
+    assert (
+        "A is ahead from 1 to 5 steps, then B is ahead at 50 steps; the order changes with the "
+        "budget" in said
+    )
+    assert (
+        "A's rate of 0.4 is 2.0 times the head's safe rate, and B's rate of 0.4 is 0.5 times"
+        in said
+    )
+    assert (
+        "The order flips on: digits. A by the statistics of each batch instead of stored ones "
+        "has 70.0 %" in said
+    )
 
 
-@pytest.mark.parametrize("start", ["At each method's", "Under a converged", "Under cosine", "At rate", "Under shift"])
+@pytest.mark.parametrize(
+    "start", ["At each method's", "Under a converged", "Under cosine", "At rate", "Under shift"]
+)
 def test_flipped_data_flip_the_sentence(start):
     """The same numbers with all signs turned: the words must be those with A and B exchanged."""
     plain, flipped = (
@@ -266,7 +326,12 @@ def test_the_largest_part_is_looked_for_among_the_clear_ones():
 
 def test_who_is_ahead_is_not_said_of_steps_that_do_not_tell():
     broken = numbers(0.10)
-    broken["steps"][1]["own_difference"] = [difference(0.1), difference(0.0), difference(0.1), difference(0.1)]
+    broken["steps"][1]["own_difference"] = [
+        difference(0.1),
+        difference(0.0),
+        difference(0.1),
+        difference(0.1),
+    ]
 
     assert "A is ahead at 0 steps, then A is ahead from 5 to 50 steps." in " ".join(verdict(broken))
 
@@ -290,7 +355,10 @@ def test_no_order_at_any_budget_is_said_so():
     flat = numbers(0.10)
     flat["steps"][1]["own_difference"] = [difference(0.0)] * 4
 
-    assert any("neither is ahead beyond the intervals at any number of steps" in text for text in verdict(flat))
+    assert any(
+        "neither is ahead beyond the intervals at any number of steps" in text
+        for text in verdict(flat)
+    )
 
 
 def test_more_ways_than_an_alphabet_has_characters_leave_that_step_out(subjects):
@@ -304,8 +372,12 @@ def test_more_ways_than_an_alphabet_has_characters_leave_that_step_out(subjects)
 def test_a_meta_learned_head_is_refused(subjects):
     one, other = subjects
     config = other.experiment.config.replace(fresh_head=False)
-    learnt = Subject("learnt", Experiment(config, other.experiment.dataset, other.experiment.split),
-                     other.learner, other.own_accuracies)  # fmt: skip
+    learnt = Subject(
+        "learnt",
+        Experiment(config, other.experiment.dataset, other.experiment.split),
+        other.learner,
+        other.own_accuracies,
+    )
 
     with pytest.raises(ValueError, match="learnt has a meta-learned head"):
         explain((one, learnt), episodes=6, few_episodes=2)
@@ -316,7 +388,9 @@ def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
     strange = copy.copy(other.learner)
     strange.model = torch.nn.Linear(2, 2)
     refused: Callable[[], dict] = lambda: explain(  # noqa: E731
-        (one, Subject("strange", other.experiment, strange, other.own_accuracies)), episodes=6, few_episodes=2
+        (one, Subject("strange", other.experiment, strange, other.own_accuracies)),
+        episodes=6,
+        few_episodes=2,
     )
 
     with pytest.raises(ValueError, match="strange has a network that is not Conv4"):

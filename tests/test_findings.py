@@ -11,7 +11,11 @@ from making import make_run
 
 @pytest.mark.parametrize(
     ("mean", "half", "said"),
-    [(0.98, 0.01, "is above the bar"), (0.70, 0.01, "is below the bar"), (0.805, 0.01, "cannot be told from the bar")],
+    [
+        (0.98, 0.01, "is above the bar"),
+        (0.70, 0.01, "is below the bar"),
+        (0.805, 0.01, "cannot be told from the bar"),
+    ],
 )
 def test_the_bar_is_passed_beyond_the_interval_alone(mean, half, said):
     assert said in findings.against_bar("FO-MAML", mean, half, 0.8)
@@ -31,12 +35,16 @@ def test_when_a_curve_reaches_the_bar(curve, said):
 
 
 def test_accuracy_before_adaptation_is_explained_by_what_it_is():
-    exactly = findings.before_adaptation({"FO-MAML": (0.2, 0.0), "Transfer": (0.2, 0.0)}, 5, ["FO-MAML", "Transfer"])
+    exactly = findings.before_adaptation(
+        {"FO-MAML": (0.2, 0.0), "Transfer": (0.2, 0.0)}, 5, ["FO-MAML", "Transfer"]
+    )
     chance = findings.before_adaptation({"FO-MAML": (0.207, 0.01)}, 5, ["FO-MAML"])
     above = findings.before_adaptation({"FO-MAML": (0.4, 0.01)}, 5, [])
     learnt = findings.before_adaptation({"FO-MAML": (0.2, 0.0)}, 5, [])
 
-    assert len(exactly) == 1 and "exactly 20.0 %" in exactly[0] and "FO-MAML, Transfer" in exactly[0]
+    assert (
+        len(exactly) == 1 and "exactly 20.0 %" in exactly[0] and "FO-MAML, Transfer" in exactly[0]
+    )
     assert "chance: labels are assigned at random" in chance[0]
     assert "above chance (20.0 %)" in above[0]
     assert "chance: labels are assigned" in learnt[0], "its head did not start from zero"
@@ -44,14 +52,19 @@ def test_accuracy_before_adaptation_is_explained_by_what_it_is():
 
 @pytest.mark.parametrize(
     ("support", "query", "said"),
-    [(0.99, 0.985, "level"), (0.99, 0.9, "9.0 points are lost"), (0.9, 0.99, "the query set is 9.0 points better")],
+    [
+        (0.99, 0.985, "level"),
+        (0.99, 0.9, "9.0 points are lost"),
+        (0.9, 0.99, "the query set is 9.0 points better"),
+    ],
 )
 def test_support_against_query(support, query, said):
     assert said in findings.support_against_query("FO-MAML", support, query)
 
 
 @pytest.mark.parametrize(
-    ("last", "said"), [(0.9, "changes little (+0.0 points)"), (0.95, "helps (+5.0"), (0.7, "hurts (-20.0")]
+    ("last", "said"),
+    [(0.9, "changes little (+0.0 points)"), (0.95, "helps (+5.0"), (0.7, "hurts (-20.0")],
 )
 def test_steps_beyond_training(last, said):
     assert said in findings.more_steps("FO-MAML", [0.2, 0.7, 0.9, 0.9, last], 2)
@@ -67,13 +80,25 @@ def test_stability_names_the_smoothest_and_counts_divergences():
     rough = {"diverged": True, "drawdown": 0.3, "roughness": 0.02}
 
     one = findings.stability({"FO-MAML": [calm], "MAML++": [rough]})
-    more = findings.stability({"FO-MAML": [rough] * 3, "MAML++": [calm] * 3, "MAML": [{"diverged": True}] * 3})
+    more = findings.stability(
+        {"FO-MAML": [rough] * 3, "MAML++": [calm] * 3, "MAML": [{"diverged": True}] * 3}
+    )
 
-    assert "MAML++: 1 of 1 seed diverged; its largest fall from a former best above 80 % is 30.0 points" in one[1]
-    assert "By roughness, FO-MAML is the smoothest and MAML++ the roughest. This describes" in one[-1]
-    assert len(findings.stability({"FO-MAML": [calm], "MAML++": [calm]})) == 2, "level curves are not ranked"
+    assert (
+        "MAML++: 1 of 1 seed diverged; its largest fall from a former best above 80 % is 30.0 "
+        "points" in one[1]
+    )
+    assert (
+        "By roughness, FO-MAML is the smoothest and MAML++ the roughest. This describes" in one[-1]
+    )
+    assert len(findings.stability({"FO-MAML": [calm], "MAML++": [calm]})) == 2, (
+        "level curves are not ranked"
+    )
     assert more[2] == "MAML: 3 of 3 seeds diverged."
-    assert "By roughness, MAML++ is the smoothest and FO-MAML the roughest. This describes these trainings" in more[-1]
+    assert (
+        "By roughness, MAML++ is the smoothest and FO-MAML the roughest. This describes these "
+        "trainings" in more[-1]
+    )
 
 
 def test_curves_that_are_equally_smooth_share_the_place():
@@ -83,7 +108,8 @@ def test_curves_that_are_equally_smooth_share_the_place():
     said = findings.stability({"FO-MAML": [rough], "MAML": [steady], "MAML++": [steady]})[-1]
 
     assert said.startswith(
-        "By roughness, MAML and MAML++ are the smoothest and FO-MAML the roughest. A curve that never"
+        "By roughness, MAML and MAML++ are the smoothest and FO-MAML the roughest. A curve that "
+        "never"
     )
 
 
@@ -94,14 +120,21 @@ def test_curves_of_unlike_averaging_are_not_compared():
 
 
 def test_rates_and_shots_are_read_off_their_rows():
-    rates = [{"rate": rate, "mean": mean, "ci95": 0.01} for rate, mean in ((0.04, 0.90), (0.4, 0.95), (1.0, 0.94))]
+    rates = [
+        {"rate": rate, "mean": mean, "ci95": 0.01}
+        for rate, mean in ((0.04, 0.90), (0.4, 0.95), (1.0, 0.94))
+    ]
     shots = [{"shots": count, "mean": mean, "ci95": 0.01} for count, mean in ((1, 0.8), (5, 0.9))]
 
     said = findings.over_rates("FO-MAML", rates, 0.04)
 
     near = findings.over_rates("FO-MAML", rates, 1.0)
 
-    assert "highest at 0.4 (95.0" in said and "from 0.4 to 1;" in said and said.endswith("at 0.04 it has 90.0 ± 1.0 %.")
+    assert (
+        "highest at 0.4 (95.0" in said
+        and "from 0.4 to 1;" in said
+        and said.endswith("at 0.04 it has 90.0 ± 1.0 %.")
+    )
     assert near.endswith("at 1 it has 94.0 ± 1.0 %, which the intervals do not tell apart.")
     assert findings.over_shots("FO-MAML", shots).endswith("more is better at every step.")
     assert not findings.over_shots("FO-MAML", shots[::-1]).endswith("more is better at every step.")
@@ -109,23 +142,33 @@ def test_rates_and_shots_are_read_off_their_rows():
 
 
 def test_a_range_of_rates_has_no_hole():
-    rates = [{"rate": rate, "mean": mean, "ci95": 0.01} for rate, mean in ((0.1, 0.98), (0.2, 0.9), (0.4, 0.981))]
+    rates = [
+        {"rate": rate, "mean": mean, "ci95": 0.01}
+        for rate, mean in ((0.1, 0.98), (0.2, 0.9), (0.4, 0.981))
+    ]
 
     assert "within two points of that from 0.4 to 0.4" in findings.over_rates("FO-MAML", rates, 0.4)
 
 
 def test_numbers_that_are_not_finite_are_said_to_be():
-    assert findings.percent(None) == "not finite" and findings.nats(None) == "a loss that is not finite"
+    assert (
+        findings.percent(None) == "not finite"
+        and findings.nats(None) == "a loss that is not finite"
+    )
 
 
 @pytest.mark.parametrize(
     ("mean", "verdict", "said"),
-    [(0.01, "better", "Better. Transfer is better than FO-MAML: +1.00"),
-     (-0.01, "worse", "Worse. Transfer is worse than FO-MAML: -1.00"),
-     (0.0, "not distinguishable", "Neither. Transfer and FO-MAML are not distinguishable")],
-)  # fmt: skip
+    [
+        (0.01, "better", "Better. Transfer is better than FO-MAML: +1.00"),
+        (-0.01, "worse", "Worse. Transfer is worse than FO-MAML: -1.00"),
+        (0.0, "not distinguishable", "Neither. Transfer and FO-MAML are not distinguishable"),
+    ],
+)
 def test_better_or_worse(mean, verdict, said):
-    difference = paired_difference(np.array([0.9, 0.8, 0.7, 0.8]) + mean, np.array([0.9, 0.8, 0.7, 0.8]))
+    difference = paired_difference(
+        np.array([0.9, 0.8, 0.7, 0.8]) + mean, np.array([0.9, 0.8, 0.7, 0.8])
+    )
     pair = {"verdict": verdict, "sentence": sentence("Transfer", "FO-MAML", difference)}
 
     assert difference.verdict == verdict and findings.better_or_worse(pair).startswith(said)
@@ -133,19 +176,31 @@ def test_better_or_worse(mean, verdict, said):
 
 def test_what_was_seen_follows_from_the_runs(tmp_path):
     transfer, fomaml = make_run(tmp_path, "transfer"), make_run(tmp_path, "fomaml", ways=7)
-    curves = [{"name": "Transfer", "image_passes": [0, 307_200]}, {"name": "FO-MAML", "image_passes": [0, 800_000]}]
+    curves = [
+        {"name": "Transfer", "image_passes": [0, 307_200]},
+        {"name": "FO-MAML", "image_passes": [0, 800_000]},
+    ]
 
     said = findings.what_was_seen({"a": "Transfer", "b": "FO-MAML"}, curves, [transfer, fomaml])
 
-    assert "Transfer told all training characters, each of its four rotations a class of its own, apart at once" in said
-    assert "sent 307 thousand images" in said and "FO-MAML told 7 characters apart at a time" in said
+    assert (
+        "Transfer told all training characters, each of its four rotations a class of its own, "
+        "apart at once" in said
+    )
+    assert (
+        "sent 307 thousand images" in said and "FO-MAML told 7 characters apart at a time" in said
+    )
     plain = make_run(tmp_path, "transfer", name="plain", rotations_as_classes=False)
-    assert "four rotations" not in findings.what_was_seen({"a": "Transfer", "b": "FO-MAML"}, curves, [plain, fomaml])
+    assert "four rotations" not in findings.what_was_seen(
+        {"a": "Transfer", "b": "FO-MAML"}, curves, [plain, fomaml]
+    )
 
 
 def test_rates_that_stayed_are_explained_where_a_zero_head_is_the_cause(tmp_path):
     run = make_run(tmp_path, "mamlpp")
 
     assert "stays at 0.4 in blocks.0: a head that starts from zero" in findings.kept_rates(run)
-    assert findings.kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
+    assert (
+        findings.kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
+    )
     assert findings.kept_rates(make_run(tmp_path, "mamlpp", name="other-rate", inner_lr=0.3)) == ""

@@ -1,4 +1,5 @@
-"""Whatever is done to a file, one of innerloop's own errors comes out, or the file's own content."""
+"""Whatever is done to a file, one of innerloop's own errors comes out, or the file's own
+content."""
 
 from pathlib import Path
 
@@ -6,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutations import TENSORS, check_config, check_weights, damaged_configs, damaged_weights, weight_file
+from mutations import (
+    TENSORS,
+    check_config,
+    check_weights,
+    damaged_configs,
+    damaged_weights,
+    weight_file,
+)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +38,9 @@ def test_a_damaged_configuration_is_refused_in_a_sentence_or_is_whole(content, f
 def test_damaged_weights_are_refused_in_a_sentence_or_are_the_saved_ones(data, good, folder):
     content = data.draw(damaged_weights(good))
 
-    check_weights(content, folder / "damaged.safetensors", data.draw(st.sampled_from([None, TENSORS])))
+    check_weights(
+        content, folder / "damaged.safetensors", data.draw(st.sampled_from([None, TENSORS]))
+    )
 
 
 @given(content=st.binary(max_size=200))

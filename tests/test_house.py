@@ -1,4 +1,5 @@
-"""Rooms import only from rooms to their left; importing the package and the command line is cheap."""
+"""Rooms import only from rooms to their left; importing the package and the command line is
+cheap."""
 
 import ast
 import subprocess
@@ -9,11 +10,35 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
 ORDER = [
-    "errors", "config", "seeding", "intervals", "stability", "data", "episodes", "minibatches", "models",
-    "fast_weights", "learners", "runs", "weights", "checkpoints", "training", "evaluation", "experiments",
-    "comparison", "explanation", "report", "progress", "actions", "reproduction", "bundle", "doctor",
-    "data_commands", "options", "cli",
-]  # fmt: skip
+    "errors",
+    "config",
+    "seeding",
+    "intervals",
+    "stability",
+    "data",
+    "episodes",
+    "minibatches",
+    "models",
+    "fast_weights",
+    "learners",
+    "runs",
+    "weights",
+    "checkpoints",
+    "training",
+    "evaluation",
+    "experiments",
+    "comparison",
+    "explanation",
+    "report",
+    "progress",
+    "actions",
+    "reproduction",
+    "bundle",
+    "doctor",
+    "data_commands",
+    "options",
+    "cli",
+]
 """From left to right; `docs/architecture.md` says why."""
 
 
@@ -22,13 +47,22 @@ def room_of(path: Path) -> str:
 
 
 def imported_rooms(path: Path) -> set[str]:
-    """Rooms that a file imports from, wherever in the file; imports for type checkers alone count too."""
+    """Rooms that a file imports from, wherever in the file; imports for type checkers alone count
+    too."""
     rooms = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("innerloop."):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.startswith("innerloop.")
+        ):
             rooms.add(node.module.split(".")[1])
         if isinstance(node, ast.Import):
-            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("innerloop.")}
+            rooms |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("innerloop.")
+            }
     return rooms
 
 
@@ -49,11 +83,14 @@ def test_a_room_imports_only_from_rooms_to_its_left(path):
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize(
-    "module", ["innerloop", "innerloop.cli", "innerloop.runs", "innerloop.comparison", "innerloop.report"]
+    "module",
+    ["innerloop", "innerloop.cli", "innerloop.runs", "innerloop.comparison", "innerloop.report"],
 )
 def test_importing_does_not_import_torch(module):
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"

@@ -36,18 +36,25 @@ def start_training(nursery: Nursery, path: Path, *, until: int = 3) -> int:
 
 
 def saved_files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()
+    }
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(nursery, whole, tmp_path, number, code):
+def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
+    nursery, whole, tmp_path, number, code
+):
     path = tmp_path / "run"
     pid = start_training(nursery, path)
 
     os.kill(pid, number)
 
     assert nursery.wait(pid) == code
-    assert f"Interrupted by {number.name} and saved. Go on with: innerloop resume {path}" in nursery.log()
+    assert (
+        f"Interrupted by {number.name} and saved. Go on with: innerloop resume {path}"
+        in nursery.log()
+    )
     step = steps_done(path)
     assert RunDirectory(path).status["state"] == "interrupted"
     assert (path / "checkpoints" / f"step-{step:08d}").is_dir()
@@ -63,12 +70,18 @@ def test_max_minutes_pauses_and_saves(nursery, whole, tmp_path):
 
     assert code == 0
     assert f"Paused after 0 minutes and saved. Go on with: innerloop resume {path}" in nursery.log()
-    assert RunDirectory(path).status | {"message": ""} == {"state": "paused", "step": 1, "message": ""}
+    assert RunDirectory(path).status | {"message": ""} == {
+        "state": "paused",
+        "step": 1,
+        "message": "",
+    }
     assert nursery.run("resume", path) == 0
     assert outcome(path) == outcome(whole)
 
 
-def test_a_second_process_on_a_run_is_refused_and_the_first_is_not_disturbed(nursery, whole, tmp_path):
+def test_a_second_process_on_a_run_is_refused_and_the_first_is_not_disturbed(
+    nursery, whole, tmp_path
+):
     path = tmp_path / "run"
     first = start_training(nursery, path)
     os.kill(first, signal.SIGSTOP)
@@ -91,7 +104,9 @@ def test_a_full_disk_ends_with_4_and_leaves_the_checkpoints_as_they_were(nursery
     os.kill(pid, signal.SIGTERM)
     assert nursery.wait(pid) == 143
     before = saved_files(path / "checkpoints")
-    size = min(len(content) for name, content in before.items() if name.endswith("state.safetensors"))
+    size = min(
+        len(content) for name, content in before.items() if name.endswith("state.safetensors")
+    )
 
     code = nursery.run("resume", path, largest_file=size - 1)
 

@@ -9,7 +9,8 @@ from innerloop.minibatches import ImageSampler
 
 @pytest.fixture
 def numbered() -> FewShotDataset:
-    """6 classes of 4 drawings; every drawing tells by its pixels which one it is, and which way up."""
+    """6 classes of 4 drawings; every drawing tells by its pixels which one it is, and which way
+    up."""
     images = np.zeros((6, 4, 1, 2, 2), dtype=np.uint8)
     images[..., 0, 0, 0] = np.arange(6)[:, None] * 10 + np.arange(4) + 1
     return FewShotDataset("numbered", images, tuple(f"a/{name}" for name in "abcdef"))
@@ -35,7 +36,9 @@ def test_an_epoch_holds_every_drawing_of_its_classes_once(numbered):
 def test_label_k_is_the_kth_class(numbered):
     batch = sampler(numbered).batch(0, 12)
 
-    assert [[1, 3, 4][label] for label in batch.labels.tolist()] == [name // 10 for name in names(batch)]
+    assert [[1, 3, 4][label] for label in batch.labels.tolist()] == [
+        name // 10 for name in names(batch)
+    ]
 
 
 def test_epochs_have_orders_of_their_own_and_seeds_too(numbered):
@@ -64,7 +67,9 @@ def test_rotations_turn_the_drawing_and_keep_its_label(numbered):
     batch = sampler(numbered, rotations=True).batch(0, 120)
 
     assert {corner(image) for image in batch.images} == {0, 1, 2, 3}
-    assert [[1, 3, 4][label] for label in batch.labels.tolist()] == [name // 10 for name in names(batch)]
+    assert [[1, 3, 4][label] for label in batch.labels.tolist()] == [
+        name // 10 for name in names(batch)
+    ]
 
 
 def test_rotations_as_classes_have_labels_of_their_own(numbered):
@@ -73,7 +78,8 @@ def test_rotations_as_classes_have_labels_of_their_own(numbered):
 
     assert turned.labels == 12
     assert batch.labels.tolist() == [
-        4 * [1, 3, 4].index(name // 10) + corner(image) for name, image in zip(names(batch), batch.images, strict=True)
+        4 * [1, 3, 4].index(name // 10) + corner(image)
+        for name, image in zip(names(batch), batch.images, strict=True)
     ]
 
 

@@ -14,7 +14,8 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 
 def test_the_courses_network_has_113_221_parameters():
-    """Three convolutions of 64 x 64 x 9, one of 64 x 9, biases and batch norm of 4 x 64 x 3, a head of 5 x 257."""
+    """Three convolutions of 64 x 64 x 9, one of 64 x 9, biases and batch norm of 4 x 64 x 3, a head
+    of 5 x 257."""
     learner = build_learner(settings_of("fomaml", "course").replace(device="cpu"), channels=1)
 
     assert parameter_count(learner) == 3 * 64 * 64 * 9 + 64 * 9 + 4 * 64 * 3 + 5 * 257 == 113_221
@@ -28,7 +29,12 @@ def test_the_default_network_has_no_convolution_bias_and_64_features():
 
 @pytest.mark.parametrize(
     ("downsample", "features", "size"),
-    [("stride", "flatten", 256), ("stride", "mean", 64), ("max-pool", "flatten", 64), ("max-pool", "mean", 64)],
+    [
+        ("stride", "flatten", 256),
+        ("stride", "mean", 64),
+        ("max-pool", "flatten", 64),
+        ("max-pool", "mean", 64),
+    ],
 )
 def test_feature_sizes_at_28_pixels(downsample, features, size):
     model = Conv4(5, downsample=downsample, features=features)
@@ -48,7 +54,8 @@ def test_images_that_vanish_are_refused():
 
 
 def test_convolution_weights_lie_channels_last():
-    """The layout that makes them fast on a CPU survives construction, loading and a float64 copy."""
+    """The layout that makes them fast on a CPU survives construction, loading and a float64
+    copy."""
     model = Conv4(5, filters=8)
     model.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
 
@@ -61,7 +68,8 @@ def test_a_zero_head_gives_the_same_logit_to_every_class():
 
 
 def test_initial_weights_have_the_deviation_of_their_source():
-    """For 3x3 of 64 channels: Kaiming sqrt(2 / (9 * 64)); Glorot's bound sqrt(6 / (2 * 9 * 64)); PyTorch's 1 / 24."""
+    """For 3x3 of 64 channels: Kaiming sqrt(2 / (9 * 64)); Glorot's bound sqrt(6 / (2 * 9 * 64));
+    PyTorch's 1 / 24."""
     name = "convs.2.weight"
     kaiming = Conv4(5, conv_init="kaiming").get_parameter(name)
     glorot = Conv4(5, conv_init="glorot").get_parameter(name)
@@ -86,7 +94,11 @@ def test_batch_norm_equals_pytorchs_own():
 
 
 def test_recorded_statistics_are_used_and_then_forgotten():
-    layer, first, second = BatchNorm2d(2).double(), torch.rand(5, 2, 3, 3).double(), torch.rand(4, 2, 3, 3).double()
+    layer, first, second = (
+        BatchNorm2d(2).double(),
+        torch.rand(5, 2, 3, 3).double(),
+        torch.rand(4, 2, 3, 3).double(),
+    )
     with batch_norm_statistics(layer, "record"):
         layer(first)
     with batch_norm_statistics(layer, "recorded"):
@@ -96,12 +108,15 @@ def test_recorded_statistics_are_used_and_then_forgotten():
     mean, variance = first.mean(dim=(0, 2, 3)), first.var(dim=(0, 2, 3), correction=0)
     expected = (second - mean[:, None, None]) / (variance + layer.eps).sqrt()[:, None, None]
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
-    assert torch.allclose(layer(second), F.batch_norm(second, None, None, training=True), rtol=0, atol=1e-12)
+    assert torch.allclose(
+        layer(second), F.batch_norm(second, None, None, training=True), rtol=0, atol=1e-12
+    )
     assert layer._recorded is None
 
 
 def test_initial_weights_depend_on_the_seed_alone():
-    """Also when the global generator was used before, and the global generator is left as it was."""
+    """Also when the global generator was used before, and the global generator is left as it
+    was."""
     torch.manual_seed(123)
     one = build_learner(RunConfig(filters=4, device="cpu"), channels=1)
     after = torch.rand(1)

@@ -1,4 +1,5 @@
-"""The report as a page and a PDF: what is in it follows from the files, and what is missing is said."""
+"""The report as a page and a PDF: what is in it follows from the files, and what is missing is
+said."""
 
 import html
 import json
@@ -27,9 +28,13 @@ EXPLANATION = REPOSITORY / "benchmarks" / "results" / "explanation"
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
-    made = [make_run(folder, "fomaml", 0, evaluated=0.97), make_run(folder, "fomaml", 1, evaluated=0.97),
-            make_run(folder, "maml", evaluated=0.96), make_run(folder, "mamlpp", evaluated=0.975),
-            make_run(folder, "transfer", evaluated=0.985)]  # fmt: skip
+    made = [
+        make_run(folder, "fomaml", 0, evaluated=0.97),
+        make_run(folder, "fomaml", 1, evaluated=0.97),
+        make_run(folder, "maml", evaluated=0.96),
+        make_run(folder, "mamlpp", evaluated=0.975),
+        make_run(folder, "transfer", evaluated=0.985),
+    ]
     return [run.path for run in made]
 
 
@@ -52,12 +57,25 @@ def test_a_whole_report_misses_nothing_but_what_was_not_measured(runs):
     made = of(runs, explanation=EXPLANATION, collaborators=["Ada, everything"])
 
     assert [section.title for section in made.sections][:7] == [
-        "Results", "FO-MAML", "MAML++", "MAML, second order", "Transfer learning",
-        "Transfer learning against FO-MAML: better or worse, and why?", "Questions",
-    ]  # fmt: skip
+        "Results",
+        "FO-MAML",
+        "MAML++",
+        "MAML, second order",
+        "Transfer learning",
+        "Transfer learning against FO-MAML: better or worse, and why?",
+        "Questions",
+    ]
     assert made.missing == ["Accuracy for every K from 1 to 10 was not measured."]
-    assert {"validation-fomaml", "stability-fomaml", "stability-mamlpp", "validation-transfer", "why-shift",
-            "learned-rates-mamlpp", "inner-steps", "sensitivity"} <= {one.name for one in made.pictures}  # fmt: skip
+    assert {
+        "validation-fomaml",
+        "stability-fomaml",
+        "stability-mamlpp",
+        "validation-transfer",
+        "why-shift",
+        "learned-rates-mamlpp",
+        "inner-steps",
+        "sensitivity",
+    } <= {one.name for one in made.pictures}
 
 
 def test_characters_that_no_font_has_are_known():
@@ -66,12 +84,17 @@ def test_characters_that_no_font_has_are_known():
 
 
 def test_results_and_verdict_follow_the_evaluations(tmp_path):
-    first, second = make_run(tmp_path, "fomaml", evaluated=0.7), make_run(tmp_path, "transfer", evaluated=0.95)
+    first, second = (
+        make_run(tmp_path, "fomaml", evaluated=0.7),
+        make_run(tmp_path, "transfer", evaluated=0.95),
+    )
     before = text_of(of([first.path, second.path]))
     evaluate(first, 0.97)
     after = text_of(of([first.path, second.path]))
 
-    assert "FO-MAML is below the bar of 80 %" in before and "FO-MAML is above the bar of 80 %" in after
+    assert (
+        "FO-MAML is below the bar of 80 %" in before and "FO-MAML is above the bar of 80 %" in after
+    )
     assert "Better. Transfer is better than FO-MAML: +25.00" in before
     assert "Worse. Transfer is worse than FO-MAML: -2.00" in after
 
@@ -79,8 +102,13 @@ def test_results_and_verdict_follow_the_evaluations(tmp_path):
 def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):
     run = make_run(tmp_path, "fomaml", evaluated=None)
     made = of([run.path])
-    commands = [line for section in made.sections for block in section.blocks if isinstance(block, Missing)
-                for line in block.commands]  # fmt: skip
+    commands = [
+        line
+        for section in made.sections
+        for block in section.blocks
+        if isinstance(block, Missing)
+        for line in block.commands
+    ]
 
     for method in ("mamlpp", "maml", "transfer"):
         assert f"innerloop train {method} --data omniglot --split assignment" in commands
@@ -108,7 +136,9 @@ def test_runs_of_another_split_stand_apart(runs, tmp_path):
     (other.path / "config.json").write_text(json.dumps(config | {"split": "1100-100-423"}))
     evaluate(other, 0.9, part="test", stream="episodes/test")
     made = of([*runs, other.path])
-    (section,) = [section for section in made.sections if section.title == "Other data, splits and episodes"]
+    (section,) = [
+        section for section in made.sections if section.title == "Other data, splits and episodes"
+    ]
 
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert table.rows[0][:3] == ["FO-MAML", "omniglot, 1100-100-423", "test"]
@@ -155,13 +185,19 @@ def test_a_damaged_explanation_is_a_sentence(text, runs, tmp_path):
 
 
 def test_two_settings_of_one_method_are_told_apart(tmp_path):
-    made = [make_run(tmp_path, "fomaml"), make_run(tmp_path, "fomaml", name="other", inner_lr=0.1, evaluated=0.9),
-            make_run(tmp_path, "transfer")]  # fmt: skip
+    made = [
+        make_run(tmp_path, "fomaml"),
+        make_run(tmp_path, "fomaml", name="other", inner_lr=0.1, evaluated=0.9),
+        make_run(tmp_path, "transfer"),
+    ]
     words = text_of(of([run.path for run in made]))
 
     assert "FO-MAML was also run with other settings (other)" in words
-    assert "Transfer is better than FO-MAML (fomaml-s0)" in words or "FO-MAML (fomaml-s0) is better" in words \
-        or "FO-MAML (fomaml-s0) are not distinguishable" in words  # fmt: skip
+    assert (
+        "Transfer is better than FO-MAML (fomaml-s0)" in words
+        or "FO-MAML (fomaml-s0) is better" in words
+        or "FO-MAML (fomaml-s0) are not distinguishable" in words
+    )
     assert "FO-MAML: 1 seed" in words
 
 
@@ -182,7 +218,9 @@ def test_what_is_not_finite_is_no_error(tmp_path):
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-11])
     assert last["kind"] == "validation"
-    lines[-11] = json.dumps(last | {"query_loss": None, "query_accuracy": None, "query_accuracy_ci95": None})
+    lines[-11] = json.dumps(
+        last | {"query_loss": None, "query_accuracy": None, "query_accuracy_ci95": None}
+    )
     (run.path / "metrics.jsonl").write_text("\n".join(lines[:-10]) + "\n")
 
     made = of([run.path])
@@ -212,7 +250,19 @@ def test_a_smaller_budget_and_a_divergence_are_said(tmp_path):
 def test_the_report_is_one_file_and_names_are_text(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     run = make_run(tmp_path, "fomaml", name=evil.replace("/", ""))
-    assert main(["report", str(run.path), "--out", str(tmp_path / "out"), "--collaborators", "$x$ & <b>Ada</b>"]) == 0
+    assert (
+        main(
+            [
+                "report",
+                str(run.path),
+                "--out",
+                str(tmp_path / "out"),
+                "--collaborators",
+                "$x$ & <b>Ada</b>",
+            ]
+        )
+        == 0
+    )
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     assert "<img" not in page and "<b>" not in page and html.escape(evil, quote=False) in page
@@ -225,7 +275,14 @@ def test_the_report_is_one_file_and_names_are_text(tmp_path):
 
 def test_the_pdf_has_text_pages_and_the_numbers(runs, tmp_path):
     started = time.monotonic()
-    arguments = ["report", *map(str, runs), "--out", str(tmp_path), "--explanation", str(EXPLANATION)]
+    arguments = [
+        "report",
+        *map(str, runs),
+        "--out",
+        str(tmp_path),
+        "--explanation",
+        str(EXPLANATION),
+    ]
     assert main(arguments) == 0
     seconds = time.monotonic() - started
     reader = pypdf.PdfReader(tmp_path / "report.pdf")
@@ -269,12 +326,19 @@ def test_series_carry_their_values_and_bands_their_names():
     element = drawing.on_page("name", 'a "line"')
     points = json.loads(html.unescape(re.search(r'data-points="([^"]+)"', element)[1]))  # type: ignore[index]
 
-    assert [point[2:] for point in points] == [["outer step 0", "accuracy, % 50"], ["outer step 10", "accuracy, % 75"]]
+    assert [point[2:] for point in points] == [
+        ["outer step 0", "accuracy, % 50"],
+        ["outer step 10", "accuracy, % 75"],
+    ]
     assert element.count('data-series="after &lt;5&gt; steps"') == 2  # the line and its band
     assert 'aria-label="a &quot;line&quot;"' in element and "#0072b2" not in element.lower()
     assert points[0][0] < points[1][0] and points[0][1] > points[1][1], "to the right, and up"
 
 
 def test_code_in_a_sentence():
-    assert list(spans(f"type {code('a b')} now")) == [("type ", False), ("a b", True), (" now", False)]
+    assert list(spans(f"type {code('a b')} now")) == [
+        ("type ", False),
+        ("a b", True),
+        (" now", False),
+    ]
     assert plain(f"type {code('a b')} now") == "type a b now"

@@ -16,16 +16,24 @@ from innerloop.runs import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-METHODS = {"FO-MAML": "fomaml", "MAML, second order": "maml", "MAML++": "mamlpp", "transfer": "transfer"}
+METHODS = {
+    "FO-MAML": "fomaml",
+    "MAML, second order": "maml",
+    "MAML++": "mamlpp",
+    "transfer": "transfer",
+}
 ROW = re.compile(
-    r"^\| (?P<method>[^|]+) \| Omniglot, (?P<split>[^,|]+), (?P<part>\w+) \| (?P<seed>\d+) \| (?P<mode>\w+) \| "
-    r"(?P<episodes>\d+) \| (?P<accuracy>[\d.]+ ± [\d.]+) \|", re.MULTILINE,
-)  # fmt: skip
+    r"^\| (?P<method>[^|]+) \| Omniglot, (?P<split>[^,|]+), (?P<part>\w+) \| (?P<seed>\d+) \| "
+    r"(?P<mode>\w+) \| "
+    r"(?P<episodes>\d+) \| (?P<accuracy>[\d.]+ ± [\d.]+) \|",
+    re.MULTILINE,
+)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[RunDirectory]:
-    """The committed results as run directories; their weights are not committed, and a report needs only to know."""
+    """The committed results as run directories; their weights are not committed, and a report needs
+    only to know."""
     folder = tmp_path_factory.mktemp("published")
     for path in (RESULTS / "accuracy").iterdir():
         copy = Path(shutil.copytree(path, folder / path.name))
@@ -53,31 +61,58 @@ def test_every_published_row_is_an_evaluation(runs):
     assert len(rows) >= 10
     seen = set()
     for row in rows:
-        (run,) = [run for run in runs if run.config.method == METHODS[row["method"]]
-                  and run.config.split == row["split"] and run.config.seed == int(row["seed"])]  # fmt: skip
-        (found,) = [one for one in evaluations(run, row["part"], int(row["episodes"]))
-                    if one["batch_norm"] == row["mode"] and one["adaptation"] == "own"
-                    and one["inner_steps"] == 5 and one["inner_lr"] == 0.4]  # fmt: skip
-        assert row["accuracy"] == shown(found["query_accuracy"], found["query_accuracy_ci95"]), row[0]
+        (run,) = [
+            run
+            for run in runs
+            if run.config.method == METHODS[row["method"]]
+            and run.config.split == row["split"]
+            and run.config.seed == int(row["seed"])
+        ]
+        (found,) = [
+            one
+            for one in evaluations(run, row["part"], int(row["episodes"]))
+            if one["batch_norm"] == row["mode"]
+            and one["adaptation"] == "own"
+            and one["inner_steps"] == 5
+            and one["inner_lr"] == 0.4
+        ]
+        assert row["accuracy"] == shown(found["query_accuracy"], found["query_accuracy_ci95"]), row[
+            0
+        ]
         seen.add(run.path.name)
     assert seen == published, "a published run is in the table"
 
 
 def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
     page = (ROOT / "README.md").read_text("utf-8")
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+ ± [\d.]+) \| ([\d, ]+) \| ([^|]+) \| ([\d-]+) \| `innerloop", page, re.M)
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([\d.]+ ± [\d.]+) \| ([\d, ]+) \| ([^|]+) \| ([\d-]+) \| `innerloop",
+        page,
+        re.M,
+    )
 
-    assert {METHODS[method] for method, *_ in rows} == {row["method"] for row in (material.results or {})["rows"]}
+    assert {METHODS[method] for method, *_ in rows} == {
+        row["method"] for row in (material.results or {})["rows"]
+    }
     for method, accuracy, seeds, on_test, seed_on_test in rows:
         row = material.row(METHODS[method])
         assert row and accuracy == shown(row["query_accuracy"], row["query_accuracy_ci95"])
         assert seeds == ", ".join(map(str, row["training_seeds"]))
-        tested = [run for run in runs if run.config.method == METHODS[method] and run.config.split == "1100-100-423"]
+        tested = [
+            run
+            for run in runs
+            if run.config.method == METHODS[method] and run.config.split == "1100-100-423"
+        ]
         found = [
-            one for run in tested for one in evaluations(run, "test", 600)
-            if (one["batch_norm"], one["adaptation"], one["inner_steps"]) == (row["batch_norm"], "own", 5)
-        ]  # fmt: skip
-        assert [on_test] == ([shown(one["query_accuracy"], one["query_accuracy_ci95"]) for one in found] or ["-"])
+            one
+            for run in tested
+            for one in evaluations(run, "test", 600)
+            if (one["batch_norm"], one["adaptation"], one["inner_steps"])
+            == (row["batch_norm"], "own", 5)
+        ]
+        assert [on_test] == (
+            [shown(one["query_accuracy"], one["query_accuracy_ci95"]) for one in found] or ["-"]
+        )
         assert [seed_on_test] == ([str(run.config.seed) for run in tested] or ["-"])
 
 
@@ -88,7 +123,9 @@ def test_the_comparison_page_says_what_the_report_derives(material):
     for method in ("transfer", "fomaml"):
         row = material.row(method)
         assert row and shown(row["query_accuracy"], row["query_accuracy_ci95"]) in page
-        assert ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"]) in page
+        assert (
+            ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"]) in page
+        )
     pair = material.difference("transfer", "fomaml")
     assert pair and f"by **{shown(pair['mean'], pair['ci95'])} points**" in page
 
@@ -98,14 +135,21 @@ def test_the_committed_comparison_is_what_the_files_give(material):
     derived = {row["method"]: row for row in (material.results or {})["rows"]}
 
     for row in committed["rows"]:
-        assert derived[row["method"]]["query_accuracy"] == pytest.approx(row["query_accuracy"], abs=1e-9)
-        assert derived[row["method"]]["query_accuracy_ci95"] == pytest.approx(row["query_accuracy_ci95"], abs=1e-9)
+        assert derived[row["method"]]["query_accuracy"] == pytest.approx(
+            row["query_accuracy"], abs=1e-9
+        )
+        assert derived[row["method"]]["query_accuracy_ci95"] == pytest.approx(
+            row["query_accuracy_ci95"], abs=1e-9
+        )
 
 
 def test_a_report_of_the_published_runs_says_their_numbers(material):
     made = document(material)
-    words = json.dumps([vars(block) for section in made.sections for block in section.blocks], default=str,
-                       ensure_ascii=False)  # fmt: skip
+    words = json.dumps(
+        [vars(block) for section in made.sections for block in section.blocks],
+        default=str,
+        ensure_ascii=False,
+    )
 
     for method in NAMES:
         if row := material.row(method):

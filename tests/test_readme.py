@@ -11,7 +11,10 @@ from innerloop.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ("command-line.md", "python.md")  # written by the build of the site
-PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in GENERATED)]
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in GENERATED),
+]
 
 
 class ParsedError(Exception):
@@ -19,7 +22,9 @@ class ParsedError(Exception):
 
 
 def python_example() -> str:
-    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
     return example
 
 
@@ -27,9 +32,15 @@ def command_lines(page: Path) -> list[str]:
     """``innerloop ...`` in fenced blocks of shell commands, and between backticks in the text."""
     text = page.read_text("utf-8")
     fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
-    shell = [block.replace("\\\n", " ") for language, block in fences if language in ("", "sh", "console")]
+    shell = [
+        block.replace("\\\n", " ")
+        for language, block in fences
+        if language in ("", "sh", "console")
+    ]
     prose = re.sub(r"^```\w*\n.*?^```$", "", text, flags=re.M | re.S)
-    lines = [line for block in shell for line in re.findall(r"^(?:\$ )?(innerloop .+)$", block, re.M)]
+    lines = [
+        line for block in shell for line in re.findall(r"^(?:\$ )?(innerloop .+)$", block, re.M)
+    ]
     return lines + re.findall(r"`(innerloop [^`]+)`", prose)
 
 
@@ -37,7 +48,8 @@ COMMAND_LINES = [(page, line) for page in PAGES for line in command_lines(page)]
 
 
 def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parse a command line as the shell would, and do nothing else; files that it names need not exist."""
+    """Parse a command line as the shell would, and do nothing else; files that it names need not
+    exist."""
     parse = cli._parse
 
     def parse_only(*arguments, **defaults):
@@ -51,7 +63,11 @@ def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_python_example_has_at_most_15_lines():
-    lines = [line for line in python_example().splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = [
+        line
+        for line in python_example().splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
     assert len(lines) <= 15
 
@@ -73,12 +89,16 @@ def test_the_readme_shows_every_command():
     assert shown == set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=[f"{page.name}: {line}" for page, line in COMMAND_LINES])
+@pytest.mark.parametrize(
+    ("page", "line"), COMMAND_LINES, ids=[f"{page.name}: {line}" for page, line in COMMAND_LINES]
+)
 def test_every_command_line_parses(page, line, monkeypatch):
     understand(line, monkeypatch)
 
 
-@pytest.mark.parametrize("line", ["innerloop trian fomaml", "innerloop train fomaml --preset curse", "innerloop train"])
+@pytest.mark.parametrize(
+    "line", ["innerloop trian fomaml", "innerloop train fomaml --preset curse", "innerloop train"]
+)
 def test_a_command_line_that_innerloop_refuses_is_noticed(line, monkeypatch):
     """Else the test above could pass whatever the pages say."""
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):

@@ -19,11 +19,20 @@ CONFIG = RunConfig(data="strokes", split="alphabets", meta_steps=4)
 
 def validation(step: int, accuracy: float) -> dict:
     return {
-        "step": step, "kind": "validation", "query_accuracy": accuracy, "query_accuracy_ci95": 0.01,
-        "query_accuracy_before": 0.2, "query_accuracy_before_ci95": 0.02, "query_loss": 0.4, "inner_steps": 5,
-        "episodes": 30, "batch_norm": "transductive", "query_accuracy_per_step": [0.2, 0.5, 0.6, 0.7, 0.75, accuracy],
-        "query_accuracy_per_step_ci95": [0.01] * 6, "support_accuracy_per_step": [0.2, 0.9, 1.0, 1.0, 1.0, 1.0],
-    }  # fmt: skip
+        "step": step,
+        "kind": "validation",
+        "query_accuracy": accuracy,
+        "query_accuracy_ci95": 0.01,
+        "query_accuracy_before": 0.2,
+        "query_accuracy_before_ci95": 0.02,
+        "query_loss": 0.4,
+        "inner_steps": 5,
+        "episodes": 30,
+        "batch_norm": "transductive",
+        "query_accuracy_per_step": [0.2, 0.5, 0.6, 0.7, 0.75, accuracy],
+        "query_accuracy_per_step_ci95": [0.01] * 6,
+        "support_accuracy_per_step": [0.2, 0.9, 1.0, 1.0, 1.0, 1.0],
+    }
 
 
 @pytest.fixture
@@ -60,9 +69,13 @@ def svg_text(path: Path) -> str:
 def test_an_episode_is_drawn_where_there_is_one(run):
     images = np.zeros((5 * 3, 1, 8, 8), dtype=np.uint8)
     np.savez(
-        run.path / "episode.npz", support=images, query=images, labels=np.repeat(np.arange(5), 3),
-        predictions=np.zeros(15, dtype=np.int64), class_names=np.array([f"alphabet/{i}" for i in range(5)]),
-    )  # fmt: skip
+        run.path / "episode.npz",
+        support=images,
+        query=images,
+        labels=np.repeat(np.arange(5), 3),
+        predictions=np.zeros(15, dtype=np.int64),
+        class_names=np.array([f"alphabet/{i}" for i in range(5)]),
+    )
 
     assert (run.path / "figures" / "episode.png") in draw_figures(run)
     assert "12 of 15 query drawings wrong" in svg_text(run.path / "figures" / "episode.svg")
@@ -99,7 +112,10 @@ def test_results_are_written_beside_the_run(run):
 def test_hyperparameters_say_how_the_training_ended(run):
     run.set_status("finished", 40, "The training diverged: it fell.")
 
-    assert f"Finished at outer step 40 of {CONFIG.meta_steps}. The training diverged: it fell." in hyperparameters(run)
+    assert (
+        f"Finished at outer step 40 of {CONFIG.meta_steps}. The training diverged: it fell."
+        in hyperparameters(run)
+    )
 
 
 def test_a_curve_with_a_gap_does_not_take_the_axis_away():

@@ -14,8 +14,21 @@ from innerloop.reproduction import Budget, budgets, plan_in_words
 from innerloop.runs import RunDirectory
 from killing import report_without_durations, results_of
 
-SMALL = dict(filters=4, image_size=16, meta_steps=4, validation_every=2, validation_episodes=2, checkpoint_every=2,
-             meta_batch_size=2, batch_size=8, ways=3, shots=2, queries=2, inner_steps=2, threads=1)  # fmt: skip
+SMALL = dict(
+    filters=4,
+    image_size=16,
+    meta_steps=4,
+    validation_every=2,
+    validation_episodes=2,
+    checkpoint_every=2,
+    meta_batch_size=2,
+    batch_size=8,
+    ways=3,
+    shots=2,
+    queries=2,
+    inner_steps=2,
+    threads=1,
+)
 OUT = Path("out/quick")
 
 
@@ -24,7 +37,12 @@ def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
     tiny = Budget("quick", (0,), 3, 2, 2, {method: SMALL for method in reproduction.METHODS})
     patch.setattr(reproduction, "budgets", lambda: {"quick": tiny})
-    shorter = {"STEPS": (0, 1, 2), "STEP_RATES": (0.4,), "RATES": (0.1, 0.4), "PARTS": ("head", "all")}
+    shorter = {
+        "STEPS": (0, 1, 2),
+        "STEP_RATES": (0.4,),
+        "RATES": (0.1, 0.4),
+        "PARTS": ("head", "all"),
+    }
     for name, value in shorter.items():
         patch.setattr(f"innerloop.explanation.measure.{name}", value)
 
@@ -75,7 +93,10 @@ def test_typed_again_all_is_kept(whole, capsys):
 
     said = capsys.readouterr()
     answer = json.loads(said.out)
-    assert "Plan (quick budget): 11 jobs" in said.err and "smaller than the published results" in said.err
+    assert (
+        "Plan (quick budget): 11 jobs" in said.err
+        and "smaller than the published results" in said.err
+    )
     assert said.err.count("done already, and kept.") == 11
     assert made() == made(whole) and words_of_report() == words_of_report(whole)
     assert [Path(path).is_file() for path in [*answer["weights"], answer["html"]]] == [True] * 5
@@ -116,14 +137,21 @@ def test_its_bundle_passes_its_check_and_other_weights_do_not(whole, capsys):
     assert [(run["episodes"], run["agree"]) for run in answer["runs"]] == [(3, 3)] * 4
 
     weights = OUT / "transfer-strokes-3w2s-s0" / "model.safetensors"
-    row = next((OUT / "transfer-strokes-3w2s-s0").glob("evaluation-alphabets-val-3w2s2q-2steps-running-3*.json"))
+    row = next(
+        (OUT / "transfer-strokes-3w2s-s0").glob(
+            "evaluation-alphabets-val-3w2s2q-2steps-running-3*.json"
+        )
+    )
     stored = json.loads(row.read_text())
     better = [min(1.0, value + 0.5) for value in stored["query_accuracy_per_episode"]]
     stored |= {"query_accuracy_per_episode": better, "query_accuracy": sum(better) / 3}
     row.write_text(json.dumps(stored))
     assert weights.is_file() and cli.main(pack) == 0
     assert cli.main(["bundle", "--check", str(archive)]) == 5
-    assert re.search(r"transfer-\S+: its weights give [\d.]+ % on 3 episodes, and the archive", capsys.readouterr().err)
+    assert re.search(
+        r"transfer-\S+: its weights give [\d.]+ % on 3 episodes, and the archive",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_paused_training_goes_on(capsys):
@@ -156,7 +184,10 @@ def test_a_file_in_the_way_is_refused_before_the_plan(capsys):
     assert run() == 2
 
     said = capsys.readouterr()
-    assert "out is a file, and no folder for the runs" in said.err and "Plan" not in said.out + said.err
+    assert (
+        "out is a file, and no folder for the runs" in said.err
+        and "Plan" not in said.out + said.err
+    )
 
 
 def test_the_plan_is_said_with_its_times():
@@ -168,8 +199,9 @@ def test_the_plan_is_said_with_its_times():
 
     assert words == [
         "Plan (full budget): 2 jobs and the report, about 10 minutes to go on two x86_64 cores.",
-        "   1. one: about 10 minutes", "   2. two: done already",
-    ]  # fmt: skip
+        "   1. one: about 10 minutes",
+        "   2. two: done already",
+    ]
 
 
 def test_overall_progress_counts_by_weight_and_learns_the_pace(monkeypatch):

@@ -70,7 +70,10 @@ def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskError, match=r"Cannot write .*: No space left on device\. What was saved before is intact"):
+    with pytest.raises(
+        DiskError,
+        match=r"Cannot write .*: No space left on device\. What was saved before is intact",
+    ):
         RunDirectory.create(RunConfig(), {}, tmp_path / "name")
 
     assert list(tmp_path.iterdir()) == []
@@ -79,7 +82,9 @@ def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_a_parent_that_is_a_file_is_a_sentence(tmp_path):
     (tmp_path / "runs").write_text("")
 
-    with pytest.raises(DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"):
+    with pytest.raises(
+        DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"
+    ):
         RunDirectory.create(RunConfig(), {}, tmp_path / "runs" / "name")
 
 
@@ -103,7 +108,10 @@ def test_a_disk_that_refuses_leaves_the_file_as_it_was(tmp_path, monkeypatch, fu
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, function, refuse)
-    with pytest.raises(DiskError, match=f"Cannot write .*file: {os.strerror(number)}. What was saved before is intact"):
+    with pytest.raises(
+        DiskError,
+        match=f"Cannot write .*file: {os.strerror(number)}. What was saved before is intact",
+    ):
         write_atomic(tmp_path / "file", "after")
 
     assert (tmp_path / "file").read_text() == "before"
@@ -114,7 +122,9 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     calls = []
     for function in ("fsync", "replace"):
         real = getattr(os, function)
-        monkeypatch.setattr(os, function, lambda *a, real=real, name=function: (calls.append(name), real(*a)))
+        monkeypatch.setattr(
+            os, function, lambda *a, real=real, name=function: (calls.append(name), real(*a))
+        )
 
     write_atomic(tmp_path / "file", "content")
 
@@ -122,7 +132,10 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
 
 
 def test_errors_of_the_disk_have_exit_code_4_and_others_pass():
-    with pytest.raises(DiskError, match="Cannot write x: Is a directory") as caught, disk_errors("x"):
+    with (
+        pytest.raises(DiskError, match="Cannot write x: Is a directory") as caught,
+        disk_errors("x"),
+    ):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     assert caught.value.exit_code == 4
 
@@ -168,9 +181,13 @@ def test_a_last_line_that_lacks_only_its_end_of_line_counts(run):
 
 @pytest.mark.parametrize("line", ["{", "nonsense", "[1, 2]", '{"step": 1, "kind": "tr'])
 def test_a_damaged_line_in_the_middle_is_named(run, line):
-    (run.path / "metrics.jsonl").write_text(f"{json.dumps(record(0))}\n{line}\n{json.dumps(record(1))}\n")
+    (run.path / "metrics.jsonl").write_text(
+        f"{json.dumps(record(0))}\n{line}\n{json.dumps(record(1))}\n"
+    )
 
-    with pytest.raises(DataError, match=r"metrics.jsonl line 2 .*Remove that line to go on without it\."):
+    with pytest.raises(
+        DataError, match=r"metrics.jsonl line 2 .*Remove that line to go on without it\."
+    ):
         run.read_metrics()
 
 
@@ -200,7 +217,11 @@ def test_metrics_that_cannot_be_written_are_a_disk_error(run):
 def test_the_status_is_read_back(run):
     run.set_status("interrupted", 7, "Interrupted by SIGINT and saved.")
 
-    assert run.status == {"state": "interrupted", "step": 7, "message": "Interrupted by SIGINT and saved."}
+    assert run.status == {
+        "state": "interrupted",
+        "step": 7,
+        "message": "Interrupted by SIGINT and saved.",
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff"])
@@ -219,7 +240,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_run_in_use_is_refused_and_free_again_afterwards(run):
     with run.locked():
         with pytest.raises(
-            ConfigError, match=r"is in use by another process; wait for it, or choose another --run-dir"
+            ConfigError,
+            match=r"is in use by another process; wait for it, or choose another --run-dir",
         ):
             with RunDirectory(run.path).locked():
                 pass
@@ -237,7 +259,10 @@ def test_a_lock_dies_with_its_process(run):
         "    sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", holder, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", holder, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout and process.stdout.readline() == "held\n"
         with pytest.raises(ConfigError, match="is in use by another process"), run.locked():
@@ -260,8 +285,10 @@ def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
     run.append_metrics({"step": 1, "loss": float("nan"), "rows": [float("inf"), 0.5]})
 
     assert json.loads((run.path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == {
-        "step": 1, "loss": None, "rows": [None, 0.5]
-    }  # fmt: skip
+        "step": 1,
+        "loss": None,
+        "rows": [None, 0.5],
+    }
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_the_sign_flip_test_counts_patterns():
     assert sign_flip_test([3.0, 1.0, -1.0]) == pytest.approx(6 / 8)  # all but +-(3 - 1 - 1)
 
 
-@pytest.mark.parametrize(("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)])
+@pytest.mark.parametrize(
+    ("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)]
+)
 def test_a_run_that_diverged_says_so(tmp_path, curve, diverges):
     run = RunDirectory.create(RunConfig(), {}, tmp_path / "run")
     for index, accuracy in enumerate(curve):
@@ -103,7 +105,9 @@ def test_the_page_of_the_study_says_what_its_results_say():
     found = summary.summarise(summary.load(STUDY / "results"))
 
     assert summary.filled(page, summary.tables(found)) == page
-    assert summary.tables(json.loads((STUDY / "results" / "summary.json").read_text())) == summary.tables(found)
+    assert summary.tables(
+        json.loads((STUDY / "results" / "summary.json").read_text())
+    ) == summary.tables(found)
 
 
 def test_the_ablation_is_in_the_cell_that_the_map_chose():
@@ -135,14 +139,23 @@ def test_every_result_is_of_a_cell_of_the_grid_with_its_settings():
 def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
     def training(accuracy, failure=None, last_loss: float | None = 1.0):
         steps = list(range(len(accuracy)))
-        return {"failure": failure, "steps": steps, "accuracy": accuracy, "gradient_norm": [1.0, 2.0],
-                "loss": [1.0] * (len(steps) - 1) + [last_loss],
-                "gradient_cosines": [1.0], "test": {"support_loss_rises": 0.0}, "head_rate_over_safe": [1.0],
-                "processor_seconds": [1.0]}  # fmt: skip
+        return {
+            "failure": failure,
+            "steps": steps,
+            "accuracy": accuracy,
+            "gradient_norm": [1.0, 2.0],
+            "loss": [1.0] * (len(steps) - 1) + [last_loss],
+            "gradient_cosines": [1.0],
+            "test": {"support_loss_rises": 0.0},
+            "head_rate_over_safe": [1.0],
+            "processor_seconds": [1.0],
+        }
 
     smooth, rough = [0.9] * 15, [0.9] * 12 + [0.5, 0.9, 0.9]
     arms = {
-        "maml": {seed: training(rough, "the loss is nan" if seed == 0 else None) for seed in range(8)},
+        "maml": {
+            seed: training(rough, "the loss is nan" if seed == 0 else None) for seed in range(8)
+        },
         "mamlpp": {seed: training(smooth) for seed in range(8)},
     }
 
@@ -151,7 +164,9 @@ def test_a_failed_training_counts_against_its_arm_in_the_primary_test():
     assert test and test["p"] == pytest.approx(2 / 2**8)
     assert test["each"][0] == test["each"][1] < 0
     arms["maml"][0] = training(rough, last_loss=None)
-    assert summary.primary({"S2": arms}) == test, "a loss that is not finite, null in JSON, is a failure too"
+    assert summary.primary({"S2": arms}) == test, (
+        "a loss that is not finite, null in JSON, is a failure too"
+    )
     arms["mamlpp"][0] = training(smooth, "the loss is nan")
     assert (summary.primary({"S2": arms}) or {})["each"][0] == 0.0
     del arms["maml"][7]

@@ -29,10 +29,23 @@ from innerloop.training import MovingAverage, Stop, Training, accumulate_meta_gr
 from innerloop.weights import load_weights
 
 TINY = RunConfig(
-    data="strokes", split="alphabets", ways=2, shots=1, queries=2, inner_steps=1, meta_steps=6, meta_batch_size=2,
-    image_size=16, filters=4, validation_every=2, validation_episodes=2, checkpoint_every=1, device="cpu", threads=1,
+    data="strokes",
+    split="alphabets",
+    ways=2,
+    shots=1,
+    queries=2,
+    inner_steps=1,
+    meta_steps=6,
+    meta_batch_size=2,
+    image_size=16,
+    filters=4,
+    validation_every=2,
+    validation_episodes=2,
+    checkpoint_every=1,
+    device="cpu",
+    threads=1,
     episodes_per_chunk=1,
-)  # fmt: skip
+)
 
 
 class NearestCentroid(innerloop.Learner):
@@ -68,7 +81,9 @@ class NearestCentroid(innerloop.Learner):
             nothing = torch.zeros(len(support), count)
             yield Adaptation({"centroids": centroids}, support, nothing, nothing)
 
-    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
         assert batch_norm in (None, "transductive"), f"{batch_norm} is not a mode of this learner"
         return -(torch.cdist(self.embed(images), adaptation.fast_weights["centroids"]) ** 2)
 
@@ -87,23 +102,38 @@ class Poisoned(NearestCentroid):
 
 
 UNLIKE = dict(
-    multi_step_loss=False, multi_step_fraction=0.9, derivative_order_annealing=False, first_order_fraction=0.9,
-    per_step_statistics=False, per_step_affine=False, learned_rates="tensor", cosine_annealing=False,
-    outer_lr_floor=0.9, batch_size=7, rotations_as_classes=True, meta_batch_size=3, query_batches=2, fresh_head=False,
+    multi_step_loss=False,
+    multi_step_fraction=0.9,
+    derivative_order_annealing=False,
+    first_order_fraction=0.9,
+    per_step_statistics=False,
+    per_step_affine=False,
+    learned_rates="tensor",
+    cosine_annealing=False,
+    outer_lr_floor=0.9,
+    batch_size=7,
+    rotations_as_classes=True,
+    meta_batch_size=3,
+    query_batches=2,
+    fresh_head=False,
     episodes_per_chunk=2,
-)  # fmt: skip
+)
 """Values other than those of `TINY`."""
 
 
 @pytest.fixture(scope="session")
 def small(drawings: FewShotDataset) -> FewShotDataset:
     """The drawings' middles, 16 pixels wide."""
-    return FewShotDataset("strokes", np.ascontiguousarray(drawings.images[..., 6:22, 6:22]), drawings.class_names)
+    return FewShotDataset(
+        "strokes", np.ascontiguousarray(drawings.images[..., 6:22, 6:22]), drawings.class_names
+    )
 
 
 @pytest.fixture
 def experiment(small: FewShotDataset) -> Callable[..., Experiment]:
-    return lambda **changes: Experiment(TINY.replace(**changes), small, find_split("alphabets", small))
+    return lambda **changes: Experiment(
+        TINY.replace(**changes), small, find_split("alphabets", small)
+    )
 
 
 @pytest.fixture
@@ -118,7 +148,12 @@ def new_run(experiment: Experiment, path: Path) -> RunDirectory:
 
 
 def new_training(experiment: Experiment, run: RunDirectory) -> Training:
-    return Training(experiment.build_learner(), experiment.training_sampler(), run, experiment.dataset.fingerprint)
+    return Training(
+        experiment.build_learner(),
+        experiment.training_sampler(),
+        run,
+        experiment.dataset.fingerprint,
+    )
 
 
 def finished(experiment: Experiment, path: Path) -> RunDirectory:
@@ -141,8 +176,14 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def outcome(run: RunDirectory) -> tuple[bytes, dict[str, bytes], list[dict[str, Any]]]:
     """Final weights, checkpoints' tensors, and metrics without times."""
-    states = {path.parent.name: path.read_bytes() for path in run.path.glob("checkpoints/*/state.safetensors")}
-    metrics = [{key: value for key, value in record.items() if key != "elapsed_s"} for record in run.read_metrics()]
+    states = {
+        path.parent.name: path.read_bytes()
+        for path in run.path.glob("checkpoints/*/state.safetensors")
+    }
+    metrics = [
+        {key: value for key, value in record.items() if key != "elapsed_s"}
+        for record in run.read_metrics()
+    ]
     return run.weights_path.read_bytes(), states, metrics
 
 
@@ -154,7 +195,9 @@ def checkpoint_names(run: RunDirectory) -> list[str]:
 
 
 def in_double(batch: EpisodeBatch) -> EpisodeBatch:
-    support, query = (LabelledImages(part.images.double(), part.labels) for part in (batch.support, batch.query))
+    support, query = (
+        LabelledImages(part.images.double(), part.labels) for part in (batch.support, batch.query)
+    )
     return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)
 
 
@@ -168,7 +211,9 @@ def test_chunks_give_the_meta_gradient_of_the_whole(experiment, method, size):
 
     def measure(chunk: int) -> tuple[Tensor, dict[str, float]]:
         logged = accumulate_meta_gradient(learner, episodes, chunk)
-        return torch.cat([weight.grad.flatten() for weight in learner.parameters() if weight.grad is not None]), logged
+        return torch.cat(
+            [weight.grad.flatten() for weight in learner.parameters() if weight.grad is not None]
+        ), logged
 
     (whole, whole_logged), (chunked, chunked_logged) = measure(5), measure(size)
 
@@ -201,7 +246,8 @@ def test_no_graph_of_an_earlier_chunk_is_kept(experiment):
 
 
 def test_memory_does_not_grow_with_the_steps(experiment, tmp_path):
-    """Tensors alive after the second step, when the optimiser has its moments, and after the last but one."""
+    """Tensors alive after the second step, when the optimiser has its moments, and after the last
+    but one."""
     tiny, alive = experiment(meta_steps=10, validation_every=3, checkpoint_every=3), {}
     training = new_training(tiny, new_run(tiny, tmp_path / "run"))
 
@@ -238,7 +284,10 @@ def test_the_average_follows_its_formula_and_leaves_the_weights_alone():
 def test_the_average_is_in_place_only_within_its_context():
     learner = MAML(nn.Linear(2, 2))
     average = MovingAverage(learner, 0.9)
-    own, averaged = weights_of(learner), {name: weight + 1 for name, weight in average.weights.items()}
+    own, averaged = (
+        weights_of(learner),
+        {name: weight + 1 for name, weight in average.weights.items()},
+    )
     average.weights = averaged
 
     with pytest.raises(KeyboardInterrupt), average.in_place(learner):
@@ -252,7 +301,9 @@ def test_averaging_does_not_change_what_is_trained(experiment, tmp_path):
     losses = {}
     for averaging in (0.0, 0.5, 0.98):
         run = finished(experiment(averaging=averaging), tmp_path / f"run-{averaging}")
-        losses[averaging] = [(record["loss"], record["gradient_norm"]) for record in run.read_metrics("train")]
+        losses[averaging] = [
+            (record["loss"], record["gradient_norm"]) for record in run.read_metrics("train")
+        ]
 
     assert losses[0.5] == losses[0.0] == losses[0.98]
 
@@ -263,13 +314,19 @@ def test_settings_said_to_be_unused_change_nothing_in_a_training(method, experim
     changes = {name: UNLIKE[name] for name in UNUSED[method]}
 
     assert all(value != getattr(usual.config, name) for name, value in changes.items())
-    one, other = (finished(experiment(method=method, **made), tmp_path / str(len(made))) for made in ({}, changes))
+    one, other = (
+        finished(experiment(method=method, **made), tmp_path / str(len(made)))
+        for made in ({}, changes)
+    )
     assert same(load_weights(one.weights_path), load_weights(other.weights_path))
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.0, 1.0), (1e-3, None), (1e6, 1.0)])
-def test_a_gradient_longer_than_the_limit_is_scaled_down_to_it(experiment, tmp_path, limit, expected):
-    """Seen in Adam's first moment, a tenth of the first step's gradient; the logged norm is the unclipped one."""
+def test_a_gradient_longer_than_the_limit_is_scaled_down_to_it(
+    experiment, tmp_path, limit, expected
+):
+    """Seen in Adam's first moment, a tenth of the first step's gradient; the logged norm is the
+    unclipped one."""
     tiny = experiment(clip_gradient=limit)
     training = new_training(tiny, new_run(tiny, tmp_path / "run"))
 
@@ -286,10 +343,14 @@ def test_the_final_weights_are_the_average(experiment, tmp_path):
     training = new_training(tiny, run)
     seen = []
 
-    training.train(validator(tiny), on_step=lambda step, record: seen.append(weights_of(training.learner)))
+    training.train(
+        validator(tiny), on_step=lambda step, record: seen.append(weights_of(training.learner))
+    )
 
     assert training.average
-    averaged = {name: training.average.weights[name] for name, _ in training.learner.named_parameters()}
+    averaged = {
+        name: training.average.weights[name] for name, _ in training.learner.named_parameters()
+    }
     _, learner = open_run_of(tiny, run)
     assert same({name: weight.detach() for name, weight in learner.named_parameters()}, averaged)
     assert not same(weights_of(learner), seen[-1])
@@ -318,8 +379,8 @@ def test_validation_comes_first_at_every_interval_and_last(experiment, tmp_path,
 
 
 def test_validation_changes_nothing(experiment, tmp_path):
-    """Neither the weights nor the moments, the average, or what comes after: runs that validate more often train
-    the same."""
+    """Neither the weights nor the moments, the average, or what comes after: runs that validate
+    more often train the same."""
     tiny = experiment(meta_steps=3)
     training = new_training(tiny, new_run(tiny, tmp_path / "run"))
     validate, checked = validator(tiny), []
@@ -334,7 +395,9 @@ def test_validation_changes_nothing(experiment, tmp_path):
     often = finished(experiment(meta_steps=3, validation_every=1), tmp_path / "often")
 
     assert checked == [True] * 3
-    assert same(open_run_of(tiny, training.run)[1].state_dict(), open_run_of(tiny, often)[1].state_dict())
+    assert same(
+        open_run_of(tiny, training.run)[1].state_dict(), open_run_of(tiny, often)[1].state_dict()
+    )
 
 
 # Resume
@@ -411,14 +474,38 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(experiment
 
 
 OTHER = {
-    "method": "maml", "split": "other", "ways": 3, "shots": 2, "queries": 3, "inner_steps": 2, "inner_lr": 0.3,
-    "outer_lr": 0.01, "meta_steps": 7, "meta_batch_size": 3, "query_batches": 2, "averaging": 0.9,
-    "rotations": not TINY.rotations, "seed": 1, "image_size": 20, "filters": 5,
-    "downsample": "max-pool", "features": "flatten", "last_relu": False,
-    "feature_norm": False, "feature_scale": 2.0, "conv_bias": True, "conv_init": "glorot", "head_init": "glorot",
-    "fresh_head": False, "validation_every": 3, "validation_episodes": 3, "checkpoint_every": 2, "threads": 2,
-    "episodes_per_chunk": 2, "clip_gradient": 1.0,
-}  # fmt: skip
+    "method": "maml",
+    "split": "other",
+    "ways": 3,
+    "shots": 2,
+    "queries": 3,
+    "inner_steps": 2,
+    "inner_lr": 0.3,
+    "outer_lr": 0.01,
+    "meta_steps": 7,
+    "meta_batch_size": 3,
+    "query_batches": 2,
+    "averaging": 0.9,
+    "rotations": not TINY.rotations,
+    "seed": 1,
+    "image_size": 20,
+    "filters": 5,
+    "downsample": "max-pool",
+    "features": "flatten",
+    "last_relu": False,
+    "feature_norm": False,
+    "feature_scale": 2.0,
+    "conv_bias": True,
+    "conv_init": "glorot",
+    "head_init": "glorot",
+    "fresh_head": False,
+    "validation_every": 3,
+    "validation_episodes": 3,
+    "checkpoint_every": 2,
+    "threads": 2,
+    "episodes_per_chunk": 2,
+    "clip_gradient": 1.0,
+}
 
 
 @pytest.fixture
@@ -433,15 +520,22 @@ def stopped(experiment, tmp_path) -> RunDirectory:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_a_changed_setting_is_refused_by_its_name(experiment, stopped, name):
-    """Also where the network has another shape with it: that is not damage, and the run is not begun anew."""
+    """Also where the network has another shape with it: that is not damage, and the run is not
+    begun anew."""
     edited = TINY.replace(**{name: OTHER[name]})
     (stopped.path / "config.json").write_text(edited.to_json())
     before = {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()}
     changed = experiment(**({} if name == "split" else {name: OTHER[name]}))
 
-    training = Training(changed.build_learner(), experiment().training_sampler(), stopped, changed.dataset.fingerprint)
+    training = Training(
+        changed.build_learner(),
+        experiment().training_sampler(),
+        stopped,
+        changed.dataset.fingerprint,
+    )
     with pytest.raises(
-        ConfigError, match=f"Cannot resume .*: setting '{name}' was .* and is now .*Restore config.json"
+        ConfigError,
+        match=f"Cannot resume .*: setting '{name}' was .* and is now .*Restore config.json",
     ):
         training.resume()
 
@@ -452,24 +546,48 @@ def test_another_data_set_is_refused(experiment, stopped):
     tiny = experiment()
 
     training = Training(tiny.build_learner(), tiny.training_sampler(), stopped, "another")
-    with pytest.raises(ConfigError, match="data_fingerprint differs, so this is another data set than the run was"):
+    with pytest.raises(
+        ConfigError, match="data_fingerprint differs, so this is another data set than the run was"
+    ):
         training.resume()
 
 
 def test_another_data_set_is_refused_before_the_first_checkpoint_too(experiment, tmp_path):
     tiny = experiment()
 
-    training = Training(tiny.build_learner(), tiny.training_sampler(), new_run(tiny, tmp_path / "run"), "another")
-    with pytest.raises(ConfigError, match="data_fingerprint differs, so this is another data set than the run was"):
+    training = Training(
+        tiny.build_learner(), tiny.training_sampler(), new_run(tiny, tmp_path / "run"), "another"
+    )
+    with pytest.raises(
+        ConfigError, match="data_fingerprint differs, so this is another data set than the run was"
+    ):
         training.resume()
 
 
 def test_a_saved_configuration_gives_the_same_bits_again(command_line, tmp_path):
-    options = [f"--{name.replace('_', '-')}={getattr(TINY, name)}" for name in (
-        "data", "ways", "shots", "queries", "inner_steps", "meta_steps", "meta_batch_size", "image_size", "filters",
-        "validation_every", "validation_episodes", "threads")]  # fmt: skip
+    options = [
+        f"--{name.replace('_', '-')}={getattr(TINY, name)}"
+        for name in (
+            "data",
+            "ways",
+            "shots",
+            "queries",
+            "inner_steps",
+            "meta_steps",
+            "meta_batch_size",
+            "image_size",
+            "filters",
+            "validation_every",
+            "validation_episodes",
+            "threads",
+        )
+    ]
     assert cli.main(["train", "fomaml", *options, f"--run-dir={tmp_path / 'first'}"]) == 0
-    again = ["train", f"--config={tmp_path / 'first' / 'config.json'}", f"--run-dir={tmp_path / 'second'}"]
+    again = [
+        "train",
+        f"--config={tmp_path / 'first' / 'config.json'}",
+        f"--run-dir={tmp_path / 'second'}",
+    ]
 
     assert cli.main(again) == 0
 
@@ -499,8 +617,13 @@ def test_non_finite_stops_within_the_step_and_the_checkpoint_before_is_intact(
     training = new_training(tiny, run)
     weights = []
 
-    with pytest.raises(NonFiniteError, match=r"Outer step 4: the loss is .*Nothing after step 3 is saved\. Lower"):
-        training.train(validator(tiny), on_step=lambda step, record: weights.append(weights_of(training.learner)))
+    with pytest.raises(
+        NonFiniteError, match=r"Outer step 4: the loss is .*Nothing after step 3 is saved\. Lower"
+    ):
+        training.train(
+            validator(tiny),
+            on_step=lambda step, record: weights.append(weights_of(training.learner)),
+        )
 
     assert same(weights_of(training.learner), weights[-1])
     assert run.read_metrics()[-1]["step"] == 3
@@ -532,7 +655,9 @@ def test_non_finite_weights_after_a_finite_step_are_not_saved(experiment, tmp_pa
 def test_non_finite_is_exit_code_3(command_line, tmp_path, capsys):
     (tmp_path / "config.json").write_text(TINY.replace(method="test_training:Poisoned").to_json())
 
-    code = cli.main(["train", f"--config={tmp_path / 'config.json'}", f"--run-dir={tmp_path / 'run'}"])
+    code = cli.main(
+        ["train", f"--config={tmp_path / 'config.json'}", f"--run-dir={tmp_path / 'run'}"]
+    )
 
     assert code == 3
     assert "innerloop: Outer step 4: the loss is nan" in capsys.readouterr().err
@@ -542,7 +667,9 @@ def test_non_finite_is_exit_code_3(command_line, tmp_path, capsys):
 
 
 def test_a_learner_from_outside_trains_resumes_and_evaluates(command_line, tmp_path, capsys):
-    (tmp_path / "config.json").write_text(TINY.replace(method="test_training:NearestCentroid", meta_steps=4).to_json())
+    (tmp_path / "config.json").write_text(
+        TINY.replace(method="test_training:NearestCentroid", meta_steps=4).to_json()
+    )
     path = tmp_path / "run"
 
     base = ["train", f"--config={tmp_path / 'config.json'}"]
@@ -562,7 +689,11 @@ def test_a_learner_from_outside_trains_resumes_and_evaluates(command_line, tmp_p
 def test_a_learner_from_outside_learns(experiment, tmp_path):
     """Not a matter of luck: the mean training loss of the last third is under that of the first."""
     tiny = experiment(
-        method="test_training:NearestCentroid", meta_steps=30, outer_lr=0.01, validation_every=100, checkpoint_every=100
+        method="test_training:NearestCentroid",
+        meta_steps=30,
+        outer_lr=0.01,
+        validation_every=100,
+        checkpoint_every=100,
     )
     losses = [record["loss"] for record in finished(tiny, tmp_path / "run").read_metrics("train")]
 
@@ -573,7 +704,10 @@ def test_a_learner_from_outside_learns(experiment, tmp_path):
 
 
 def test_an_unfinished_run_cannot_be_evaluated(stopped):
-    with pytest.raises(ConfigError, match=r"has no final weights: it is not finished\. Go on with: innerloop resume"):
+    with pytest.raises(
+        ConfigError,
+        match=r"has no final weights: it is not finished\. Go on with: innerloop resume",
+    ):
         open_run(stopped)
 
 
@@ -629,7 +763,8 @@ def test_figures_are_written_whole_or_not_at_all(experiment, tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         DiskError,
-        match=r"Cannot write .*No space left on device|Cannot write .*validation.png: No space left on device",
+        match=r"Cannot write .*No space left on device|"
+        r"Cannot write .*validation.png: No space left on device",
     ):
         report.draw_figures(run)
 

@@ -28,7 +28,8 @@ def path(tmp_path: Path) -> Path:
 
 def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
     return found.keys() == wanted.keys() and all(
-        found[name].dtype == wanted[name].dtype and torch.equal(found[name], wanted[name]) for name in wanted
+        found[name].dtype == wanted[name].dtype and torch.equal(found[name], wanted[name])
+        for name in wanted
     )
 
 
@@ -52,7 +53,10 @@ def test_a_view_with_gradient_in_another_memory_layout_is_saved_by_its_values(tm
 
     save_weights(tmp_path / "model.safetensors", {"conv": weight, "row": weight[0, 0]})
 
-    assert same(load_weights(tmp_path / "model.safetensors"), {"conv": weight.detach(), "row": weight[0, 0].detach()})
+    assert same(
+        load_weights(tmp_path / "model.safetensors"),
+        {"conv": weight.detach(), "row": weight[0, 0].detach()},
+    )
 
 
 def test_other_readers_of_safetensors_can_read_it(path):
@@ -64,7 +68,9 @@ def test_other_readers_of_safetensors_can_read_it(path):
 def test_weights_that_are_not_finite_are_not_saved(path, value):
     before = path.read_bytes()
 
-    with pytest.raises(NonFiniteError, match=r"model.safetensors is not saved: 'head' holds NaN or infinity\."):
+    with pytest.raises(
+        NonFiniteError, match=r"model.safetensors is not saved: 'head' holds NaN or infinity\."
+    ):
         save_weights(path, {"conv": torch.ones(2), "head": torch.tensor([1.0, value])})
 
     assert path.read_bytes() == before
@@ -82,17 +88,23 @@ def test_weights_that_are_not_finite_are_not_loaded(path):
 
 
 def test_a_missing_tensor_is_named(path):
-    with pytest.raises(DataError, match="lacks tensor 'head': it belongs to another network or method"):
+    with pytest.raises(
+        DataError, match="lacks tensor 'head': it belongs to another network or method"
+    ):
         load_weights(path, WEIGHTS | {"head": torch.zeros(2)})
 
 
 def test_a_foreign_tensor_is_named(path):
-    with pytest.raises(DataError, match="holds a foreign tensor 'count': it belongs to another network or method"):
+    with pytest.raises(
+        DataError, match="holds a foreign tensor 'count': it belongs to another network or method"
+    ):
         load_weights(path, {name: WEIGHTS[name] for name in ("conv", "empty")})
 
 
 def test_a_wrong_shape_is_named_with_both_shapes(path):
-    with pytest.raises(DataError, match=r"'conv' is \(2, 2, 2\) torch.float32 and the network needs \(8,\)"):
+    with pytest.raises(
+        DataError, match=r"'conv' is \(2, 2, 2\) torch.float32 and the network needs \(8,\)"
+    ):
         load_weights(path, WEIGHTS | {"conv": torch.zeros(8)})
 
 
@@ -102,15 +114,21 @@ def test_a_foreign_kind_of_number_is_named(path, dtype):
     save_to = {"conv": torch.zeros(2).to(dtype)}
     path.write_bytes(save(save_to))
 
-    with pytest.raises(DataError, match=rf"'conv' is \(2,\) {found} and the network needs \(2,\) torch\.float32"):
+    with pytest.raises(
+        DataError, match=rf"'conv' is \(2,\) {found} and the network needs \(2,\) torch\.float32"
+    ):
         load_weights(path, {"conv": torch.zeros(2)})
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"method": "fomaml"}, {"sha256": ""}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"method": "fomaml"}, {"sha256": ""}, {"sha256": "0" * 64}]
+)
 def test_a_missing_or_wrong_checksum_is_refused(path, metadata):
     path.write_bytes(save(WEIGHTS, metadata))
 
-    with pytest.raises(DataError, match="was changed after it was saved: its checksum does not match its content"):
+    with pytest.raises(
+        DataError, match="was changed after it was saved: its checksum does not match its content"
+    ):
         load_weights(path)
 
 
@@ -128,12 +146,15 @@ def test_the_checksum_covers_names_shapes_and_kinds(path, change):
 
 
 def test_a_flipped_byte_anywhere_is_refused_or_changes_no_tensor(path):
-    """The free text of the header may change unseen: nothing is read from it. Tensors may not, nor their names."""
+    """The free text of the header may change unseen: nothing is read from it. Tensors may not, nor
+    their names."""
     content = path.read_bytes()
     unseen = 0
 
     for position in range(len(content)):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 0x11]) + content[position + 1 :])
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 0x11]) + content[position + 1 :]
+        )
         try:
             found = load_weights(path)
         except DataError:
@@ -185,7 +206,9 @@ def test_a_renamed_pickle_is_refused_and_not_run(path, tmp_path, writer):
             Trap(tmp_path / "sprung"), file
         )
 
-    with pytest.raises(DataError, match=r"Pickled weights \(.pt, .pth\) are never read, since they can run code"):
+    with pytest.raises(
+        DataError, match=r"Pickled weights \(.pt, .pth\) are never read, since they can run code"
+    ):
         load_weights(path)
 
     assert not (tmp_path / "sprung").exists()
@@ -201,7 +224,9 @@ def test_noise_is_refused(path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"Cannot read the weights .*nowhere.safetensors: No such file"):
+    with pytest.raises(
+        DataError, match=r"Cannot read the weights .*nowhere.safetensors: No such file"
+    ):
         load_weights(tmp_path / "nowhere.safetensors")
 
 

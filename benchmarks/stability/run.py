@@ -1,8 +1,9 @@
-"""Train and measure the cells of one part of the stability study, skipping those whose result is there.
+"""Train and measure the cells of one part of the stability study that have no result yet.
 
 python benchmarks/stability/run.py S1
 
-Type it again after an interruption; start it twice to use two cores: a cell is taken by one process at a time.
+Type it again after an interruption; start it twice to use two cores: a cell is taken by one process
+at a time.
 """
 
 import argparse
@@ -37,7 +38,7 @@ TEST_STEPS, TEST_EPISODES, GRADIENT_EPISODES = 20, 60, 8
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process has the cell; the claim goes with the process, also when that is killed."""
+    """Whether this process has the cell; the claim ends with the process, also a killed one."""
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,11 +55,15 @@ def run_cell(cell: Cell, runs: Path, results: Path) -> None:
     if path.exists():
         run = RunDirectory(path)
         if run.config != experiment.config:
-            raise SystemExit(f"{path} was started with other settings than the grid has; remove it.")
+            raise SystemExit(
+                f"{path} was started with other settings than the grid has; remove it."
+            )
     else:
         run = RunDirectory.create(experiment.config, environment(experiment), path)
     failure = train_timed(experiment, run)
-    result = {"part": cell.part, "arm": cell.arm, "seed": cell.seed, "failure": failure} | curve(run)
+    result = {"part": cell.part, "arm": cell.arm, "seed": cell.seed, "failure": failure} | curve(
+        run
+    )
     if failure is None:
         learner = trained_learner(experiment, run)
         result |= measure(experiment, learner)
@@ -66,13 +71,14 @@ def run_cell(cell: Cell, runs: Path, results: Path) -> None:
             result["final"] = final_accuracy(experiment, learner, cell.final_episodes)
     result["config"] = json.loads(run.config.to_json())
     result["environment"] = {
-        key: run.environment[key] for key in ("innerloop", "torch", "git", "processor", "threads", "data_fingerprint")
+        key: run.environment[key]
+        for key in ("innerloop", "torch", "git", "processor", "threads", "data_fingerprint")
     }
     write_atomic(results / f"{cell.name}.json", json_text(result) + "\n")
 
 
 def train_timed(experiment: Experiment, run: RunDirectory) -> str | None:
-    """Train to the end, noting each outer step's processor seconds; returns why it failed, if it did."""
+    """Train to the end, noting processor seconds per outer step; returns why it failed, if so."""
     with open(run.path / "seconds.jsonl", "a") as file:
         before = time.process_time()
 
@@ -94,9 +100,11 @@ def train_timed(experiment: Experiment, run: RunDirectory) -> str | None:
 
 
 def curve(run: RunDirectory) -> dict[str, Any]:
-    """What the training recorded: the validation curve, and loss and gradient norm of every outer step."""
+    """What the training recorded: validation curve, each outer step's loss and gradient norm."""
     validations, steps = run.read_metrics("validation"), run.read_metrics("train")
-    seconds = dict(json.loads(line) for line in (run.path / "seconds.jsonl").read_text().splitlines())
+    seconds = dict(
+        json.loads(line) for line in (run.path / "seconds.jsonl").read_text().splitlines()
+    )
     return {
         "steps": [record["step"] for record in validations],
         "accuracy": [record["query_accuracy"] for record in validations],
@@ -123,9 +131,14 @@ def measure(experiment: Experiment, learner: MAML) -> dict[str, Any]:
     """What the protocol measures of every training once, at the final weights."""
     sampler, steps = experiment.evaluation_sampler("val"), experiment.config.inner_steps
     (tested,) = evaluate(
-        learner, sampler, episodes=TEST_EPISODES, steps=steps, extra_steps=TEST_STEPS - steps,
-        batch_norms=("transductive",), protocol=experiment.protocol("val"),
-    )  # fmt: skip
+        learner,
+        sampler,
+        episodes=TEST_EPISODES,
+        steps=steps,
+        extra_steps=TEST_STEPS - steps,
+        batch_norms=("transductive",),
+        protocol=experiment.protocol("val"),
+    )
     per_step = [mean_and_interval(column) for column in tested.query_accuracy.T]
     support = tested.support_loss[:, : steps + 1]
     return {
@@ -144,16 +157,25 @@ def final_accuracy(experiment: Experiment, learner: MAML, episodes: int) -> dict
     """Query accuracy of every one of many episodes, after the inner steps of the training."""
     steps = experiment.config.inner_steps
     (evaluation,) = evaluate(
-        learner, experiment.evaluation_sampler("val"), episodes=episodes, steps=steps, batch_norms=("transductive",),
+        learner,
+        experiment.evaluation_sampler("val"),
+        episodes=episodes,
+        steps=steps,
+        batch_norms=("transductive",),
         protocol=experiment.protocol("val"),
-    )  # fmt: skip
+    )
     accuracy = evaluation.query_accuracy[:, steps]
     mean, half = mean_and_interval(accuracy)
-    return {"episodes": episodes, "accuracy": mean, "accuracy_ci95": half, "each": [_short(a) for a in accuracy]}
+    return {
+        "episodes": episodes,
+        "accuracy": mean,
+        "accuracy_ci95": half,
+        "each": [_short(a) for a in accuracy],
+    }
 
 
 def gradient_cosines(learner: MAML, experiment: Experiment) -> list[float]:
-    """Cosine between the first- and the second-order meta-gradient with respect to θ, on each of 8 episodes.
+    """Cosine between first- and second-order meta-gradient with respect to θ, on 8 episodes each.
 
     Of the query loss after the last inner step; at the final weights.
     """
@@ -173,7 +195,7 @@ def gradient_cosines(learner: MAML, experiment: Experiment) -> list[float]:
 
 
 def head_rate_over_safe(learner: MAML, experiment: Experiment) -> list[float]:
-    """The head's first inner rate over its safe one (`safe_rates`), for each of the test episodes, at φ_0."""
+    """The head's first inner rate over its safe one (`safe_rates`), per test episode, at φ_0."""
     head = learner.model.get_submodule("head")
     seen: list[Tensor] = []
     hook = head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
@@ -194,9 +216,13 @@ def _short(value: float | None) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=sorted(PARTS))
-    parser.add_argument("--runs", type=Path, default=Path("runs/stability"), help="where the run directories go")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/stability"), help="where the run directories go"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for folder in (options.runs, options.out):

@@ -1,4 +1,4 @@
-"""From the results of the stability study: its statistics, figures, and the tables of docs/stability.md.
+"""The stability study's statistics, figures and tables of docs/stability.md, from its results.
 
 python benchmarks/stability/summary.py
 """
@@ -41,7 +41,11 @@ def load(folder: Path) -> Results:
         found[result["part"]].setdefault(result["arm"], {})[result["seed"]] = result
     order = list(ARMS)
     for part, arms in found.items():
-        found[part] = dict(sorted(arms.items(), key=lambda arm: (order.index(arm[0]) if arm[0] in order else 9, arm)))
+        found[part] = dict(
+            sorted(
+                arms.items(), key=lambda arm: (order.index(arm[0]) if arm[0] in order else 9, arm)
+            )
+        )
     return found
 
 
@@ -65,9 +69,13 @@ def of_run(result: Result) -> dict[str, Any]:
 
 
 def mean_with_t_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean over seeds, and the half-width of its 95 % interval (Student's t); None for a single seed."""
+    """Mean over seeds, and half-width of its 95 % interval (Student's t); None for one seed."""
     count = len(values)
-    half = student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else None
+    half = (
+        student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+        if count > 1
+        else None
+    )
     return float(np.mean(values)), None if half is None else float(half)
 
 
@@ -88,7 +96,10 @@ def of_arm(seeds: dict[int, Result]) -> dict[str, Any]:
         values = [row[name] for row in whole]
         if name.startswith("first_step"):
             reached = [value for value in values if value is not None]
-            summary[name] = {"median": float(np.median(reached)) if reached else None, "reached": len(reached)}
+            summary[name] = {
+                "median": float(np.median(reached)) if reached else None,
+                "reached": len(reached),
+            }
         else:
             mean, half = mean_with_t_interval(values)
             summary[name] = {"mean": mean, "ci95": half, "each": values}
@@ -98,17 +109,26 @@ def of_arm(seeds: dict[int, Result]) -> dict[str, Any]:
 
 
 def paired(first: dict[int, Result], second: dict[int, Result], name: str) -> dict[str, Any] | None:
-    """First minus second of a measure, over the seeds that both have; None without two whole pairs."""
-    pairs = [(of_run(first[seed]), of_run(second[seed])) for seed in sorted(first.keys() & second.keys())]
+    """First minus second of a measure, over seeds that both have; None without two whole pairs."""
+    pairs = [
+        (of_run(first[seed]), of_run(second[seed])) for seed in sorted(first.keys() & second.keys())
+    ]
     differences = [a[name] - b[name] for a, b in pairs if not (a["failed"] or b["failed"])]
     if len(differences) < 2:
         return None
     mean, half = mean_with_t_interval(differences)
-    return {"mean": mean, "ci95": half, "each": differences, "sign_flip_p": sign_flip_test(differences)}
+    return {
+        "mean": mean,
+        "ci95": half,
+        "each": differences,
+        "sign_flip_p": sign_flip_test(differences),
+    }
 
 
 def primary(results: Results) -> dict[str, Any] | None:
-    """The one test of the protocol: roughness in S2, MAML++ minus MAML; failures as the protocol says.
+    """The one test of the protocol: roughness in S2, MAML++ minus MAML.
+
+    Failures count as the protocol says.
 
     None until all pairs are there: nothing is tested on the way.
     """
@@ -117,29 +137,47 @@ def primary(results: Results) -> dict[str, Any] | None:
     if len(seeds) < PRIMARY_PAIRS:
         return None
     pairs = [(of_run(first[seed]), of_run(second[seed])) for seed in seeds]
-    whole = [None if a["failed"] or b["failed"] else a["roughness"] - b["roughness"] for a, b in pairs]
+    whole = [
+        None if a["failed"] or b["failed"] else a["roughness"] - b["roughness"] for a, b in pairs
+    ]
     largest = max((abs(value) for value in whole if value is not None), default=1.0)
     differences = [
         largest * (int(a["failed"]) - int(b["failed"])) if value is None else value
         for value, (a, b) in zip(whole, pairs, strict=True)
     ]
     mean, half = mean_with_t_interval(differences)
-    return {"mean": mean, "ci95": half, "each": differences, "p": sign_flip_test(differences), "pairs": len(pairs)}
+    return {
+        "mean": mean,
+        "ci95": half,
+        "each": differences,
+        "p": sign_flip_test(differences),
+        "pairs": len(pairs),
+    }
 
 
 def summarise(results: Results) -> dict[str, Any]:
     """Everything that the page quotes."""
-    parts = {part: {arm: of_arm(seeds) for arm, seeds in arms.items()} for part, arms in results.items() if arms}
+    parts = {
+        part: {arm: of_arm(seeds) for arm, seeds in arms.items()}
+        for part, arms in results.items()
+        if arms
+    }
     differences = {
         part: {
-            f"{first} against {second}": {name: paired(arms[first], arms[second], name) for name in COMPARED}
+            f"{first} against {second}": {
+                name: paired(arms[first], arms[second], name) for name in COMPARED
+            }
             for first, second in (PAIRS_OF_ABLATION if part == "S3" else PAIRS)
             if {first, second} <= arms.keys()
         }
         for part, arms in results.items()
         if arms and part != "S0"
     }
-    summary: dict[str, Any] = {"parts": parts, "differences": differences, "primary": primary(results)}
+    summary: dict[str, Any] = {
+        "parts": parts,
+        "differences": differences,
+        "primary": primary(results),
+    }
     if set(ARMS) <= results["S4"].keys():
         summary["final"] = final_accuracies(results["S4"])
     if sum(map(len, results["S0"].values())) == len(cells("S0")):  # nothing is read off half a map
@@ -149,28 +187,39 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def final_accuracies(arms: dict[str, dict[int, Result]]) -> dict[str, Any]:
-    """Accuracies of the final weights on many fixed episodes, and their differences over the same episodes.
+    """Accuracies of the final weights on many fixed episodes, and their paired differences.
 
-    Over the seeds whose training failed in no arm; intervals are over episodes, of the mean over those seeds.
+    Over the seeds whose training failed in no arm; intervals are over episodes, of the mean over
+    those seeds.
     """
-    whole = {arm: {seed: result["final"] for seed, result in seeds.items() if result["failure"] is None}
-             for arm, seeds in arms.items()}  # fmt: skip
+    whole = {
+        arm: {seed: result["final"] for seed, result in seeds.items() if result["failure"] is None}
+        for arm, seeds in arms.items()
+    }
     common = sorted(set.intersection(*(set(seeds) for seeds in whole.values())))
-    each = {arm: np.mean([seeds[seed]["each"] for seed in common], axis=0) for arm, seeds in whole.items()}
+    each = {
+        arm: np.mean([seeds[seed]["each"] for seed in common], axis=0)
+        for arm, seeds in whole.items()
+    }
     return {
         "seeds": common,
-        "of_each_seed": {arm: {seed: one["accuracy"] for seed, one in seeds.items()} for arm, seeds in whole.items()},
+        "of_each_seed": {
+            arm: {seed: one["accuracy"] for seed, one in seeds.items()}
+            for arm, seeds in whole.items()
+        },
         "arms": {arm: mean_and_interval(values) for arm, values in each.items()},
         "differences": {f"{a} against {b}": mean_and_interval(each[a] - each[b]) for a, b in PAIRS},
     }
 
 
 def rate_widths(arms: dict[str, Any]) -> dict[str, Any]:
-    """For each arm and number of steps: the inner rates whose final accuracy is within 2 points of the best."""
+    """For each arm and number of steps: the inner rates that end within 2 points of the best."""
     widths = {}
     for arm in ARMS:
         for steps in MAP_STEPS:
-            found = {rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("final") for rate in MAP_RATES}
+            found = {
+                rate: arms.get(f"{arm}-{steps}x{rate:g}", {}).get("final") for rate in MAP_RATES
+            }
             known = {rate: value["mean"] for rate, value in found.items() if value}
             best = max(known.values(), default=0.0)
             name = f"{arm}, {steps} step{'s' if steps > 1 else ''}"
@@ -184,7 +233,8 @@ def worst_cell(arms: dict[str, Any]) -> dict[str, Any] | None:
         (steps, rate): row["roughness"]["mean"]
         for steps in MAP_STEPS
         for rate in MAP_RATES
-        if (row := arms.get(f"maml-{steps}x{rate:g}")) and row.get("last_third", {"mean": 0})["mean"] > 0.6
+        if (row := arms.get(f"maml-{steps}x{rate:g}"))
+        and row.get("last_third", {"mean": 0})["mean"] > 0.6
     }
     if not candidates:
         return None
@@ -195,8 +245,13 @@ def worst_cell(arms: dict[str, Any]) -> dict[str, Any] | None:
 # The tables of the page
 
 COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-    ("diverged", lambda row: f"{row['diverged']} of {len(row['seeds'])} ({_percent(row['diverged_ci95'][0], 0)} to "
-                             f"{_percent(row['diverged_ci95'][1], 0)} %)"),
+    (
+        "diverged",
+        lambda row: (
+            f"{row['diverged']} of {len(row['seeds'])} ({_percent(row['diverged_ci95'][0], 0)} to "
+            f"{_percent(row['diverged_ci95'][1], 0)} %)"
+        ),
+    ),
     ("last third, %", lambda row: _with_interval(row, "last_third")),
     ("spread over seeds, points", lambda row: _percent(row.get("spread"), 2)),
     ("drawdown, points", lambda row: _with_interval(row, "drawdown")),
@@ -204,12 +259,15 @@ COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
     ("area, %", lambda row: _with_interval(row, "area")),
     ("step at 90 %", lambda row: _first_step(row, "first_step_at_90")),
     ("step at 95 %", lambda row: _first_step(row, "first_step_at_95")),
-]  # fmt: skip
+]
 MORE_COLUMNS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
     ("gradient norm, median", lambda row: _plain(row, "gradient_norm_median")),
     ("p99 over p50", lambda row: _plain(row, "gradient_norm_p99_over_p50")),
     ("cosine of first and second order", lambda row: _plain(row, "gradient_cosine")),
-    ("episodes whose support loss rises, %", lambda row: _with_interval(row, "support_loss_rises", 0)),
+    (
+        "episodes whose support loss rises, %",
+        lambda row: _with_interval(row, "support_loss_rises", 0),
+    ),
     ("head's rate over its safe one", lambda row: _plain(row, "head_rate_over_safe")),
     ("processor seconds a step", lambda row: _plain(row, "seconds_per_step")),
 ]
@@ -223,7 +281,9 @@ def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
     if name not in row:
         return "-"
     half = row[name]["ci95"]
-    return _percent(row[name]["mean"], digits) + ("" if half is None else f" ± {_percent(half, digits)}")
+    return _percent(row[name]["mean"], digits) + (
+        "" if half is None else f" ± {_percent(half, digits)}"
+    )
 
 
 def _plain(row: dict[str, Any], name: str) -> str:
@@ -233,7 +293,9 @@ def _plain(row: dict[str, Any], name: str) -> str:
 def _first_step(row: dict[str, Any], name: str) -> str:
     if name not in row or row[name]["median"] is None:
         return "never"
-    reached = "" if row[name]["reached"] == len(row["seeds"]) else f" ({row[name]['reached']} seeds)"
+    reached = (
+        "" if row[name]["reached"] == len(row["seeds"]) else f" ({row[name]['reached']} seeds)"
+    )
     return f"{row[name]['median']:g}{reached}"
 
 
@@ -247,22 +309,32 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         found[part] = _table(arms, COLUMNS)
         found[f"{part} more"] = _table(arms, MORE_COLUMNS)
     for part, pairs in summary["differences"].items():
-        titles = ["difference (first minus second), points", *(name.replace("_", " ") for name in COMPARED)]
+        titles = [
+            "difference (first minus second), points",
+            *(name.replace("_", " ") for name in COMPARED),
+        ]
         rows = [f"| {' | '.join(titles)} |", "|---" * 5 + "|"]
         for pair, found_of in pairs.items():
             first, _, second = pair.partition(" against ")
             shown = [
-                "-" if (of := found_of[name]) is None
-                else f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = {of['sign_flip_p']:.3f})"
+                "-"
+                if (of := found_of[name]) is None
+                else (
+                    f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f} (p = "
+                    f"{of['sign_flip_p']:.3f})"
+                )
                 for name in COMPARED
-            ]  # fmt: skip
-            rows.append(f"| {arm_name(first)} against {arm_name(second)} | " + " | ".join(shown) + " |")
+            ]
+            rows.append(
+                f"| {arm_name(first)} against {arm_name(second)} | " + " | ".join(shown) + " |"
+            )
         found[f"{part} differences"] = "\n".join(rows)
     if summary["primary"]:
         test = summary["primary"]
         found["primary"] = (
-            f"Roughness in S2, MAML++ minus MAML: {100 * test['mean']:+.3f} ± {100 * test['ci95']:.3f} points over "
-            f"{test['pairs']} pairs, exact sign-flip p = {test['p']:.4f}."
+            f"Roughness in S2, MAML++ minus MAML: {100 * test['mean']:+.3f} ± "
+            f"{100 * test['ci95']:.3f} points over {test['pairs']} pairs, exact sign-flip p = "
+            f"{test['p']:.4f}."
         )
     if "final" in summary:
         found["S4 final"] = _final_table(summary["final"])
@@ -271,20 +343,40 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
             f"| {arm_name(arm)} | {', '.join(f'{rate:g}' for rate in rates)} |"
             for arm, rates in summary["rates_within_2_points"].items()
         ]
-        found["rates"] = "\n".join(["| arm | inner rates within 2 points of its best |", "|---|---|", *rows])
+        found["rates"] = "\n".join(
+            ["| arm | inner rates within 2 points of its best |", "|---|---|", *rows]
+        )
     return found
 
 
 def _map_table(arms: dict[str, Any]) -> str:
     """Means over the seeds, a cell a row: with two of them intervals would say nothing."""
-    titles = [f"{name}, {measure}" for measure in ("at the end, %", "roughness, points") for name in ARMS.values()]
-    lines = ["| inner steps x rate | " + " | ".join(titles) + " | diverged |", "|---" * (len(titles) + 2) + "|"]
+    titles = [
+        f"{name}, {measure}"
+        for measure in ("at the end, %", "roughness, points")
+        for name in ARMS.values()
+    ]
+    lines = [
+        "| inner steps x rate | " + " | ".join(titles) + " | diverged |",
+        "|---" * (len(titles) + 2) + "|",
+    ]
     for cell in (f"{steps}x{rate:g}" for steps in MAP_STEPS for rate in MAP_RATES):
         of = {arm: arms.get(f"{arm}-{cell}", {}) for arm in ARMS}
-        shown = [_percent(of[arm].get(name, {}).get("mean"), 2) for name in ("final", "roughness") for arm in ARMS]
-        diverged = [f"{ARMS[arm]} {row['diverged']} of {len(row['seeds'])}" for arm, row in of.items()
-                    if row.get("diverged")]  # fmt: skip
-        lines.append(f"| {cell.replace('x', ' x ')} | " + " | ".join(shown) + f" | {', '.join(diverged) or 'none'} |")
+        shown = [
+            _percent(of[arm].get(name, {}).get("mean"), 2)
+            for name in ("final", "roughness")
+            for arm in ARMS
+        ]
+        diverged = [
+            f"{ARMS[arm]} {row['diverged']} of {len(row['seeds'])}"
+            for arm, row in of.items()
+            if row.get("diverged")
+        ]
+        lines.append(
+            f"| {cell.replace('x', ' x ')} | "
+            + " | ".join(shown)
+            + f" | {', '.join(diverged) or 'none'} |"
+        )
     return "\n".join(lines)
 
 
@@ -296,14 +388,20 @@ def _final_table(final: dict[str, Any]) -> str:
     lines += ["", "| difference over the same episodes | points |", "|---|---|"]
     for pair, (mean, half) in final["differences"].items():
         first, _, second = pair.partition(" against ")
-        lines.append(f"| {ARMS[first]} against {ARMS[second]} | {100 * mean:+.2f} ± {100 * half:.2f} |")
+        lines.append(
+            f"| {ARMS[first]} against {ARMS[second]} | {100 * mean:+.2f} ± {100 * half:.2f} |"
+        )
     return "\n".join(lines)
 
 
 def _table(arms: dict[str, Any], columns: list[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:
-    lines = ["| arm | " + " | ".join(name for name, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "| arm | " + " | ".join(name for name, _ in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     lines += [
-        f"| {arm_name(arm)} | " + " | ".join(cell(row) for _, cell in columns) + " |" for arm, row in arms.items()
+        f"| {arm_name(arm)} | " + " | ".join(cell(row) for _, cell in columns) + " |"
+        for arm, row in arms.items()
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Few-shot learning in modern PyTorch. Importing the package is cheap; names load when first used."""
+"""Few-shot learning in modern PyTorch. Importing it is cheap: names load when first used."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

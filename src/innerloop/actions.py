@@ -1,4 +1,4 @@
-"""What several commands do: train with progress and figures, and evaluate what was not evaluated."""
+"""What several commands do: train with progress and figures; evaluate what was not evaluated."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,14 @@ def run_training(
     """
     progress = TrainingProgress(experiment.config.meta_steps, quiet=quiet, overall=overall)
     with stop_on_signals(max_minutes) as should_stop, progress.shown():
-        stop = train(experiment, run, resume=resume, say=say, should_stop=should_stop, on_step=progress.on_step)
+        stop = train(
+            experiment,
+            run,
+            resume=resume,
+            say=say,
+            should_stop=should_stop,
+            on_step=progress.on_step,
+        )
     if stop:
         say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
         return stop.exit_code
@@ -59,16 +66,21 @@ def evaluate_if_needed(
     say(f"{run.path} is evaluated on {episodes} episodes.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
     evaluate_and_save(
-        run, experiment, learner, part=part, episodes=episodes, inner_steps=experiment.config.inner_steps,
+        run,
+        experiment,
+        learner,
+        part=part,
+        episodes=episodes,
+        inner_steps=experiment.config.inner_steps,
         batch_norms=learner.batch_norm_modes,
         on_episodes=CountProgress("episodes", episodes, quiet=quiet, overall=overall),
-    )  # fmt: skip
+    )
 
 
 def evaluate_and_save(
     run: RunDirectory, experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
 ) -> list[dict[str, Any]]:
-    """Evaluate as `evaluate_run` does, and write the rows and the model card into the run directory.
+    """Evaluate as `evaluate_run` does, and write rows and model card into the run directory.
 
     Returns:
         A row for each batch-norm mode.

@@ -57,7 +57,9 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
         temporary.mkdir(parents=True)
         try:
             save_weights(temporary / "state.safetensors", checkpoint.tensors)
-            write_atomic(temporary / "state.json", json.dumps({"step": checkpoint.step} | checkpoint.state))
+            write_atomic(
+                temporary / "state.json", json.dumps({"step": checkpoint.step} | checkpoint.state)
+            )
             write_atomic(temporary / "manifest.json", json.dumps(_checksums(temporary)))
             if final.exists():
                 shutil.rmtree(final)
@@ -83,11 +85,12 @@ def load_checkpoint(
     Args:
         run: where to look.
         expected: the tensors that it must hold by name, shape and kind.
-        refuse_changes: given the state of an undamaged checkpoint, before its tensors are looked at; what
-            it raises is passed on. So other settings are not taken for damage.
+        refuse_changes: given the state of an undamaged checkpoint, before its tensors are looked
+            at; what it raises is passed on. So other settings are not taken for damage.
 
     Returns:
-        The checkpoint, and a sentence for each newer one that was passed over because it is damaged.
+        The checkpoint, and a sentence for each newer one that was passed over because it is
+        damaged.
     """
     warnings = []
     for directory in reversed(_numbered(run)):
@@ -99,7 +102,9 @@ def load_checkpoint(
 
 
 def _read(
-    directory: Path, expected: Mapping[str, "Tensor"], refuse_changes: Callable[[dict[str, Any]], None]
+    directory: Path,
+    expected: Mapping[str, "Tensor"],
+    refuse_changes: Callable[[dict[str, Any]], None],
 ) -> Checkpoint:
     manifest = read_json(directory / "manifest.json")
     try:

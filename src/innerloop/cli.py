@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Nothing that takes time is imported before it is needed."""
+"""The command line: parses, calls, prints. What takes time is imported only when needed."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ from innerloop.options import (
 
 
 def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
-    """Parse a command's own options with tyro, which reports what it cannot parse and exits with 2."""
+    """Parse a command's own options with tyro, which reports what is wrong and exits with 2."""
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
     parsed = tyro.cli(options, prog=f"innerloop {command}", args=arguments, config=config)
     minutes = getattr(parsed, "max_minutes", None)
@@ -43,13 +43,17 @@ def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
 
 
 def _train(arguments: list[str]) -> int:
-    """Two sets of options in one command: those of the run, and the settings that are saved with it."""
+    """Two sets of options in one command: the run's, and the settings that are saved with it."""
     if arguments and not arguments[0].startswith("-"):
         if (other := _option(arguments, "method")) is not None:
             raise ConfigError(f"Give one method: here are {arguments[0]!r} and --method {other!r}.")
         arguments = [f"--method={arguments[0]}", *arguments[1:]]
-    elif not ({"--help", "-h"} & set(arguments)) and not (_option(arguments, "config") or _option(arguments, "method")):
-        raise ConfigError("Say which method, before the options: innerloop train fomaml, or innerloop train maml.")
+    elif not ({"--help", "-h"} & set(arguments)) and not (
+        _option(arguments, "config") or _option(arguments, "method")
+    ):
+        raise ConfigError(
+            "Say which method, before the options: innerloop train fomaml, or innerloop train maml."
+        )
 
     start = Settings(**dataclasses.asdict(_base_settings(arguments)))
 
@@ -90,7 +94,9 @@ def _option(arguments: list[str], name: str) -> str | None:
 def _base_settings(arguments: list[str]) -> RunConfig:
     config, name = _option(arguments, "config"), _option(arguments, "preset")
     if config is not None and name is not None:
-        raise ConfigError("--config and --preset are each a complete set of settings: give one of them.")
+        raise ConfigError(
+            "--config and --preset are each a complete set of settings: give one of them."
+        )
     if config is not None:
         return load_config(Path(config))
     return settings_of(_option(arguments, "method") or "fomaml", name)
@@ -101,7 +107,9 @@ def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> i
     from innerloop.report.rows import describe_row
 
     say = _sayer(options)
-    code = run_training(experiment, run, resume=resume, say=say, quiet=options.json, max_minutes=options.max_minutes)
+    code = run_training(
+        experiment, run, resume=resume, say=say, quiet=options.json, max_minutes=options.max_minutes
+    )
     if code == 0 and run.weights_path.is_file():
         say(describe_row(run.read_metrics("validation")[-1]))
         say(f"weights {run.weights_path}, figures {run.path / 'figures'}")
@@ -111,7 +119,10 @@ def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> i
 def _outcome(run: Any) -> dict[str, Any]:
     """What a training says under ``--json``."""
     validations = run.read_metrics("validation")
-    return {"run": str(run.path), "validation": validations[-1] if validations else None} | run.status
+    return {
+        "run": str(run.path),
+        "validation": validations[-1] if validations else None,
+    } | run.status
 
 
 def _resume(arguments: list[str]) -> int:
@@ -144,35 +155,63 @@ def _evaluate(arguments: list[str]) -> int:
 
     run, say = RunDirectory(options.run), _sayer(options)
     variant = Variant(
-        options.adapt, options.head, options.head_init, options.inner_lr, options.penalty, options.untrained
+        options.adapt,
+        options.head,
+        options.head_init,
+        options.inner_lr,
+        options.penalty,
+        options.untrained,
     )
-    experiment, learner = open_run(run, data_dir=options.data_dir, untrained=options.untrained, say=say)
+    experiment, learner = open_run(
+        run, data_dir=options.data_dir, untrained=options.untrained, say=say
+    )
     config = experiment.config
     # A head in closed form is there after one step.
     own_steps = config.inner_steps if options.head == "gradient" else 1
     steps = own_steps if options.inner_steps is None else options.inner_steps
     if not 0 <= steps <= 1000:
         raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
-    modes: tuple[Any, ...] = learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
+    modes: tuple[Any, ...] = (
+        learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
+    )
     if options.untrained and options.batch_norm == "all" and learner.trains_on == "episodes":
-        modes = tuple(mode for mode in learner.batch_norm_modes if mode != "running")  # nothing has gathered those
+        modes = tuple(
+            mode for mode in learner.batch_norm_modes if mode != "running"
+        )  # nothing has gathered those
     if modes[0] not in learner.batch_norm_modes:
-        raise ConfigError(f"{config.method} predicts under batch norm {' or '.join(learner.batch_norm_modes)}, "
-                          f"not {modes[0]}.")  # fmt: skip
+        raise ConfigError(
+            f"{config.method} predicts under batch norm {' or '.join(learner.batch_norm_modes)}, "
+            f"not {modes[0]}."
+        )
     shots = options.shots or (config.shots,)
     ways = config.ways if options.ways is None else options.ways
-    queries = (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
+    queries = (
+        (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
+    )
     if ways < 2:
-        raise ConfigError(f"--ways must be at least 2, or there is nothing to tell apart: got {ways}.")
+        raise ConfigError(
+            f"--ways must be at least 2, or there is nothing to tell apart: got {ways}."
+        )
     for count in shots:  # all of them are checked before the first evaluation is written
         experiment.evaluation_sampler(options.part, ways=ways, shots=count, queries=queries)
     rows = []
     for count in shots:
         rows += evaluate_and_save(
-            run, experiment, learner, part=options.part, episodes=options.episodes, inner_steps=steps,
-            batch_norms=modes, variant=variant, ways=ways, shots=count, queries=queries,
-            on_episodes=CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json),
-        )  # fmt: skip
+            run,
+            experiment,
+            learner,
+            part=options.part,
+            episodes=options.episodes,
+            inner_steps=steps,
+            batch_norms=modes,
+            variant=variant,
+            ways=ways,
+            shots=count,
+            queries=queries,
+            on_episodes=CountProgress(
+                f"{count}-shot episodes", options.episodes, quiet=options.json
+            ),
+        )
     for row in rows:
         say(describe_row(row))
     say(table_of_rows(rows))
@@ -192,8 +231,17 @@ def _compare(arguments: list[str]) -> int:
     if not options.allow_different:
         refuse_differences(runs, options.part, options.episodes)
     for run in runs:
-        evaluate_if_needed(run, options.part, options.episodes, data_dir=options.data_dir, say=say, quiet=options.json)
-    comparison = compare(runs, part=options.part, episodes=options.episodes, allow_different=options.allow_different)
+        evaluate_if_needed(
+            run,
+            options.part,
+            options.episodes,
+            data_dir=options.data_dir,
+            say=say,
+            quiet=options.json,
+        )
+    comparison = compare(
+        runs, part=options.part, episodes=options.episodes, allow_different=options.allow_different
+    )
     out = options.out or runs[0].path.parent / "comparison"
     write_comparison(comparison, out)
     say(comparison_page(comparison))
@@ -214,11 +262,17 @@ def _explain(arguments: list[str]) -> int:
     from innerloop.report.explanations import explanation_page, write_explanation
     from innerloop.runs import RunDirectory
 
-    runs, say, threads = [RunDirectory(path) for path in options.runs], _sayer(options), torch.get_num_threads()
+    runs, say, threads = (
+        [RunDirectory(path) for path in options.runs],
+        _sayer(options),
+        torch.get_num_threads(),
+    )
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for run in runs:
-        evaluate_if_needed(run, "val", options.episodes, data_dir=options.data_dir, say=say, quiet=options.json)
+        evaluate_if_needed(
+            run, "val", options.episodes, data_dir=options.data_dir, say=say, quiet=options.json
+        )
     explanation = explain_runs(
         *runs,
         episodes=options.episodes,
@@ -240,7 +294,10 @@ def _report(arguments: list[str]) -> int:
     from innerloop.report.report import read_material, write_report
 
     material = read_material(
-        options.runs, options.explanation, collaborators=options.collaborators, references=options.references
+        options.runs,
+        options.explanation,
+        collaborators=options.collaborators,
+        references=options.references,
     )
     written = write_report(material, options.out)
     say, missing = _sayer(options), list(dict.fromkeys(written.missing))
@@ -248,8 +305,15 @@ def _report(arguments: list[str]) -> int:
         say(f"Missing: {what}")
     _say_boxes(say, [*options.collaborators, *options.references])
     say(f"{options.out / 'report.html'}\n{options.out / 'report.pdf'}")
-    _print_json(options, {"html": str(options.out / "report.html"), "pdf": str(options.out / "report.pdf"),
-                          "figures": [picture.name for picture in written.pictures], "missing": missing})  # fmt: skip
+    _print_json(
+        options,
+        {
+            "html": str(options.out / "report.html"),
+            "pdf": str(options.out / "report.pdf"),
+            "figures": [picture.name for picture in written.pictures],
+            "missing": missing,
+        },
+    )
     return 0
 
 
@@ -258,8 +322,10 @@ def _say_boxes(say: Callable[[str], None], texts: Sequence[str]) -> None:
     from innerloop.report.pages import boxes
 
     if found := boxes(" ".join(texts)):
-        say(f"report.pdf shows boxes for {found}: no font of this machine has them; install one that does, and make it "
-            f"again. report.html needs none.")  # fmt: skip
+        say(
+            f"report.pdf shows boxes for {found}: no font of this machine has them; install one "
+            "that does, and make it again. report.html needs none."
+        )
 
 
 def _data(arguments: list[str]) -> int:
@@ -287,9 +353,14 @@ def _reproduce(arguments: list[str]) -> int:
 
     say = _sayer(options)
     code, made = reproduce(
-        options.budget, options.data, options.out, data_dir=options.data_dir, say=say, quiet=options.json,
+        options.budget,
+        options.data,
+        options.out,
+        data_dir=options.data_dir,
+        say=say,
+        quiet=options.json,
         max_minutes=options.max_minutes,
-    )  # fmt: skip
+    )
     for row in made.get("rows", []):
         say(describe_row(row))
     if "html" in made:
@@ -316,9 +387,14 @@ def _bundle(arguments: list[str]) -> int:
     if options.name is None or options.student_number is None:
         raise ConfigError("An archive is named after --name and --student-number: give both.")
     path = bundle(
-        options.folder, name=options.name, student_number=options.student_number, assignment=options.assignment,
-        out=options.out, collaborators=options.collaborators, references=options.references,
-    )  # fmt: skip
+        options.folder,
+        name=options.name,
+        student_number=options.student_number,
+        assignment=options.assignment,
+        out=options.out,
+        collaborators=options.collaborators,
+        references=options.references,
+    )
     _say_boxes(say, [options.name, *options.collaborators, *options.references])
     say(f"{path}\nCheck it with: innerloop bundle --check {shlex.quote(str(path))}")
     _print_json(options, {"archive": str(path), "size_bytes": path.stat().st_size})
@@ -331,7 +407,10 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "accuracy of a finished run on fixed episodes, with interval"),
     "compare": (_compare, "which of several runs is better, by how much, and how sure"),
     "explain": (_explain, "why two runs differ: features, heads, steps, rates, shift"),
-    "report": (_report, "runs into a page and a PDF: plots, weights, settings, which is better and why"),
+    "report": (
+        _report,
+        "runs into a page and a PDF: plots, weights, settings, which is better and why",
+    ),
     "data": (_data, "show, verify, download, info"),
     "doctor": (_doctor, "what this installation can do"),
     "reproduce": (_reproduce, "train, evaluate, compare, explain and report all methods"),
@@ -341,7 +420,10 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
 
 def _usage() -> str:
     rows = "\n".join(f"  {name:10s} {text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: innerloop COMMAND [OPTIONS]\n\n{rows}\n\ninnerloop COMMAND --help tells its options."
+    return (
+        f"usage: innerloop COMMAND [OPTIONS]\n\n{rows}\n\ninnerloop COMMAND --help tells its "
+        "options."
+    )
 
 
 def _sayer(options: Common) -> Callable[[str], None]:
@@ -356,7 +438,10 @@ def _print_json(options: Common, value: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code (0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130/143 interrupted)."""
+    """Run a command; returns the exit code.
+
+    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130 or 143 interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
@@ -368,7 +453,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if arguments[0] not in COMMANDS:
-            raise ConfigError(f"There is no command {arguments[0]!r}.{did_you_mean(arguments[0], list(COMMANDS))}")
+            raise ConfigError(
+                f"There is no command {arguments[0]!r}.{did_you_mean(arguments[0], list(COMMANDS))}"
+            )
         return COMMANDS[arguments[0]][0](arguments[1:])
     except InnerloopError as error:
         if "--debug" in arguments:

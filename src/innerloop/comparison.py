@@ -1,4 +1,4 @@
-"""Compare runs over the same episodes: paired differences with intervals, and the sentences that follow from them."""
+"""Compare runs over the same episodes: paired differences, intervals, and sentences from them."""
 
 import dataclasses
 import math
@@ -9,21 +9,52 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import ConfigError, DataError
-from innerloop.intervals import Difference, independent_difference, mean_and_interval, paired_difference
+from innerloop.intervals import (
+    Difference,
+    independent_difference,
+    mean_and_interval,
+    paired_difference,
+)
 from innerloop.runs import RunDirectory, read_json
 from innerloop.seeding import EVALUATION_SEED
 
 MUST_AGREE = (
-    "data", "data_fingerprint", "split", "part", "ways", "shots", "queries", "query_batches", "rotations", "stream",
-    "episode_seed", "episodes",
-)  # fmt: skip
+    "data",
+    "data_fingerprint",
+    "split",
+    "part",
+    "ways",
+    "shots",
+    "queries",
+    "query_batches",
+    "rotations",
+    "stream",
+    "episode_seed",
+    "episodes",
+)
 """What two evaluations must have in common to be over the same episodes."""
 
-NEEDED = {"method", "training_seed", "inner_steps", "batch_norm", "query_accuracy", "query_accuracy_per_step"}
+NEEDED = {
+    "method",
+    "training_seed",
+    "inner_steps",
+    "batch_norm",
+    "query_accuracy",
+    "query_accuracy_per_step",
+}
 """What an evaluation must hold besides."""
 
-NOT_THE_METHOD = ("seed", "threads", "device", "validation_every", "validation_episodes", "checkpoint_every",
-                  "episodes_per_chunk", "data", "split")  # fmt: skip
+NOT_THE_METHOD = (
+    "seed",
+    "threads",
+    "device",
+    "validation_every",
+    "validation_episodes",
+    "checkpoint_every",
+    "episodes_per_chunk",
+    "data",
+    "split",
+)
 """Settings that two runs of one method may differ in."""
 
 
@@ -47,7 +78,7 @@ class Arm:
         return np.mean([row["query_accuracy_per_episode"] for row in self.rows], axis=0)
 
     def summary(self) -> dict[str, Any]:
-        """The row: mean, its interval over episodes, and apart from it the spread over training seeds."""
+        """The row: mean, its interval over episodes and, apart, the spread over training seeds."""
         mean, half = mean_and_interval(self.accuracies)
         seeds = np.array([row["query_accuracy"] for row in self.rows])
         first = self.rows[0]
@@ -56,13 +87,18 @@ class Arm:
             "runs": [run.path.name for run in self.runs],
             "training_seeds": [row["training_seed"] for row in self.rows],
             "learned_rates": self.runs[0].config.learns_rates and first["adaptation"] == "own",
-            **{field: first[field] for field in ("method", "adaptation", "inner_steps", "inner_lr", "batch_norm")},
+            **{
+                field: first[field]
+                for field in ("method", "adaptation", "inner_steps", "inner_lr", "batch_norm")
+            },
             **{field: first[field] for field in MUST_AGREE},
             "query_accuracy": mean,
             "query_accuracy_ci95": half,
             "query_accuracy_of_each_seed": seeds.tolist(),
             "query_accuracy_sd_over_seeds": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
-            "query_accuracy_per_step": _mean_per_step([row["query_accuracy_per_step"] for row in self.rows]),
+            "query_accuracy_per_step": _mean_per_step(
+                [row["query_accuracy_per_step"] for row in self.rows]
+            ),
         }
 
 
@@ -88,15 +124,17 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
     assert won is not None and lost is not None and tied is not None
     effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
     return (
-        f"{said} over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} tied; "
-        f"P({a} > {b}) = {difference.probability:.2f}, effect size {effect}){_wins_against_mean(a, b, difference)}."
+        f"{said} over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} "
+        f"tied; P({a} > {b}) = {difference.probability:.2f}, effect size "
+        f"{effect}){_wins_against_mean(a, b, difference)}."
     )
 
 
 def _wins_against_mean(a: str, b: str, difference: Difference) -> str:
-    """A clause where the counts say more than the mean: one wins clearly more episodes, and the mean does not show it.
+    """A clause where one run wins clearly more episodes, and the mean does not show it.
 
-    Clearly: by more than 1.96 standard deviations of a fair coin thrown for every episode that is not tied.
+    Clearly: by more than 1.96 standard deviations of a fair coin thrown for every episode that is
+    not tied.
     """
     assert difference.won is not None and difference.lost is not None
     lead = difference.won - difference.lost
@@ -130,15 +168,19 @@ def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, An
 def differing_fields(protocols: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Fields of `MUST_AGREE` in which protocols differ, each with the values there are."""
     values = {name: [protocol[name] for protocol in protocols] for name in MUST_AGREE}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+    return {
+        name: found for name, found in values.items() if any(value != found[0] for value in found)
+    }
 
 
 def refuse_differences(runs: Sequence[RunDirectory], part: str, episodes: int) -> None:
     """Raise `ConfigError` naming the first field in which the runs' evaluations would differ."""
     for name, values in differing_fields([protocol(run, part, episodes) for run in runs]).items():
         shown = ", ".join(f"{run.path} {value!r}" for run, value in zip(runs, values, strict=True))
-        raise ConfigError(f"These runs cannot be compared: {name} differs ({shown}). To see them side by side all the "
-                          f"same, add --allow-different.")  # fmt: skip
+        raise ConfigError(
+            f"These runs cannot be compared: {name} differs ({shown}). To see them side by side "
+            "all the same, add --allow-different."
+        )
 
 
 def check_runs(runs: Sequence[RunDirectory], episodes: int) -> None:
@@ -179,19 +221,25 @@ def evaluations(run: RunDirectory, part: str, episodes: int | None = None) -> li
 
 
 def common_episodes(runs: Sequence[RunDirectory], part: str) -> int | None:
-    """The largest number of episodes on which every one of some runs was evaluated in its own way; None if none."""
-    counts = [{row["episodes"] for row in evaluations(run, part) if is_primary(run, row)} for run in runs]
+    """The most episodes on which each of some runs was evaluated in its own way, or None."""
+    counts = [
+        {row["episodes"] for row in evaluations(run, part) if is_primary(run, row)} for run in runs
+    ]
     return max(set.intersection(*counts), default=None) if counts else None
 
 
 def is_own(run: RunDirectory, row: dict[str, Any]) -> bool:
     """Whether an evaluation adapts in the method's own way, as trained."""
     config = run.config
-    return (row["adaptation"], row["inner_lr"], row["inner_steps"]) == ("own", config.inner_lr, config.inner_steps)
+    return (row["adaptation"], row["inner_lr"], row["inner_steps"]) == (
+        "own",
+        config.inner_lr,
+        config.inner_steps,
+    )
 
 
 def is_primary(run: RunDirectory, row: dict[str, Any]) -> bool:
-    """Whether an evaluation is what a method is judged by: its own way, under its own batch-norm mode."""
+    """Whether an evaluation is what a method is judged by: its own way and batch-norm mode."""
     return is_own(run, row) and row["batch_norm"] == _validations(run)[-1]["batch_norm"]
 
 
@@ -213,7 +261,9 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
     groups: dict[tuple[Any, ...], list[tuple[RunDirectory, dict[str, Any]]]] = {}
     for run in runs:
         for row in evaluations(run, part, episodes):
-            setting = tuple(row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm"))
+            setting = tuple(
+                row[name] for name in ("adaptation", "inner_steps", "inner_lr", "batch_norm")
+            )
             method = (*method_settings(run), tuple(row[name] for name in MUST_AGREE))
             groups.setdefault((method, setting), []).append((run, row))
     settings = {method for method, _ in groups}
@@ -223,10 +273,17 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
         run, row = members[0]
         seeds = [row["training_seed"] for _, row in members]
         if len(set(seeds)) < len(seeds):
-            raise ConfigError(f"{' and '.join(str(run.path) for run, _ in members)} are one method with training seeds "
-                              f"{', '.join(map(str, seeds))}: the same seed twice is no second seed.")  # fmt: skip
+            raise ConfigError(
+                f"{' and '.join(str(run.path) for run, _ in members)} are one method with "
+                f"training seeds {', '.join(map(str, seeds))}: the same seed twice is no second "
+                "seed."
+            )
         alone = sum(other[0] == method[0] for other in settings) == 1
-        name = row["method"] if alone else f"{row['method']} ({run.path if same_names else run.path.name})"
+        name = (
+            row["method"]
+            if alone
+            else f"{row['method']} ({run.path if same_names else run.path.name})"
+        )
         arm = Arm(name, tuple(run for run, _ in members), tuple(row for _, row in members))
         (primary if is_primary(run, row) else others).append(arm)
     return primary, others
@@ -235,7 +292,10 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
 def method_settings(run: RunDirectory) -> tuple[Any, ...]:
     """A run's method with every setting in which two runs of one method must not differ."""
     values = dataclasses.asdict(run.config)
-    return (values["method"], tuple(value for name, value in values.items() if name not in NOT_THE_METHOD))
+    return (
+        values["method"],
+        tuple(value for name, value in values.items() if name not in NOT_THE_METHOD),
+    )
 
 
 def learning_curve(run: RunDirectory) -> dict[str, Any]:
@@ -262,14 +322,19 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
 def _image_passes(run: RunDirectory, record: dict[str, Any]) -> int:
     if "image_passes" in record:
         return record["image_passes"]
-    # Runs did not always record it. Imported here alone, since learners need torch and comparing does not.
+    # Runs did not always record it. Imported here alone, since learners need torch and comparing
+    # does not.
     from innerloop.learners.base import find_learner
 
     return find_learner(run.config.method).image_passes(run.config, record["step"])
 
 
 def compare(
-    runs: Sequence[RunDirectory], *, part: str = "val", episodes: int = 600, allow_different: bool = False
+    runs: Sequence[RunDirectory],
+    *,
+    part: str = "val",
+    episodes: int = 600,
+    allow_different: bool = False,
 ) -> dict[str, Any]:
     """Everything that ``comparison.json`` holds, from the evaluations in the run directories.
 
@@ -288,23 +353,33 @@ def compare(
         refuse_differences(runs, part, episodes)
     for run in runs:
         if not any(is_primary(run, row) for row in evaluations(run, part, episodes)):
-            raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part {part}.")
+            raise ConfigError(
+                f"{run.path} was not evaluated on {episodes} episodes of part {part}."
+            )
     return {"differing_fields": differing} | results(runs, part, episodes)
 
 
 def results(runs: Sequence[RunDirectory], part: str, episodes: int) -> dict[str, Any]:
-    """Rows, paired differences and learning curves of runs, one or many, that were evaluated in their own way."""
+    """Rows, paired differences and learning curves of one or more runs, evaluated their own way."""
     primary, others = arms(runs, part, episodes)
     pairs = []
     for index, a in enumerate(primary):
         for b in primary[index + 1 :]:
-            measure = independent_difference if differing_fields([a.rows[0], b.rows[0]]) else paired_difference
+            measure = (
+                independent_difference
+                if differing_fields([a.rows[0], b.rows[0]])
+                else paired_difference
+            )
             difference = measure(a.accuracies, b.accuracies)
             names = {"a": a.name, "b": b.name}
-            pairs.append(names | difference.to_json() | {"sentence": sentence(a.name, b.name, difference)})
+            pairs.append(
+                names | difference.to_json() | {"sentence": sentence(a.name, b.name, difference)}
+            )
     return {
         "rows": [arm.summary() for arm in primary],
         "other_rows": [arm.summary() for arm in others],
         "pairs": pairs,
-        "learning_curves": [{"name": arm.name} | learning_curve(run) for arm in primary for run in arm.runs],
+        "learning_curves": [
+            {"name": arm.name} | learning_curve(run) for arm in primary for run in arm.runs
+        ],
     }

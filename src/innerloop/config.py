@@ -1,6 +1,7 @@
 """The settings of a run: one frozen dataclass, checked once, and the only place that parses them.
 
-The attribute docstrings are the help texts of the command line, and the words of ``hyperparameters.md``.
+The attribute docstrings are the help texts of the command line, and the words of
+``hyperparameters.md``.
 """
 
 import dataclasses
@@ -31,10 +32,11 @@ class RunConfig:
     method: str = "fomaml"
     """What is trained: fomaml, maml, mamlpp, transfer, an entry point's name, or module:Class."""
     data: str = "auto"
-    """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else strokes)."""
+    """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else
+    strokes)."""
     split: str = "auto"
-    """Which classes train and validate: assignment, background-heldout, 1100-100-423 (Omniglot), alphabets
-    (strokes); auto is assignment for Omniglot and alphabets for strokes."""
+    """Which classes train and validate: assignment, background-heldout, 1100-100-423 (Omniglot),
+    alphabets (strokes); auto is assignment for Omniglot and alphabets for strokes."""
     ways: int = setting(5, 2, 1000)
     """Classes in an episode."""
     shots: int = setting(5, 1, 1000)
@@ -54,17 +56,20 @@ class RunConfig:
     batch_size: int = setting(64, 2, 100_000)
     """Images in an outer step, for methods that train on images (transfer's pretraining)."""
     query_batches: int = setting(1, 1, 1000)
-    """Training query loss as the mean over this many class-balanced mini-batches; evaluation always uses 1."""
+    """Training query loss as the mean over this many class-balanced mini-batches; evaluation always
+    uses 1."""
     clip_gradient: float = setting(0.0, 0.0, 1e6)
-    """Largest norm of the outer gradient; a longer one is scaled down to it; 0 is off. Steadies second order."""
+    """Largest norm of the outer gradient; a longer one is scaled down to it; 0 is off. Steadies
+    second order."""
     averaging: float = setting(0.98, 0.0, 0.99999)
-    """Decay per outer step of the moving average of the weights that is validated and saved; 0 is off."""
+    """Decay per outer step of the moving average of the weights that is validated and saved; 0 is
+    off."""
     rotations: bool = True
-    """Turn each class of each training episode, or each training image, by a random multiple of 90 degrees; never at
-    validation."""
+    """Turn each class of each training episode, or each training image, by a random multiple of 90
+    degrees; never at validation."""
     rotations_as_classes: bool = False
-    """Where training images are turned, pretraining tells a character's four rotations apart, as classes of their own;
-    otherwise they are one class."""
+    """Where training images are turned, pretraining tells a character's four rotations apart, as
+    classes of their own; otherwise they are one class."""
     multi_step_loss: bool = True
     """MAML++: weigh the query losses after every inner step, early in the run."""
     multi_step_fraction: float = setting(0.1, 0.0, 1.0)
@@ -74,11 +79,13 @@ class RunConfig:
     first_order_fraction: float = setting(1 / 3, 0.0, 1.0)
     """MAML++: part of the run that is of first order, with derivative-order annealing."""
     per_step_statistics: bool = True
-    """MAML++: running batch-norm statistics for every inner step, for predictions under batch norm running."""
+    """MAML++: running batch-norm statistics for every inner step, for predictions under batch norm
+    running."""
     per_step_affine: bool = True
     """MAML++: batch norm's scale and shift for every inner step, learnt in the outer loop alone."""
     learned_rates: Literal["layer", "tensor", "off"] = "layer"
-    """MAML++: a learnt inner rate for each inner step and each layer, or each tensor (as the authors' code has it)."""
+    """MAML++: a learnt inner rate for each inner step and each layer, or each tensor (as the
+    authors' code has it)."""
     cosine_annealing: bool = True
     """MAML++: let the outer rate fall along a cosine."""
     outer_lr_floor: float = setting(0.01, 0.0, 1.0)
@@ -96,18 +103,20 @@ class RunConfig:
     last_relu: bool = True
     """Apply the ReLU of the last block."""
     feature_norm: bool = True
-    """Standardise each feature over the batch before the head, so that large inner steps suit it."""
+    """Standardise each feature over the batch before the head, so that large inner steps suit
+    it."""
     feature_scale: float = setting(1.0, 1e-6, 1e6)
     """Factor on the features before the head."""
     conv_bias: bool = False
     """Give convolutions a bias (batch norm cancels it)."""
     conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch"
-    """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot (uniform)."""
+    """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot
+    (uniform)."""
     head_init: Literal["zero", "glorot"] = "zero"
     """Initial weights of the linear head; of transfer also of the new head in every episode."""
     fresh_head: bool = True
-    """Start the head of every episode from zero, so that only the inner loop trains it and ways at test are
-    free; otherwise its initial weights are meta-learned."""
+    """Start the head of every episode from zero, so that only the inner loop trains it and ways at
+    test are free; otherwise its initial weights are meta-learned."""
     validation_every: int = setting(50, 1, 10_000_000)
     """Outer steps between validations."""
     validation_episodes: int = setting(30, 2, 100_000)
@@ -129,7 +138,9 @@ class RunConfig:
             if not getattr(self, name).strip():
                 raise ConfigError(f"{name} must not be empty.")
         if self.queries % self.query_batches:
-            raise ConfigError(f"query_batches={self.query_batches} must divide queries={self.queries}.")
+            raise ConfigError(
+                f"query_batches={self.query_batches} must divide queries={self.queries}."
+            )
 
     @property
     def learns_rates(self) -> bool:
@@ -153,7 +164,10 @@ class RunConfig:
 
     def to_json(self) -> str:
         """JSON with one setting a line and the format's version."""
-        return json.dumps({"format_version": FORMAT_VERSION} | dataclasses.asdict(self), indent=2) + "\n"
+        return (
+            json.dumps({"format_version": FORMAT_VERSION} | dataclasses.asdict(self), indent=2)
+            + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "config.json") -> "RunConfig":
@@ -164,21 +178,26 @@ class RunConfig:
             source: what error messages call it.
 
         Raises:
-            ConfigError: if it is not JSON, of another version, or a setting is unknown, missing or wrong.
+            ConfigError: if it is not JSON, of another version, or a setting is unknown, missing or
+                wrong.
         """
         values = read_json_object(text, source)
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION or isinstance(version, bool):
             raise ConfigError(
-                f"{source} has format version {_shown(version)} and this innerloop reads {FORMAT_VERSION}: use the "
-                f"innerloop that wrote it, or start a new run."
+                f"{source} has format version {_shown(version)} and this innerloop reads "
+                f"{FORMAT_VERSION}: use the innerloop that wrote it, or start a new run."
             )
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                raise ConfigError(f"{source}: there is no setting {_shown(name)}.{did_you_mean(name, names)}")
+                raise ConfigError(
+                    f"{source}: there is no setting {_shown(name)}.{did_you_mean(name, names)}"
+                )
         if missing := [name for name in names if name not in values and name not in LATER_SETTINGS]:
-            raise ConfigError(f"{source}: setting {missing[0]!r} is missing; a saved configuration is complete.")
+            raise ConfigError(
+                f"{source}: setting {missing[0]!r} is missing; a saved configuration is complete."
+            )
         try:
             return cls(**values)
         except ConfigError as error:
@@ -186,26 +205,51 @@ class RunConfig:
 
 
 LATER_SETTINGS = (
-    "clip_gradient", "batch_size", "rotations_as_classes", "multi_step_loss", "multi_step_fraction",
-    "derivative_order_annealing", "first_order_fraction", "per_step_statistics", "per_step_affine", "learned_rates",
-    "cosine_annealing", "outer_lr_floor",
-)  # fmt: skip
-"""Settings younger than the format: a file without them was written when their defaults were the only way."""
+    "clip_gradient",
+    "batch_size",
+    "rotations_as_classes",
+    "multi_step_loss",
+    "multi_step_fraction",
+    "derivative_order_annealing",
+    "first_order_fraction",
+    "per_step_statistics",
+    "per_step_affine",
+    "learned_rates",
+    "cosine_annealing",
+    "outer_lr_floor",
+)
+"""Settings younger than the format: a file without them was written when their defaults were the
+only way."""
 
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "maml": dict(conv_init="kaiming", clip_gradient=0.3),
-    "mamlpp": dict(conv_init="kaiming", clip_gradient=0.3, outer_lr=0.003, outer_lr_floor=0.5, feature_scale=0.3),
-    "transfer": dict(meta_steps=4800, rotations_as_classes=True, validation_every=300, checkpoint_every=300),
+    "mamlpp": dict(
+        conv_init="kaiming",
+        clip_gradient=0.3,
+        outer_lr=0.003,
+        outer_lr_floor=0.5,
+        feature_scale=0.3,
+    ),
+    "transfer": dict(
+        meta_steps=4800, rotations_as_classes=True, validation_every=300, checkpoint_every=300
+    ),
 }
-"""Where a method's defaults differ from those of `RunConfig`: second order spikes early, and needs other initial
-weights and clipping; 1000 outer steps are short for a cosine to almost nothing; learnt rates make the loss small by
-larger steps instead of better features, unless the features are scaled down. Chosen on ``background-heldout``, see
-docs/methods."""
+"""Where a method's defaults differ from those of `RunConfig`: second order spikes early, and needs
+other initial weights and clipping; 1000 outer steps are short for a cosine to almost nothing;
+learnt rates make the loss small by larger steps instead of better features, unless the features are
+scaled down. Chosen on ``background-heldout``, see docs/methods."""
 
 _OF_MAMLPP = (
-    "multi_step_loss", "multi_step_fraction", "derivative_order_annealing", "first_order_fraction",
-    "per_step_statistics", "per_step_affine", "learned_rates", "cosine_annealing", "outer_lr_floor",
-)  # fmt: skip
+    "multi_step_loss",
+    "multi_step_fraction",
+    "derivative_order_annealing",
+    "first_order_fraction",
+    "per_step_statistics",
+    "per_step_affine",
+    "learned_rates",
+    "cosine_annealing",
+    "outer_lr_floor",
+)
 _OF_IMAGES = ("batch_size", "rotations_as_classes")
 _OF_EPISODES = ("meta_batch_size", "query_batches", "fresh_head", "episodes_per_chunk")
 UNUSED: dict[str, tuple[str, ...]] = {
@@ -216,7 +260,9 @@ UNUSED: dict[str, tuple[str, ...]] = {
 }
 """Settings that do not touch a method's training; tables of hyperparameters show them as "-"."""
 
-_PUBLISHED: dict[str, Any] = dict(outer_lr=0.001, outer_lr_floor=0.01, clip_gradient=0.0, feature_scale=1.0)
+_PUBLISHED: dict[str, Any] = dict(
+    outer_lr=0.001, outer_lr_floor=0.01, clip_gradient=0.0, feature_scale=1.0
+)
 PRESETS: dict[str, dict[str, Any]] = {
     "course": dict(
         meta_batch_size=20,
@@ -249,9 +295,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         **_PUBLISHED,
     ),
 }
-"""Named sets of settings. ``course``: the network and batches of the assignment's own code. ``paper`` and
-``authors-code``: MAML++ where its paper and its authors' code differ, and without what is ours for short trainings
-(`METHOD_SETTINGS`)."""
+"""Named sets of settings. ``course``: the network and batches of the assignment's own code.
+``paper`` and ``authors-code``: MAML++ where its paper and its authors' code differ, and without
+what is ours for short trainings (`METHOD_SETTINGS`)."""
 
 
 def rate_in_words(inner_lr: float, *, learnt: bool) -> str:
@@ -278,7 +324,9 @@ def load_config(path: Path) -> RunConfig:
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The configuration {path} is not JSON: it is not even UTF-8 text.") from error
+        raise ConfigError(
+            f"The configuration {path} is not JSON: it is not even UTF-8 text."
+        ) from error
     return RunConfig.from_json(text, source=str(path))
 
 
@@ -322,7 +370,9 @@ def _check(spec: dataclasses.Field, value: Any) -> None:
     if get_origin(spec.type) is Literal:
         if value not in (choices := get_args(spec.type)):
             hint = did_you_mean(value, list(choices)) if isinstance(value, str) else ""
-            raise ConfigError(f"{spec.name} must be one of {', '.join(choices)}: got {_shown(value)}.{hint}")
+            raise ConfigError(
+                f"{spec.name} must be one of {', '.join(choices)}: got {_shown(value)}.{hint}"
+            )
         return
     accepted = {int: int, float: (int, float), bool: bool, str: str}[spec.type]  # type: ignore[index]
     if not isinstance(value, accepted) or (isinstance(value, bool) and spec.type is not bool):
@@ -330,7 +380,9 @@ def _check(spec: dataclasses.Field, value: Any) -> None:
     if "range" in spec.metadata:
         low, high = spec.metadata["range"]
         if not (isinstance(value, int) or math.isfinite(value)) or not low <= value <= high:
-            raise ConfigError(f"{spec.name} must be between {low:,} and {high:,}: got {_shown(value)}.")
+            raise ConfigError(
+                f"{spec.name} must be between {low:,} and {high:,}: got {_shown(value)}."
+            )
 
 
 def _shown(value: Any) -> str:

@@ -15,8 +15,10 @@ from innerloop.errors import ConfigError
 from innerloop.runs import disk_errors
 
 
-def run_data_command(options: Any, say: Callable[[str], None], report: Callable[[dict[str, Any]], None]) -> int:
-    """Do what `innerloop data ACTION` asks; ``options`` is the command line's, ``report`` takes the JSON."""
+def run_data_command(
+    options: Any, say: Callable[[str], None], report: Callable[[dict[str, Any]], None]
+) -> int:
+    """Do what `innerloop data ACTION` asks with its ``options``; ``report`` takes the JSON."""
     actions = {"show": _show, "verify": _verify, "download": _download, "info": _info}
     report(actions[options.action](options, say))
     return 0
@@ -27,22 +29,37 @@ def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
         if not 0 <= value < 2**31:
             raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
     dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
-    split = find_split(DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset)
+    split = find_split(
+        DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset
+    )
     sampler = EpisodeSampler(
-        dataset, dataset.class_indices(split.part(options.part)), ways=5, shots=5, queries=15,
-        seed=options.seed, stream_name=f"episodes/{options.part}", rotations=options.rotations,
-    )  # fmt: skip
+        dataset,
+        dataset.class_indices(split.part(options.part)),
+        ways=5,
+        shots=5,
+        queries=15,
+        seed=options.seed,
+        stream_name=f"episodes/{options.part}",
+        rotations=options.rotations,
+    )
     batch = sampler.batch(options.episode, 1)
     names = [dataset.class_names[index] for index in batch.classes[0].tolist()]
     with disk_errors(str(options.out)):
         episode_sheet(batch).save(options.out, format="PNG")
-    say(f"{options.out}: episode {options.episode} of {dataset.name}, split {split.name}, part {options.part}; "
-        f"5 support drawings, then 15 query drawings, of {', '.join(names)}")  # fmt: skip
-    return {"picture": str(options.out), "data": dataset.name, "split": split.name, "classes": names}
+    say(
+        f"{options.out}: episode {options.episode} of {dataset.name}, split {split.name}, part "
+        f"{options.part}; 5 support drawings, then 15 query drawings, of {', '.join(names)}"
+    )
+    return {
+        "picture": str(options.out),
+        "data": dataset.name,
+        "split": split.name,
+        "classes": names,
+    }
 
 
 def episode_sheet(batch: EpisodeBatch, *, zoom: int = 2, gap: int = 4) -> Image.Image:
-    """A picture of one episode: a row for each class, support drawings left of a rule, query drawings right.
+    """A picture of an episode: a row for each class, support left of a rule, query right.
 
     Args:
         batch: a batch of one episode.
@@ -53,9 +70,15 @@ def episode_sheet(batch: EpisodeBatch, *, zoom: int = 2, gap: int = 4) -> Image.
     for part in (batch.support, batch.query):
         images = part.images[0, :, 0].numpy()
         height, width = images.shape[-2:]
-        images = 255 - (images * 255).round().astype(np.uint8).reshape(batch.ways, -1, height, width)
+        images = 255 - (images * 255).round().astype(np.uint8).reshape(
+            batch.ways, -1, height, width
+        )
         images = images.repeat(zoom, axis=-2).repeat(zoom, axis=-1)
-        padded = np.pad(images, ((0, 0), (0, 0), (gap // 2, gap // 2), (gap // 2, gap // 2)), constant_values=225)
+        padded = np.pad(
+            images,
+            ((0, 0), (0, 0), (gap // 2, gap // 2), (gap // 2, gap // 2)),
+            constant_values=225,
+        )
         rows.append(padded.transpose(0, 2, 1, 3).reshape(padded.shape[0] * padded.shape[2], -1))
     rule = np.full((len(rows[0]), 2 * gap), 120, dtype=np.uint8)
     return Image.fromarray(np.concatenate([rows[0], rule, rows[1]], axis=1))
@@ -64,9 +87,14 @@ def episode_sheet(batch: EpisodeBatch, *, zoom: int = 2, gap: int = 4) -> Image.
 def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     if options.data not in ("auto", "omniglot"):
         raise ConfigError(f"Only Omniglot's archives can be verified: got --data {options.data}.")
-    folder = options.data_dir or Path(os.environ.get("INNERLOOP_DATA") or omniglot.cache_directory())
+    folder = options.data_dir or Path(
+        os.environ.get("INNERLOOP_DATA") or omniglot.cache_directory()
+    )
     archives = omniglot.verify(folder)
-    characters, images = sum(found.characters for found in archives), sum(found.drawings for found in archives)
+    characters, images = (
+        sum(found.characters for found in archives),
+        sum(found.drawings for found in archives),
+    )
     say(f"{folder}: every name and pixel is Omniglot's: {characters} characters, {images} images.")
     return {"directory": str(folder), "characters": characters, "images": images}
 
@@ -80,13 +108,15 @@ def _download(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _info(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
-    split = find_split(DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset)
+    split = find_split(
+        DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset
+    )
     parts = {part: len(names) for part, names in split.parts.items()}
     counts = ", ".join(f"{count} {part}" for part, count in parts.items())
     say(
-        f"{dataset.name} from {dataset.source or 'this package'}: {len(dataset.class_names)} classes of "
-        f"{dataset.examples} drawings, {dataset.image_shape[1]} pixels wide; split {split.name}: {counts}; "
-        f"fingerprint {dataset.fingerprint[:16]}"
+        f"{dataset.name} from {dataset.source or 'this package'}: {len(dataset.class_names)} "
+        f"classes of {dataset.examples} drawings, {dataset.image_shape[1]} pixels wide; split "
+        f"{split.name}: {counts}; fingerprint {dataset.fingerprint[:16]}"
     )
     return {
         "data": dataset.name,

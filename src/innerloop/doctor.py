@@ -29,15 +29,16 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
         "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "omniglot": _omniglot(data_dir),
         "strokes": "built in",
-        "free disk": f"{free_gb:.1f} GB here" + ("" if free_gb > 1 else "; a run needs up to 0.1 GB"),
+        "free disk": f"{free_gb:.1f} GB here"
+        + ("" if free_gb > 1 else "; a run needs up to 0.1 GB"),
     }
 
 
 def _cuda_remark() -> str:
     if torch.version.cuda and not torch.cuda.is_available():
         return (
-            f"; a CUDA {torch.version.cuda} build on a machine where no GPU can be used. It works on the CPU; the CPU "
-            f"build is 3 GB smaller (see README)"
+            f"; a CUDA {torch.version.cuda} build on a machine where no GPU can be used. It "
+            "works on the CPU; the CPU build is 3 GB smaller (see README)"
         )
     return ""
 

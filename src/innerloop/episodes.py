@@ -17,9 +17,12 @@ class EpisodeBatch:
     """A batch of E episodes; one episode is a batch of one.
 
     Attributes:
-        support: images (E, ways * shots, channels, height, width) and labels (E, ways * shots), by class.
-        query: images (E, ways * queries, channels, height, width) and labels (E, ways * queries), by class.
-        classes: (E, ways) int64; ``classes[e, k]`` is the data set's class that has label k in episode e.
+        support: images (E, ways * shots, channels, height, width) and labels (E, ways * shots), by
+            class.
+        query: images (E, ways * queries, channels, height, width) and labels (E, ways * queries),
+            by class.
+        classes: (E, ways) int64; ``classes[e, k]`` is the data set's class that has label k in
+            episode e.
         support_drawings: (E, ways, shots) int64, which examples of each class are the support.
         query_drawings: (E, ways, queries) int64, which are the query.
     """
@@ -55,7 +58,7 @@ class EpisodeBatch:
             yield self[start : start + size]
 
     def query_batches(self, count: int) -> list[LabelledImages]:
-        """Split the query into ``count`` equal mini-batches, each with the same number of every class.
+        """Split the query into ``count`` equal mini-batches, each with equally many of every class.
 
         Args:
             count: number of mini-batches; must divide the queries per class.
@@ -66,8 +69,8 @@ class EpisodeBatch:
         queries = self.query_drawings.shape[2]
         if queries % count:
             raise ConfigError(
-                f"query_batches={count} must divide the queries per class ({queries}), so that every "
-                f"mini-batch holds the same number of each class."
+                f"query_batches={count} must divide the queries per class ({queries}), so that "
+                "every mini-batch holds the same number of each class."
             )
         order = torch.arange(self.ways * queries).view(self.ways, count, queries // count)
         return [
@@ -89,10 +92,10 @@ class EpisodeBatch:
 class EpisodeSampler:
     """Samples episodes from some classes of a data set.
 
-    Episode i is a pure function of (seed, stream, i): the same whatever the batch size, the order of
-    asking, the method, or the rank that asks. Within an episode the classes are distinct and come in a
-    random order (else a head could memorise which class has which label), and support and query share
-    no drawing.
+    Episode i is a pure function of (seed, stream, i): the same whatever the batch size, the order
+    of asking, the method, or the rank that asks. Within an episode the classes are distinct and
+    come in a random order (else a head could memorise which class has which label), and support and
+    query share no drawing.
 
     Args:
         dataset: where the drawings come from.
@@ -102,10 +105,12 @@ class EpisodeSampler:
         queries: query drawings per class.
         seed: seed of the episodes.
         stream_name: which stream of episodes, for instance ``"episodes/train"``.
-        rotations: turn each class of each episode by a random multiple of 90 degrees, support and query
-            alike. A character and its rotations share their name, so they cannot straddle a split.
-        disjoint: no class comes twice: there are then only classes // ways episodes. An interval over them is one
-            for new characters; over episodes that share characters it is too small for that.
+        rotations: turn each class of each episode by a random multiple of 90 degrees, support and
+            query alike. A character and its rotations share their name, so they cannot straddle a
+            split.
+        disjoint: no class comes twice: there are then only classes // ways episodes. An interval
+            over them is one for new characters; over episodes that share characters it is too small
+            for that.
 
     Raises:
         ConfigError: if there are fewer classes or drawings than asked for, or a count is below one.
@@ -129,24 +134,33 @@ class EpisodeSampler:
                 raise ConfigError(f"{name} must be at least 1: got {count}.")
         if ways > len(classes):
             raise ConfigError(
-                f"Cannot sample {ways}-way episodes: there are {len(classes)} classes to sample from. "
-                f"Choose ways <= {len(classes)}, or a split with more classes."
+                f"Cannot sample {ways}-way episodes: there are {len(classes)} classes to sample "
+                f"from. Choose ways <= {len(classes)}, or a split with more classes."
             )
         if shots + queries > dataset.examples:
             raise ConfigError(
-                f"Cannot sample {shots} shots and {queries} queries per class: data set {dataset.name!r} has "
-                f"{dataset.examples} drawings of each. Choose shots + queries <= {dataset.examples}."
+                f"Cannot sample {shots} shots and {queries} queries per class: data set "
+                f"{dataset.name!r} has {dataset.examples} drawings of each. Choose shots + "
+                f"queries <= {dataset.examples}."
             )
         if rotations and dataset.image_shape[1] != dataset.image_shape[2]:
             raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
         self.dataset, self.classes = dataset, np.asarray(classes)
         self.ways, self.shots, self.queries = ways, shots, queries
-        self.seed, self.stream_name, self.rotations, self.disjoint = seed, stream_name, rotations, disjoint
+        self.seed, self.stream_name, self.rotations, self.disjoint = (
+            seed,
+            stream_name,
+            rotations,
+            disjoint,
+        )
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
-        """Episodes ``start`` to ``start + count - 1`` of the stream, with the shapes of `EpisodeBatch`."""
+        """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
         if self.disjoint and start + count > (available := len(self.classes) // self.ways):
-            raise ConfigError(f"{len(self.classes)} classes make {available} disjoint episodes, not {start + count}.")
+            raise ConfigError(
+                f"{len(self.classes)} classes make {available} disjoint episodes, not "
+                f"{start + count}."
+            )
         plans = [self._plan(index) for index in range(start, start + count)]
         classes = np.stack([plan[0] for plan in plans])  # (E, ways)
         drawings = np.stack([plan[1] for plan in plans])  # (E, ways, shots + queries)
@@ -161,10 +175,12 @@ class EpisodeSampler:
         )
 
     def _plan(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which classes (ways,), which drawings (ways, shots + queries), how many quarter turns (ways,)."""
+        """Which classes (ways,), drawings (ways, shots + queries) and quarter turns (ways,)."""
         random = stream(self.seed, self.stream_name, index)
         if self.disjoint:
-            order = stream(self.seed, f"{self.stream_name}/disjoint", 0).permutation(len(self.classes))
+            order = stream(self.seed, f"{self.stream_name}/disjoint", 0).permutation(
+                len(self.classes)
+            )
             chosen = order[index * self.ways : (index + 1) * self.ways]
         else:
             chosen = random.choice(len(self.classes), self.ways, replace=False)
@@ -173,8 +189,10 @@ class EpisodeSampler:
         order = random.random((self.ways, self.dataset.examples)).argsort(axis=1)
         return classes, order[:, : self.shots + self.queries], random.integers(0, 4, self.ways)
 
-    def _labelled(self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray) -> LabelledImages:
-        """Gather drawings (E, ways, n) of classes (E, ways) as a labelled batch (E, ways * n, C, H, W)."""
+    def _labelled(
+        self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray
+    ) -> LabelledImages:
+        """Gather drawings (E, ways, n) of classes (E, ways), labelled: (E, ways * n, C, H, W)."""
         pixels = self.dataset.images[classes[..., None], drawings]
         if self.rotations:
             for quarter_turns in (1, 2, 3):

@@ -21,7 +21,8 @@ class Evaluation:
     """What was measured, episode by episode; every array is (episodes, steps + 1), at φ_0, φ_1, ...
 
     Attributes:
-        protocol: data, split, part, ways, shots, queries, query_batches, rotations, batch_norm, stream,
+        protocol: data, split, part, ways, shots, queries, query_batches, rotations, batch_norm,
+            stream,
             seed: whatever a number must not be quoted without.
         query_accuracy: fraction in [0, 1].
         query_loss: mean over the query set.
@@ -53,11 +54,13 @@ class Evaluation:
         }
 
     def to_json(self, *, step: int) -> dict[str, Any]:
-        """`summary`, accuracies per inner step with intervals, and every episode's accuracy after ``step``."""
+        """`summary`, accuracy by inner step with intervals, and each episode's after ``step``."""
         per_step = [mean_and_interval(column) for column in self.query_accuracy.T]
         return self.summary(step=step) | {
             "query_accuracy_per_step": [None if math.isnan(mean) else mean for mean, _ in per_step],
-            "query_accuracy_per_step_ci95": [None if math.isnan(half) else half for _, half in per_step],
+            "query_accuracy_per_step_ci95": [
+                None if math.isnan(half) else half for _, half in per_step
+            ],
             "support_accuracy_per_step": self.support_accuracy.mean(axis=0).tolist(),
             "query_accuracy_per_episode": self.query_accuracy[:, step].round(6).tolist(),
         }
@@ -85,8 +88,8 @@ def evaluate(
         sampler: where the episodes come from.
         episodes: how many, at least two.
         steps: inner steps K of the reported accuracy.
-        batch_norms: whose statistics normalise the query images. The first mode is measured at every
-            step, the others before adaptation and after K steps (NaN elsewhere).
+        batch_norms: whose statistics normalise the query images. The first mode is measured at
+            every step, the others before adaptation and after K steps (NaN elsewhere).
         protocol: what the numbers must not be quoted without, besides what the sampler knows.
         extra_steps: go on this many steps beyond K.
         device: where the learner is.
@@ -103,16 +106,22 @@ def evaluate(
         batch = sampler.batch(start, min(episodes_per_chunk, episodes - start)).to(device)
         query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
         adaptation = None
-        for index, adaptation in enumerate(learner.trajectory(batch.support, steps=steps + extra_steps)):
+        for index, adaptation in enumerate(
+            learner.trajectory(batch.support, steps=steps + extra_steps)
+        ):
             for mode, batch_norm in enumerate(batch_norms):
                 if mode == 0 or index in (0, steps):
-                    query[mode, :, :, index] = _query_measures(learner, adaptation, batch, batch_norm)
+                    query[mode, :, :, index] = _query_measures(
+                        learner, adaptation, batch, batch_norm
+                    )
         assert adaptation is not None, "a trajectory yields at least the state before adaptation"
         support = [adaptation.support_accuracy.cpu().numpy(), adaptation.support_loss.cpu().numpy()]
         chunks.append((query, *support))
         on_episodes(start + len(batch))
     query = np.concatenate([chunk[0] for chunk in chunks], axis=2)
-    support_accuracy, support_loss = (np.concatenate([chunk[part] for chunk in chunks]) for part in (1, 2))
+    support_accuracy, support_loss = (
+        np.concatenate([chunk[part] for chunk in chunks]) for part in (1, 2)
+    )
     described = {
         "data": sampler.dataset.name,
         "ways": sampler.ways,
@@ -124,7 +133,13 @@ def evaluate(
         "episode_seed": sampler.seed,
     } | protocol
     return [
-        Evaluation(described | {"batch_norm": name}, query[mode, 0], query[mode, 1], support_accuracy, support_loss)
+        Evaluation(
+            described | {"batch_norm": name},
+            query[mode, 0],
+            query[mode, 1],
+            support_accuracy,
+            support_loss,
+        )
         for mode, name in enumerate(batch_norms)
     ]
 

@@ -71,7 +71,7 @@ class Experiment:
         )
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
-        """The fixed stream of a part; ``ways``, ``shots`` and ``queries`` where they differ from training."""
+        """The fixed stream of a part; ``ways``, ``shots``, ``queries`` if other than training's."""
         return self._sampler(part, shape, EVALUATION_SEED, False)
 
     def disjoint_sampler(self, part: str) -> EpisodeSampler:
@@ -101,7 +101,10 @@ class Experiment:
             sampler = self._image_sampler()
             epochs = config.meta_steps * config.batch_size / len(sampler)
             unit = f"{config.batch_size} images of {sampler.labels} classes ({epochs:.1f} epochs)"
-        return f"{config.method} on {config.data}, split {config.split}, {config.meta_steps} outer steps of {unit}"
+        return (
+            f"{config.method} on {config.data}, split {config.split}, {config.meta_steps} outer "
+            f"steps of {unit}"
+        )
 
     def protocol(self, part: str, variant: Variant = OWN) -> dict[str, Any]:
         """What an accuracy of this run must not be quoted without, besides the episodes' shape."""
@@ -119,14 +122,14 @@ class Experiment:
         }
 
     def refuse_what_does_not_fit(self) -> None:
-        """Build once what a training needs, so that wrong settings are refused before anything is written."""
+        """Build once what a training needs, to refuse wrong settings before anything is written."""
         for part in ("train", "val"):
             self.evaluation_sampler(part)
         self.build_learner()
 
     @torch.no_grad()
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
-        """Fill an untrained learner's running batch-norm statistics, if it has them, from its first mini-batches."""
+        """Fill an untrained learner's running statistics, if any, from its first mini-batches."""
         if self._trains_on_images:
             sampler, size = self._image_sampler(), self.config.batch_size
             for number in range(batches):
@@ -162,13 +165,16 @@ def prepare(
         torch.set_num_threads(config.threads)
     if dataset is None:
         dataset = load_dataset(config.data, size=config.image_size, data_dir=data_dir, say=say)
-    split = find_split(DEFAULT_SPLITS[dataset.name] if config.split == "auto" else config.split, dataset)
+    split = find_split(
+        DEFAULT_SPLITS[dataset.name] if config.split == "auto" else config.split, dataset
+    )
     resolved = config.replace(
         data=dataset.name,
         split=split.name,
         device=device,
         threads=torch.get_num_threads(),
-        episodes_per_chunk=config.episodes_per_chunk or (1 if device == "cpu" else config.meta_batch_size),
+        episodes_per_chunk=config.episodes_per_chunk
+        or (1 if device == "cpu" else config.meta_batch_size),
     )
     return Experiment(resolved, dataset, split)
 
@@ -177,11 +183,15 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise ConfigError(f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}")
+        raise ConfigError(
+            f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}"
+        )
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"Device {name!r} cannot be used on this machine: choose --device cpu or auto.") from error
+        raise ConfigError(
+            f"Device {name!r} cannot be used on this machine: choose --device cpu or auto."
+        ) from error
     return name
 
 
@@ -214,9 +224,19 @@ def _processor() -> str:
 
 def _git_state() -> str:
     """Commit of the source, with ``-dirty`` where it was changed; empty outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -252,7 +272,12 @@ def train(
     **hooks: Any,
 ) -> Stop | None:
     """Train, or go on with, a run; `Training.train` takes the hooks and says what comes back."""
-    training = Training(experiment.build_learner(), experiment.training_sampler(), run, experiment.dataset.fingerprint)
+    training = Training(
+        experiment.build_learner(),
+        experiment.training_sampler(),
+        run,
+        experiment.dataset.fingerprint,
+    )
     with run.locked():
         if resume:
             for warning in training.resume():
@@ -279,7 +304,7 @@ def open_run(
     untrained: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, Learner]:
-    """The experiment and trained learner of a finished run; or the learner with its initial weights.
+    """The experiment and trained learner of a finished run; or the learner with initial weights.
 
     Raises:
         ConfigError: if the run is unfinished or the data set is another than it was trained on.
@@ -330,9 +355,13 @@ def evaluate_run(
 def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: int) -> Path:
     """Write one evaluation, every episode's accuracy included, into the run directory."""
     row = evaluation.to_json(step=inner_steps)
-    name = "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}".format(**row)
+    name = (
+        "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}"
+    ).format(**row)
     if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.inner_lr):
-        name += f"-{row['adaptation']}" + ("" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}")
+        name += f"-{row['adaptation']}" + (
+            "" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}"
+        )
     if row["episodes"] != USUAL_EPISODES:  # so that a shorter evaluation takes nothing away
         name += f"-{row['episodes']}episodes"
     path = run.path / f"{name}.json"
@@ -341,13 +370,16 @@ def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: i
 
 
 def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) -> None:
-    """Write the first validation episode with its predictions to ``episode.npz``, for the figure."""
+    """Write the first validation episode with predictions to ``episode.npz``, for the figure."""
     batch = experiment.evaluation_sampler("val").batch(0, 1)
     moved = batch.to(experiment.config.device)
     adaptation = learner.adapt(moved.support, steps=experiment.config.inner_steps)
     with torch.no_grad():
         logits = learner.predict(adaptation, moved.query.images)
-    pixels = [(images[0] * 255).round().byte().numpy() for images in (batch.support.images, batch.query.images)]
+    pixels = [
+        (images[0] * 255).round().byte().numpy()
+        for images in (batch.support.images, batch.query.images)
+    ]
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -355,6 +387,8 @@ def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) ->
         query=pixels[1],
         labels=batch.query.labels[0].numpy(),
         predictions=logits[0].argmax(dim=-1).cpu().numpy(),
-        class_names=np.array([experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]),
+        class_names=np.array(
+            [experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]
+        ),
     )
     write_atomic(run.path / "episode.npz", content.getvalue())

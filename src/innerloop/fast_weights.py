@@ -1,7 +1,8 @@
 """Fast weights: a network's parameters as a dict of tensors with a leading episode dimension.
 
-Everything here is a pure function of its arguments; the model lends its architecture and is not changed.
-A faster engine for the stock networks can stand behind these functions, equal to them under test.
+Everything here is a pure function of its arguments; the model lends its architecture and is not
+changed. A faster engine for the stock networks can stand behind these functions, equal to them
+under test.
 """
 
 from collections.abc import Mapping
@@ -25,14 +26,16 @@ def call(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
     """Run each episode's images through the model with that episode's weights.
 
     Args:
-        model: any module that maps (n, ...) to (n, ...); parameters that ``weights`` does not name are its own.
+        model: any module that maps (n, ...) to (n, ...); parameters that ``weights`` does not name
+            are its own.
         weights: φ, (E, *shape) each.
         images: (E, n, channels, height, width).
 
     Returns:
         (E, n, ...) outputs, for instance logits.
     """
-    # On a CPU per-episode convolutions under vmap become grouped ones, which are slower than a loop.
+    # On a CPU per-episode convolutions under vmap become grouped ones, which are slower than a
+    # loop.
     if len(images) == 1 or images.device.type == "cpu":
         return call_looped(model, weights, images)
     return call_vmapped(model, weights, images)
@@ -42,7 +45,9 @@ def call_looped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tenso
     """`call` as a plain loop over the episodes."""
     outputs = [
         functional_call(
-            model, {name: weight[episode] for name, weight in weights.items()}, (_of_episode(images, episode),)
+            model,
+            {name: weight[episode] for name, weight in weights.items()},
+            (_of_episode(images, episode),),
         )
         for episode in range(len(images))
     ]
@@ -50,7 +55,7 @@ def call_looped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tenso
 
 
 def _of_episode(images: Tensor, episode: int) -> Tensor:
-    """One episode's images, a pixel's channels lying together: the layout that a CPU's convolutions like."""
+    """One episode's images, a pixel's channels together: the layout that CPU convolutions like."""
     of_one = images[episode]
     return of_one.contiguous(memory_format=torch.channels_last) if of_one.ndim == 4 else of_one
 
@@ -67,14 +72,15 @@ def call_vmapped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tens
 def call_with_support_statistics(
     model: nn.Module, weights: FastWeights, support_images: Tensor, images: Tensor
 ) -> Tensor:
-    """`call`, with batch norm normalising by the statistics of the support images at the same weights.
+    """`call`, with batch norm by the statistics of the support images at the same weights.
 
     Gradients flow through the statistics too.
 
     Args:
         model: its batch-norm layers are `innerloop.BatchNorm2d`.
         weights: φ, (E, *shape) each.
-        support_images: (E, ways * shots, channels, height, width), forwarded once to record statistics.
+        support_images: (E, ways * shots, channels, height, width), forwarded once to record
+            statistics.
         images: (E, n, channels, height, width); n may be one.
 
     Returns:
@@ -94,18 +100,23 @@ def call_with_support_statistics(
 
 
 def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastWeights:
-    """∇_φ of the summed per-episode losses: episodes are independent, so each gets its own gradient.
+    """∇_φ of the summed losses: episodes are independent, so each gets its own gradient.
 
     Args:
         loss: (E,) one loss an episode.
         weights: φ, (E, *shape) each. One that the loss does not depend on gets a zero gradient.
-        create_graph: keep the graph, so that the gradient itself can be differentiated (second order).
+        create_graph: keep the graph, so that the gradient itself can be differentiated (second
+            order).
 
     Returns:
         One gradient (E, *shape) for each weight, under its name.
     """
     gradients = torch.autograd.grad(
-        loss.sum(), list(weights.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+        loss.sum(),
+        list(weights.values()),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return dict(zip(weights, gradients, strict=True))
 

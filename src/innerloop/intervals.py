@@ -26,10 +26,10 @@ class Difference:
         ci95: half-width of its 95 % interval over the episodes.
         won, lost, tied: episodes in which A is above, below, or equal.
         probability: P(A > B), a tie counted as half.
-        effect_size: mean over standard deviation of the episodes' differences (Cohen's d_z); None where all
-            differences are equal.
-        paired: whether both were measured on the same episodes; if not, ``won`` to ``effect_size`` are None, and
-            the interval is that of two independent means.
+        effect_size: mean over standard deviation of the episodes' differences (Cohen's d_z); None
+            where all differences are equal.
+        paired: whether both were measured on the same episodes; if not, ``won`` to ``effect_size``
+            are None, and the interval is that of two independent means.
     """
 
     mean: float
@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, or ``not distinguishable``: whether the interval leaves zero out, and where."""
+        """``better``, ``worse``, or ``not distinguishable`` where the interval holds zero."""
         if abs(self.mean) <= self.ci95:
             return "not distinguishable"
         return "better" if self.mean > 0 else "worse"
@@ -85,4 +85,6 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
 def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """A minus B over episodes that are not the same."""
     (mean_a, half_a), (mean_b, half_b) = mean_and_interval(a), mean_and_interval(b)
-    return Difference(mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False)
+    return Difference(
+        mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False
+    )

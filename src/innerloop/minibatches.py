@@ -11,15 +11,17 @@ from innerloop.seeding import stream
 
 
 class ImageSampler:
-    """Goes through every drawing of some classes, epoch after epoch, each epoch in an order of its own.
+    """Goes through every drawing of some classes, epoch after epoch, each in an order of its own.
 
-    The order of epoch e is a pure function of (seed, stream, e), and image i of the endless sequence is
-    number i mod n of epoch i // n, where n is the number of drawings. So a resumed run sees the images of
-    the uninterrupted one, and a mini-batch is full also where it crosses into the next epoch.
+    The order of epoch e is a pure function of (seed, stream, e), and image i of the endless
+    sequence is number i mod n of epoch i // n, where n is the number of drawings. So a resumed run
+    sees the images of the uninterrupted one, and a mini-batch is full also where it crosses into
+    the next epoch.
 
     Args:
         dataset: where the drawings come from.
-        classes: indices of the classes, as ``dataset.class_indices`` gives them; label k is ``classes[k]``.
+        classes: indices of the classes, as ``dataset.class_indices`` gives them; label k is
+            ``classes[k]``.
         seed: seed of the order.
         stream_name: which stream, for instance ``"images/train"``.
         rotations: turn each drawing, each time, by a random multiple of 90 degrees.
@@ -58,9 +60,11 @@ class ImageSampler:
         return len(self.classes) * (4 if self.rotations_as_classes else 1)
 
     def batch(self, start: int, count: int) -> LabelledImages:
-        """Images ``start`` to ``start + count - 1``: (count, channels, height, width), and labels (count,)."""
+        """Images ``start`` to ``start + count - 1``, (count, C, H, W), and labels (count,)."""
         plans = [
-            tuple(part[max(start - first, 0) : start + count - first] for part in self._epoch(epoch))
+            tuple(
+                part[max(start - first, 0) : start + count - first] for part in self._epoch(epoch)
+            )
             for epoch in range(start // len(self), (start + count - 1) // len(self) + 1)
             for first in (epoch * len(self),)
         ]
@@ -76,6 +80,6 @@ class ImageSampler:
         return LabelledImages(torch.from_numpy(pixels).float().div_(255), torch.from_numpy(labels))
 
     def _plan_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """In which order the drawings (n,) come, and how many quarter turns (n,) each is turned by."""
+        """The order of the drawings (n,), and the quarter turns (n,) that each is turned by."""
         random = stream(self.seed, self.stream_name, epoch)
         return random.permutation(len(self)), random.integers(0, 4, len(self))

@@ -32,7 +32,7 @@ class Overall:
         self.resume(1.0)
 
     def resume(self, fraction: float) -> None:
-        """So much of the job at hand was done by an earlier process, and says nothing about the pace."""
+        """So much of the job was done by an earlier process; it says nothing about the pace."""
         self._skipped += fraction * self.weights[self.number]
 
     def said(self, fraction: float) -> str:
@@ -40,7 +40,11 @@ class Overall:
         before = sum(self.weights[: self.number])
         done, total = before + fraction * self.weights[self.number], sum(self.weights)
         worked, elapsed = done - self._skipped, time.monotonic() - self._started
-        left = f", about {_duration(elapsed / worked * (total - done))} left" if worked > 0.01 * total else ""
+        left = (
+            f", about {_duration(elapsed / worked * (total - done))} left"
+            if worked > 0.01 * total
+            else ""
+        )
         return f"[{self.number + 1}/{len(self.weights)}, {100 * done / total:.0f} % of all{left}] "
 
 
@@ -69,8 +73,12 @@ class TrainingProgress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.description}"))  # fmt: skip
+        columns = (
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns, console=Console(stderr=True)) as self._bar:
             self._task = self._bar.add_task("", total=self.total)
             yield self
@@ -87,7 +95,9 @@ class TrainingProgress:
             self.loss = f"loss {record['loss']:.3f}  "
         if self._bar:
             overall = self.overall.said(step / self.total) if self.overall else ""
-            self._bar.update(self._task, completed=step, description=f"{overall}{self.loss}{self.validation}")
+            self._bar.update(
+                self._task, completed=step, description=f"{overall}{self.loss}{self.validation}"
+            )
         elif not self.quiet:
             self._print_line(step, important=record["kind"] == "validation")
 
@@ -98,10 +108,18 @@ class TrainingProgress:
             return
         self._last_line = now
         done, seconds = step - self._first[0], now - self._first[1]
-        left = f"  about {_duration(seconds / done * (self.total - step))} left" if done and step < self.total else ""
+        left = (
+            f"  about {_duration(seconds / done * (self.total - step))} left"
+            if done and step < self.total
+            else ""
+        )
         left = "" if self.overall else left
         overall = self.overall.said(step / self.total) if self.overall else ""
-        print(f"{overall}step {step}/{self.total}  {self.loss}{self.validation}{left}", file=sys.stderr, flush=True)
+        print(
+            f"{overall}step {step}/{self.total}  {self.loss}{self.validation}{left}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _duration(seconds: float) -> str:
@@ -111,7 +129,9 @@ def _duration(seconds: float) -> str:
 class CountProgress:
     """A line every few seconds with how many of a number of things are done."""
 
-    def __init__(self, what: str, total: int, *, quiet: bool = False, overall: Overall | None = None):
+    def __init__(
+        self, what: str, total: int, *, quiet: bool = False, overall: Overall | None = None
+    ):
         self.what, self.total, self.quiet, self.overall = what, total, quiet, overall
         self._last_line = time.monotonic()
 
@@ -126,7 +146,7 @@ class CountProgress:
 
 @contextmanager
 def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | None]]:
-    """Within the context Ctrl-C, SIGTERM and a time limit ask the run to stop after the step at hand.
+    """In the context Ctrl-C, SIGTERM and a time limit ask the run to stop after the step at hand.
 
     Yields:
         A function for `Training.train`: what to stop for, or None. A second Ctrl-C is not caught.
@@ -136,7 +156,9 @@ def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | N
 
     def remember(number: int, _frame: object) -> None:
         received.append(number)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
 
     def should_stop() -> Stop | None:
         if received:
@@ -146,7 +168,9 @@ def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | N
             return Stop("paused", 0, f"Paused after {max_minutes:g} minutes and saved.")
         return None
 
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield should_stop
     finally:

@@ -1,4 +1,7 @@
-"""`innerloop reproduce`: every method trained, evaluated, compared, explained and reported, under fixed names."""
+"""`innerloop reproduce`: every method trained, evaluated, compared, explained and reported.
+
+All of it goes under fixed names.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +24,12 @@ from innerloop.runs import RunDirectory
 
 METHODS = ("fomaml", "maml", "mamlpp", "transfer")
 QUICK: dict[str, Any] = dict(
-    filters=32, meta_steps=400, meta_batch_size=2, validation_every=40, validation_episodes=20, checkpoint_every=40
+    filters=32,
+    meta_steps=400,
+    meta_batch_size=2,
+    validation_every=40,
+    validation_episodes=20,
+    checkpoint_every=40,
 )
 """What the quick budget makes smaller."""
 QUICK_TRANSFER: dict[str, Any] = dict(meta_steps=2000, validation_every=200, checkpoint_every=200)
@@ -29,7 +37,8 @@ QUICK_TRANSFER: dict[str, Any] = dict(meta_steps=2000, validation_every=200, che
 SHOTS = tuple(range(1, 11))
 """Support images a class in the table over K."""
 SECONDS = {"fomaml": 0.22, "maml": 0.50, "mamlpp": 0.52, "transfer": 0.10, "episode": 0.3}
-"""Of a training episode (transfer: a mini-batch) and an evaluated one; 64 filters, two x86_64 cores. For the plan."""
+"""Of a training episode (transfer: a mini-batch) and an evaluated one; 64 filters, two x86_64
+cores. For the plan."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,9 @@ class Budget:
 
 def budgets() -> dict[str, Budget]:
     """The two budgets by name."""
-    smaller = {method: QUICK | (QUICK_TRANSFER if method == "transfer" else {}) for method in METHODS}
+    smaller = {
+        method: QUICK | (QUICK_TRANSFER if method == "transfer" else {}) for method in METHODS
+    }
     return {
         "quick": Budget("quick", (0,), 150, 20, 4, smaller),
         "full": Budget("full", (0, 1, 2), 600, 200, 16, other_split="1100-100-423"),
@@ -106,7 +117,9 @@ class Reproduction:
     def configs(self) -> list[RunConfig]:
         """The settings of every run, in the order in which they are trained."""
         return [
-            settings_of(method).replace(data=self.data, seed=seed, **self.budget.settings.get(method, {}))
+            settings_of(method).replace(
+                data=self.data, seed=seed, **self.budget.settings.get(method, {})
+            )
             for seed in self.budget.seeds
             for method in METHODS
         ]
@@ -116,8 +129,13 @@ class Reproduction:
         first, *others = self.configs()
         found = [prepare(first, data_dir=self.data_dir, say=self.say)]
         if self.budget.other_split and found[0].config.data == "omniglot":
-            others += [config.replace(split=self.budget.other_split) for config in (first, *others[: len(METHODS) - 1])]
-        return found + [prepare(config, dataset=found[0].dataset, say=self.say) for config in others]
+            others += [
+                config.replace(split=self.budget.other_split)
+                for config in (first, *others[: len(METHODS) - 1])
+            ]
+        return found + [
+            prepare(config, dataset=found[0].dataset, say=self.say) for config in others
+        ]
 
     def path(self, config: RunConfig) -> Path:
         """Where a run goes."""
@@ -130,7 +148,11 @@ class Reproduction:
         for experiment in experiments:
             jobs += [self._training(experiment), self._evaluation(experiment)]
         main = [one for one in experiments if one.config.split == experiments[0].config.split]
-        first = {one.config.method: self.path(one.config) for one in main if one.config.seed == main[0].config.seed}
+        first = {
+            one.config.method: self.path(one.config)
+            for one in main
+            if one.config.seed == main[0].config.seed
+        }
         jobs += [self._shots(first[method]) for method in ("fomaml", "transfer")]
         jobs.append(self._explanation(first["transfer"], first["fomaml"]))
         return jobs
@@ -139,17 +161,30 @@ class Reproduction:
         config, path = experiment.config, self.path(experiment.config)
         size = 1 if config.method == "transfer" else config.meta_batch_size
         validations = config.meta_steps / config.validation_every * config.validation_episodes
-        units = config.meta_steps * size * SECONDS[config.method] + validations * SECONDS["episode"] / 2
+        units = (
+            config.meta_steps * size * SECONDS[config.method] + validations * SECONDS["episode"] / 2
+        )
 
         def is_done() -> bool:
             run = self.existing(experiment)
-            return run is not None and run.weights_path.is_file() and run.status["state"] == "finished"
+            return (
+                run is not None and run.weights_path.is_file() and run.status["state"] == "finished"
+            )
 
         def do(overall: Overall) -> int:
-            run = self.existing(experiment) or RunDirectory.create(config, environment(experiment), path)
-            return run_training(experiment, run, resume=True, say=self.say, quiet=self.quiet,
-                                max_minutes=self.max_minutes, overall=overall,
-                                go_on="the same command, typed again.")  # fmt: skip
+            run = self.existing(experiment) or RunDirectory.create(
+                config, environment(experiment), path
+            )
+            return run_training(
+                experiment,
+                run,
+                resume=True,
+                say=self.say,
+                quiet=self.quiet,
+                max_minutes=self.max_minutes,
+                overall=overall,
+                go_on="the same command, typed again.",
+            )
 
         what = f"train {config.method}, seed {config.seed}: {experiment.describe()}"
         return Job(what, units * config.filters / 64, is_done, do)
@@ -168,11 +203,13 @@ class Reproduction:
             found, wanted = getattr(run.config, name), getattr(experiment.config, name)
             if found != wanted:
                 raise ConfigError(
-                    f"{path} is there with another {name!r} ({found!r}, here {wanted!r}): choose another --out, or "
-                    f"remove it."
+                    f"{path} is there with another {name!r} ({found!r}, here {wanted!r}): choose "
+                    "another --out, or remove it."
                 )
         if run.environment.get("data_fingerprint") != experiment.dataset.fingerprint:
-            raise ConfigError(f"{path} is there with other data: choose another --out, or remove it.")
+            raise ConfigError(
+                f"{path} is there with other data: choose another --out, or remove it."
+            )
         return run
 
     def _evaluation(self, experiment: Experiment) -> Job:
@@ -181,12 +218,20 @@ class Reproduction:
 
         def is_done() -> bool:
             return _is_finished(path) and any(
-                is_primary(RunDirectory(path), row) for row in evaluations(RunDirectory(path), part, episodes)
+                is_primary(RunDirectory(path), row)
+                for row in evaluations(RunDirectory(path), part, episodes)
             )
 
         def do(overall: Overall) -> int:
-            evaluate_if_needed(RunDirectory(path), part, episodes, data_dir=self.data_dir, say=self.say,
-                               quiet=self.quiet, overall=overall)  # fmt: skip
+            evaluate_if_needed(
+                RunDirectory(path),
+                part,
+                episodes,
+                data_dir=self.data_dir,
+                say=self.say,
+                quiet=self.quiet,
+                overall=overall,
+            )
             return 0
 
         seconds = episodes * SECONDS["episode"] * experiment.config.filters / 64
@@ -198,24 +243,41 @@ class Reproduction:
         def is_done() -> bool:
             if not _is_finished(path):
                 return False
-            found = [row["shots"] for row in over_shots(RunDirectory(path)) if row["episodes"] >= episodes]
+            found = [
+                row["shots"]
+                for row in over_shots(RunDirectory(path))
+                if row["episodes"] >= episodes
+            ]
             return set(found) >= set(SHOTS)
 
         def do(overall: Overall) -> int:
             run = RunDirectory(path)
             experiment, learner = open_run(run, data_dir=self.data_dir, say=self.say)
-            count = CountProgress("episodes", episodes * len(SHOTS), quiet=self.quiet, overall=overall)
+            count = CountProgress(
+                "episodes", episodes * len(SHOTS), quiet=self.quiet, overall=overall
+            )
             for index, shots in enumerate(SHOTS):
                 evaluate_and_save(
-                    run, experiment, learner, part="val", episodes=episodes,
-                    inner_steps=experiment.config.inner_steps, batch_norms=learner.batch_norm_modes[:1],
-                    ways=experiment.config.ways, shots=shots, queries=10,
+                    run,
+                    experiment,
+                    learner,
+                    part="val",
+                    episodes=episodes,
+                    inner_steps=experiment.config.inner_steps,
+                    batch_norms=learner.batch_norm_modes[:1],
+                    ways=experiment.config.ways,
+                    shots=shots,
+                    queries=10,
                     on_episodes=lambda done, before=index * episodes: count(before + done),
-                )  # fmt: skip
+                )
             return 0
 
-        return Job(f"evaluate {path.name} at K = 1 ... 10, {episodes} episodes each",
-                   episodes * len(SHOTS) * SECONDS["episode"] / 3, is_done, do)  # fmt: skip
+        return Job(
+            f"evaluate {path.name} at K = 1 ... 10, {episodes} episodes each",
+            episodes * len(SHOTS) * SECONDS["episode"] / 3,
+            is_done,
+            do,
+        )
 
     def _explanation(self, first: Path, second: Path) -> Job:
         folder, budget = self.folder / "explanation", self.budget
@@ -227,12 +289,22 @@ class Reproduction:
             found = read_explanation(file)
             counts = (found["episodes"], found["few_episodes"])
             both = [RunDirectory(path) for path in (first, second) if _is_finished(path)]
-            return counts == (budget.episodes, budget.few_episodes) and len(both) == 2 and explains(found, both)
+            return (
+                counts == (budget.episodes, budget.few_episodes)
+                and len(both) == 2
+                and explains(found, both)
+            )
 
         def do(overall: Overall) -> int:
             self.say(f"{overall.said(0)}why {first.name} and {second.name} differ")
-            found = explain_runs(RunDirectory(first), RunDirectory(second), episodes=budget.episodes,
-                                 few_episodes=budget.few_episodes, data_dir=self.data_dir, say=self.say)  # fmt: skip
+            found = explain_runs(
+                RunDirectory(first),
+                RunDirectory(second),
+                episodes=budget.episodes,
+                few_episodes=budget.few_episodes,
+                data_dir=self.data_dir,
+                say=self.say,
+            )
             write_explanation(found, folder)
             return 0
 
@@ -266,12 +338,15 @@ def reproduce(
         max_minutes: of every training; then it stops, to go on when it is called again.
 
     Returns:
-        The exit code, and what was made: rows of results, weights, and the report, if it came to that.
+        The exit code, and what was made: rows of results, weights, and the report, if it came to
+            that.
 
     Raises:
         ConfigError: if a run of other settings or data has a name of the plan.
     """
-    if (file := next((one for one in (out / budget, *(out / budget).parents) if one.exists()), out)).is_file():
+    if (
+        file := next((one for one in (out / budget, *(out / budget).parents) if one.exists()), out)
+    ).is_file():
         raise ConfigError(f"{file} is a file, and no folder for the runs.")
     chosen = budgets()[budget]
     plan = Reproduction(chosen, data, out / budget, data_dir, say, quiet, max_minutes)
@@ -295,15 +370,18 @@ def reproduce(
 def plan_in_words(budget: Budget, jobs: list[Job]) -> Iterator[str]:
     """The plan with its times, printed before it starts."""
     left = sum(job.seconds for job in jobs if not job.is_done())
-    yield (f"Plan ({budget.name} budget): {len(jobs)} jobs and the report, about {_minutes(left)} to go on two x86_64 "
-           f"cores.")  # fmt: skip
+    yield (
+        f"Plan ({budget.name} budget): {len(jobs)} jobs and the report, about {_minutes(left)} "
+        "to go on two x86_64 cores."
+    )
     for number, job in enumerate(jobs, start=1):
         time = "done already" if job.is_done() else f"about {_minutes(job.seconds)}"
         yield f"  {number:2d}. {job.what}: {time}"
     if budget.name == "quick":
         yield (
-            "This budget is smaller than the published results, in filters, outer steps, episodes and seeds, and its "
-            "accuracies are lower; the report says in what. Those are BUDGET=full, or --budget full."
+            "This budget is smaller than the published results, in filters, outer steps, "
+            "episodes and seeds, and its accuracies are lower; the report says in what. Those "
+            "are BUDGET=full, or --budget full."
         )
 
 
@@ -323,7 +401,12 @@ def _reported(plan: Reproduction, experiments: list[Experiment]) -> dict[str, An
     rows = []
     for path in runs:
         run = RunDirectory(path)
-        rows += [row for part in ("val", "test") for row in evaluations(run, part) if is_primary(run, row)]
+        rows += [
+            row
+            for part in ("val", "test")
+            for row in evaluations(run, part)
+            if is_primary(run, row)
+        ]
     for row in rows:
         del row["query_accuracy_per_episode"]
     return {

@@ -24,12 +24,18 @@ from innerloop.errors import ConfigError, DataError, DiskError
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Turn an `OSError` within the context into a `DiskError` that says what could not be written."""
+    """Turn an `OSError` within the context into a `DiskError` that says what was not written."""
     try:
         yield
     except OSError as error:
-        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError))
-        advice = "" if in_the_way else " What was saved before is intact; free some space or permissions and go on."
+        in_the_way = isinstance(
+            error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
+        )
+        advice = (
+            ""
+            if in_the_way
+            else " What was saved before is intact; free some space or permissions and go on."
+        )
         raise DiskError(f"Cannot write {what}: {error.strerror or error}.{advice}") from error
 
 
@@ -86,7 +92,9 @@ class RunDirectory:
                 (temporary / "metrics.jsonl").touch()
                 (temporary / "checkpoints").mkdir()
                 number = 1
-                while (final := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists():
+                while (
+                    final := path if number == 1 else path.with_name(f"{path.name}-{number}")
+                ).exists():
                     number += 1
                 os.rename(temporary, final)
             except BaseException:
@@ -106,11 +114,14 @@ class RunDirectory:
 
     @property
     def machine(self) -> str:
-        """What computed it, as far as that was recorded: seconds compare between equal machines alone."""
+        """What computed it, where recorded: seconds compare between equal machines alone."""
         found = self.environment
         processor, threads = found.get("processor", "an unknown processor"), found.get("threads")
         on = "" if (device := found.get("device", "cpu")) == "cpu" else f"{device} beside "
-        return f"{on}{processor}, {threads or 'an unknown number of'} CPU thread{'s' if threads != 1 else ''}"
+        return (
+            f"{on}{processor}, {threads or 'an unknown number of'} CPU "
+            f"thread{'s' if threads != 1 else ''}"
+        )
 
     @property
     def weights_path(self) -> Path:
@@ -125,11 +136,12 @@ class RunDirectory:
         """Raise `ConfigError` if there are no final weights, with the command that makes them."""
         if not self.weights_path.is_file():
             raise ConfigError(
-                f"{self.path} has no final weights: it is not finished. Go on with: innerloop resume {self.path}"
+                f"{self.path} has no final weights: it is not finished. Go on with: innerloop "
+                f"resume {self.path}"
             )
 
     def refuse_damaged(self) -> None:
-        """Raise `DataError` if the weights cannot be opened, or the metrics of a finished run end too early."""
+        """Raise `DataError` if weights cannot be opened, or a finished run's metrics end early."""
         from safetensors import SafetensorError, safe_open
 
         if self.weights_path.is_file():
@@ -137,21 +149,29 @@ class RunDirectory:
                 with safe_open(self.weights_path, "np"):
                     pass
             except (SafetensorError, ValueError) as error:
-                raise DataError(f"{self.weights_path} is no safetensors file, or it is damaged ({error}).") from error
+                raise DataError(
+                    f"{self.weights_path} is no safetensors file, or it is damaged ({error})."
+                ) from error
         records, status = self.read_metrics(), self.status
         last = records[-1]["step"] if records else 0
         if status["state"] == "finished" and last < status["step"]:
-            raise DataError(f"{self.path / 'metrics.jsonl'} ends at step {last} of {status['step']}: it is damaged.")
+            raise DataError(
+                f"{self.path / 'metrics.jsonl'} ends at step {last} of {status['step']}: it is "
+                "damaged."
+            )
 
     @property
     def status(self) -> dict[str, Any]:
-        """``state`` (running, interrupted, paused, failed or finished), ``step`` and ``message``."""
+        """``state`` (running, interrupted, paused, failed, finished), ``step``, ``message``."""
         path = self.path / "status.json"
         return read_json(path) if path.is_file() else {"state": "running", "step": 0, "message": ""}
 
     def set_status(self, state: str, step: int, message: str = "") -> None:
         """Write ``status.json``."""
-        write_atomic(self.path / "status.json", json.dumps({"state": state, "step": step, "message": message}) + "\n")
+        write_atomic(
+            self.path / "status.json",
+            json.dumps({"state": state, "step": step, "message": message}) + "\n",
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -167,13 +187,17 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ConfigError(
-                    f"{self.path} is in use by another process; wait for it, or choose another --run-dir."
+                    f"{self.path} is in use by another process; wait for it, or choose another "
+                    "--run-dir."
                 ) from error
             yield
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to ``metrics.jsonl`` and flush it."""
-        with disk_errors(str(self.path / "metrics.jsonl")), open(self.path / "metrics.jsonl", "a") as file:
+        with (
+            disk_errors(str(self.path / "metrics.jsonl")),
+            open(self.path / "metrics.jsonl", "a") as file,
+        ):
             file.write(json_text(record) + "\n")
 
     def read_metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -194,7 +218,9 @@ class RunDirectory:
     def cut_metrics(self, step: int) -> None:
         """Drop what was recorded after a step, so that a resumed run does not say it twice."""
         kept = [record for record in self.read_metrics() if record["step"] <= step]
-        write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        write_atomic(
+            self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept)
+        )
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Named, counter-based random streams: draw number i of a stream depends on (seed, name, i) alone."""
+"""Named, counter-based random streams: draw i of a stream depends on (seed, name, i) alone."""
 
 import hashlib
 from functools import lru_cache
@@ -12,9 +12,9 @@ EVALUATION_SEED = 0
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """Make the random generator of one draw.
 
-    There is no state to carry along: a resumed run, another meta-batch size or another rank asks for
-    the same (seed, name, index) and gets the same numbers. A stream of its own for every use means
-    that a change in how training samples cannot move the validation episodes.
+    There is no state to carry along: a resumed run, another meta-batch size or another rank asks
+    for the same (seed, name, index) and gets the same numbers. A stream of its own for every use
+    means that a change in how training samples cannot move the validation episodes.
 
     Args:
         seed: the run's seed, >= 0.

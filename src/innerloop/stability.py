@@ -1,4 +1,4 @@
-"""How stable a training was, from its validation curve: pure functions of outer steps and accuracies in [0, 1]."""
+"""How stable a training was: pure functions of outer steps and validation accuracies in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ DIVERGED_POINTS = 0.10
 REGAINED_WITHIN = 0.20
 """Soon enough: within this fraction of the run."""
 DIVERGED = (
-    "The training diverged: its validation accuracy fell more than 10 points under its best and had not come "
-    "back after 20 % of the run, or at its end. Lower --inner-lr or --outer-lr, or try --clip-gradient 0.3."
+    "The training diverged: its validation accuracy fell more than 10 points under its best and "
+    "had not come back after 20 % of the run, or at its end. Lower --inner-lr or --outer-lr, or "
+    "try --clip-gradient 0.3."
 )
 """What a person is told of such a run."""
 
@@ -29,7 +30,7 @@ def drawdown(accuracy: Sequence[float], *, above: float = 0.80) -> float:
 
 
 def roughness(accuracy: Sequence[float]) -> float:
-    """RMS of the curve minus its running median of 5, over the last two thirds of the validations."""
+    """RMS of the curve minus its running median of 5, over the last two thirds of validations."""
     values = np.asarray(accuracy, dtype=float)
     padded = np.pad(values, 2, mode="edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
@@ -38,8 +39,12 @@ def roughness(accuracy: Sequence[float]) -> float:
 
 
 def area(steps: Sequence[int], accuracy: Sequence[float]) -> float:
-    """Mean height of the curve over the outer steps, by trapezoids; of a single validation, its height."""
-    return float(np.trapezoid(accuracy, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(accuracy[0])
+    """Mean height of the curve over outer steps, by trapezoids; of one validation, its height."""
+    return (
+        float(np.trapezoid(accuracy, steps) / (steps[-1] - steps[0]))
+        if len(steps) > 1
+        else float(accuracy[0])
+    )
 
 
 def first_step_at(steps: Sequence[int], accuracy: Sequence[float], level: float) -> int | None:
@@ -48,7 +53,10 @@ def first_step_at(steps: Sequence[int], accuracy: Sequence[float], level: float)
 
 
 def diverged(steps: Sequence[int], accuracy: Sequence[float | None]) -> bool:
-    """Not finite, or more than 10 points under a former best and not back within 10 of it in 20 % of the run."""
+    """Not finite, or fallen far from a former best and not back soon.
+
+    Far is more than 10 points under it, back is within 10 of it, soon is in 20 % of the run.
+    """
     if any(value is None or not math.isfinite(value) for value in accuracy):
         return True
     values = [value for value in accuracy if value is not None]
@@ -74,7 +82,7 @@ def wilson_interval(count: int, of: int, z: float = 1.96) -> tuple[float, float]
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
-    """Exact two-sided p of paired differences: how many of all sign patterns have a mean as far from zero."""
+    """Exact two-sided p of paired differences: the share of sign patterns as far from zero."""
     values = np.asarray(differences, dtype=float)
     observed = abs(values.sum())
     patterns = np.array(list(product((1.0, -1.0), repeat=len(values))))
@@ -82,7 +90,7 @@ def sign_flip_test(differences: Sequence[float]) -> float:
 
 
 def measures(steps: Sequence[int], accuracy: Sequence[float | None]) -> dict[str, Any]:
-    """All measures of one validation curve; those that need finite numbers are None where it diverged to others."""
+    """All measures of one validation curve; only that it diverged where a number is not finite."""
     if any(value is None or not math.isfinite(value) for value in accuracy):
         return {"diverged": True}
     values = [value for value in accuracy if value is not None]

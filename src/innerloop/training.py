@@ -1,4 +1,4 @@
-"""The outer loop, one for every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
+"""The outer loop of every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
 
 import math
 import time
@@ -32,7 +32,8 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
         training_labels: how many classes a method that trains on images tells apart.
     """
     method = find_learner(config.method)
-    # PyTorch's initialisers take their numbers from the global generator: seeded here, restored after.
+    # PyTorch's initialisers take their numbers from the global generator: seeded here, restored
+    # after.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(config.seed, "initial weights").integers(2**63)))
         model = Conv4(
@@ -88,7 +89,7 @@ class MovingAverage:
 
 @dataclass(frozen=True)
 class Stop:
-    """Why training ended before its last step: ``state`` interrupted or paused, and the exit code."""
+    """Why training ended before its last step: ``state`` (interrupted, paused) and exit code."""
 
     state: str
     exit_code: int
@@ -106,12 +107,18 @@ class Training:
     """
 
     def __init__(
-        self, learner: Learner, sampler: EpisodeSampler | ImageSampler, run: RunDirectory, data_fingerprint: str
+        self,
+        learner: Learner,
+        sampler: EpisodeSampler | ImageSampler,
+        run: RunDirectory,
+        data_fingerprint: str,
     ):
         self.learner, self.sampler, self.run = learner, sampler, run
         self.config, self.data_fingerprint = run.config, data_fingerprint
         self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.outer_lr)
-        self.average = MovingAverage(learner, self.config.averaging) if self.config.averaging else None
+        self.average = (
+            MovingAverage(learner, self.config.averaging) if self.config.averaging else None
+        )
         self.step, self.elapsed_s = 0, 0.0
 
     def train(
@@ -123,9 +130,9 @@ class Training:
     ) -> Stop | None:
         """Go on until the last step, or until told to stop.
 
-        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps, before the
-        first and after the last, a ``validation`` record follows. Checkpoints are written at their
-        interval and at a stop; the final weights after the last step.
+        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps,
+        before the first and after the last, a ``validation`` record follows. Checkpoints are
+        written at their interval and at a stop; the final weights after the last step.
 
         Args:
             validate: measures the (averaged) learner; what it returns is recorded.
@@ -174,9 +181,9 @@ class Training:
         metrics = accumulate_meta_gradient(self.learner, batch, config.episodes_per_chunk)
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise NonFiniteError(
-                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's norm "
-                f"{metrics['gradient_norm']}. Nothing after step {self.step} is saved. Lower --inner-lr or "
-                f"--outer-lr and train again."
+                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
+                f"norm {metrics['gradient_norm']}. Nothing after step {self.step} is saved. "
+                "Lower --inner-lr or --outer-lr and train again."
             )
         if config.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_gradient)
@@ -197,10 +204,14 @@ class Training:
         with self.average.in_place(self.learner) if averaged and self.average else nullcontext():
             values = measure(self.learner)
             if kind == "validation":
-                values = values | {"image_passes": self.learner.image_passes(self.config, self.step)}
+                values = values | {
+                    "image_passes": self.learner.image_passes(self.config, self.step)
+                }
                 if diagnostics := self.learner.diagnostics():
                     values = values | {"diagnostics": diagnostics}
-        record = {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
+        record = (
+            {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
+        )
         self.run.append_metrics(record)
         on_step(self.step, record)
 
@@ -241,36 +252,44 @@ class Training:
         if checkpoint:
             self._restore(checkpoint)
         else:
-            self._refuse_other_data(self.run.environment.get("data_fingerprint", self.data_fingerprint))
+            self._refuse_other_data(
+                self.run.environment.get("data_fingerprint", self.data_fingerprint)
+            )
         self.run.cut_metrics(self.step if checkpoint else -1)
         return warnings
 
     def _refuse_changes(self, state: dict[str, Any]) -> None:
-        if not (isinstance(state.get("config"), str) and isinstance(state.get("elapsed_s"), float | int)):
+        if not (
+            isinstance(state.get("config"), str) and isinstance(state.get("elapsed_s"), float | int)
+        ):
             raise DataError("its state.json lacks the configuration or the elapsed seconds.")
         saved = RunConfig.from_json(state["config"], source="the checkpoint's configuration")
         for name in saved.__dataclass_fields__:
             before, now = getattr(saved, name), getattr(self.config, name)
             if before != now:
                 raise ConfigError(
-                    f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now {now!r}. Restore "
-                    f"config.json, or start a new run."
+                    f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now "
+                    f"{now!r}. Restore config.json, or start a new run."
                 )
         self._refuse_other_data(state.get("data_fingerprint"))
 
     def _refuse_other_data(self, fingerprint: Any) -> None:
         if fingerprint != self.data_fingerprint:
             raise ConfigError(
-                f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another data set than the "
-                f"run was trained on."
+                f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another "
+                "data set than the run was trained on."
             )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.step, self.elapsed_s = checkpoint.step, float(checkpoint.state["elapsed_s"])
         tensors = checkpoint.tensors
-        self.learner.load_state_dict({name: tensors[f"learner.{name}"] for name in self.learner.state_dict()})
+        self.learner.load_state_dict(
+            {name: tensors[f"learner.{name}"] for name in self.learner.state_dict()}
+        )
         for name, weight in self.learner.named_parameters():
-            moments = {key: tensors[f"optimiser.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments = {
+                key: tensors[f"optimiser.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
             if moments["step"] > 0:
                 # In the weights' own memory layout, as Adam itself makes them.
                 self.optimiser.state[weight] = {
@@ -290,12 +309,12 @@ class Training:
 def accumulate_meta_gradient(
     learner: Learner, batch: EpisodeBatch | LabelledImages, episodes_per_chunk: int
 ) -> dict[str, float]:
-    """Leave the meta-gradient of a meta-batch in ``.grad``, chunk by chunk, so that memory does not grow.
+    """Leave a meta-batch's meta-gradient in ``.grad``, by chunks, so that memory does not grow.
 
     Args:
         learner: its `Learner.meta_loss` is a mean over episodes.
-        batch: the meta-batch, E episodes; or a mini-batch of images, which is never divided, since batch
-            norm makes its images depend on one another.
+        batch: the meta-batch, E episodes; or a mini-batch of images, which is never divided, since
+            batch norm makes its images depend on one another.
         episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
 
     Returns:

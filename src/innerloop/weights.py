@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def save_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors by name, atomically, with a checksum over names, shapes and bytes.
 
     Raises:
@@ -36,7 +38,8 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
         expected: tensors that the file must hold by name, shape and kind; None takes any.
 
     Raises:
-        DataError: if it is not a safetensors file, was changed, holds NaN or infinity, or does not fit.
+        DataError: if it is not a safetensors file, was changed, holds NaN or infinity, or does not
+            fit.
     """
     import torch
     from safetensors import SafetensorError
@@ -49,16 +52,29 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
     try:
         # The whole header is parsed by the library; only its free-text part is needed here.
         tensors = load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
+        metadata = (
+            json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
+            or {}
+        )
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         raise DataError(
-            f"{path} is not a safetensors file, or it is damaged ({error}). Pickled weights (.pt, .pth) are "
-            f"never read, since they can run code."
+            f"{path} is not a safetensors file, or it is damaged ({error}). Pickled weights "
+            "(.pt, .pth) are never read, since they can run code."
         ) from error
     if expected is not None:
         _refuse_misfits(path, tensors, expected)
     if metadata.get("sha256") != _digest(tensors):
-        raise DataError(f"{path} was changed after it was saved: its checksum does not match its content.")
+        raise DataError(
+            f"{path} was changed after it was saved: its checksum does not match its content."
+        )
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{path}: tensor {name!r} holds NaN or infinity.")
@@ -66,18 +82,25 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same file with its header sorted: the library's order is random, and equal runs shall be equal files."""
+    """The file with a sorted header: the library's order is random; equal runs make equal files."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # so that tensors stay aligned in the file
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
-def _refuse_misfits(path: Path, tensors: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"]) -> None:
+def _refuse_misfits(
+    path: Path, tensors: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"]
+) -> None:
     if missing := sorted(expected.keys() - tensors.keys()):
-        raise DataError(f"{path} lacks tensor {missing[0]!r}: it belongs to another network or method.")
+        raise DataError(
+            f"{path} lacks tensor {missing[0]!r}: it belongs to another network or method."
+        )
     if foreign := sorted(tensors.keys() - expected.keys()):
-        raise DataError(f"{path} holds a foreign tensor {foreign[0]!r}: it belongs to another network or method.")
+        raise DataError(
+            f"{path} holds a foreign tensor {foreign[0]!r}: it belongs to another network or "
+            "method."
+        )
     for name, tensor in tensors.items():
         found, wanted = (tensor.shape, tensor.dtype), (expected[name].shape, expected[name].dtype)
         if found != wanted:

@@ -19,7 +19,8 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``contents`` by path; with ranges or without, and cuts the first ``cuts`` answers short."""
+    """Serves ``contents`` by path; with ranges or without, and cuts the first ``cuts`` answers
+    short."""
 
     contents: dict[str, bytes]
     ranges = True
@@ -82,7 +83,9 @@ def _direct_connection(monkeypatch: pytest.MonkeyPatch):
 
 def start() -> tuple[Server, threading.Thread]:
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     return server, thread
 
@@ -123,7 +126,9 @@ def is_content(path: Path) -> bool:
     return path.read_bytes() == CONTENT
 
 
-def download(target: Path, *servers: Server, max_bytes: int = 400_000, timeout_s: float = 5.0, progress=None):
+def download(
+    target: Path, *servers: Server, max_bytes: int = 400_000, timeout_s: float = 5.0, progress=None
+):
     urls = [f"{server.root}file.zip" for server in servers]
     fetch(
         urls,
@@ -152,7 +157,9 @@ def test_a_cut_connection_is_resumed_where_it_broke(server: Server, target: Path
     assert [wanted for _, wanted in server.requests] == [None, "bytes=150000-", "bytes=225000-"]
 
 
-def test_the_next_mirror_goes_on_with_what_the_first_one_gave(server: Server, mirror: Server, part: Path, target: Path):
+def test_the_next_mirror_goes_on_with_what_the_first_one_gave(
+    server: Server, mirror: Server, part: Path, target: Path
+):
     part.write_bytes(CONTENT[:1000])
     server.contents = {}
 
@@ -217,7 +224,9 @@ def test_a_whole_part_needs_no_server(part: Path, target: Path):
     assert target.read_bytes() == CONTENT
 
 
-def test_wrong_content_is_refused_and_the_next_mirror_asked(server: Server, mirror: Server, target: Path):
+def test_wrong_content_is_refused_and_the_next_mirror_asked(
+    server: Server, mirror: Server, target: Path
+):
     server.contents = {"/file.zip": b"something else"}
 
     download(target, server, mirror)
@@ -228,7 +237,9 @@ def test_wrong_content_is_refused_and_the_next_mirror_asked(server: Server, mirr
 def test_wrong_content_alone_is_an_error_and_stays_nowhere(server: Server, target: Path):
     server.contents = {"/file.zip": b"something else"}
 
-    with pytest.raises(DataError, match=r"\(127\.0\.0\.1: its file does not have the expected content\)"):
+    with pytest.raises(
+        DataError, match=r"\(127\.0\.0\.1: its file does not have the expected content\)"
+    ):
         download(target, server)
     assert list(target.parent.iterdir()) == []
 
@@ -246,7 +257,9 @@ def test_a_file_declared_above_the_limit_is_not_even_begun(server: Server, targe
     told = []
 
     with pytest.raises(DataError, match="its file is larger than 200,000 bytes"):
-        download(target, server, max_bytes=200_000, progress=lambda *progress: told.append(progress))
+        download(
+            target, server, max_bytes=200_000, progress=lambda *progress: told.append(progress)
+        )
     assert told == []
 
 
@@ -257,11 +270,14 @@ def test_a_server_that_refuses_a_range_nobody_asked_for_is_named(server: Server,
         download(target, server)
 
 
-def test_every_mirrors_reason_is_named_in_one_sentence(server: Server, mirror: Server, target: Path):
+def test_every_mirrors_reason_is_named_in_one_sentence(
+    server: Server, mirror: Server, target: Path
+):
     server.contents = mirror.contents = {}
 
     sentence = (
-        r"^No mirror delivers file\.zip \(127\.0\.0\.1: 404 Not Found; 127\.0\.0\.1: 404 Not Found\): "
+        r"^No mirror delivers file\.zip \(127\.0\.0\.1: 404 Not Found; "
+        r"127\.0\.0\.1: 404 Not Found\): "
         r"if this machine is offline, copy it\.$"
     )
     with pytest.raises(DataError, match=sentence):
@@ -284,7 +300,9 @@ def test_a_refused_connection_is_named(target: Path):
             fetch([url], target, is_genuine=is_content, max_bytes=1, otherwise="copy it")
 
 
-def test_a_connection_that_is_always_cut_is_given_up_and_what_came_is_kept(server: Server, part: Path, target: Path):
+def test_a_connection_that_is_always_cut_is_given_up_and_what_came_is_kept(
+    server: Server, part: Path, target: Path
+):
     server.cuts = 1000
 
     with pytest.raises(DataError, match=r"127\.0\.0\.1: the connection was cut"):
@@ -296,7 +314,10 @@ def test_a_connection_that_is_always_cut_is_given_up_and_what_came_is_kept(serve
 def test_a_folder_that_cannot_be_made_is_a_disk_error(server: Server, tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(DiskError, match=r"Cannot write .*file\.zip \(.*\): free some space, or choose another folder"):
+    with pytest.raises(
+        DiskError,
+        match=r"Cannot write .*file\.zip \(.*\): free some space, or choose another folder",
+    ):
         download(tmp_path / "file" / "file.zip", server)
 
 
@@ -328,13 +349,16 @@ def official(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Two files that pass for the official archives by their MD5."""
     contents = {"images_background": b"background", "images_evaluation": b"evaluation"}
     expected = tuple(
-        ArchiveContents(folder, (), digest="", md5=hashlib.md5(data).hexdigest()) for folder, data in contents.items()
+        ArchiveContents(folder, (), digest="", md5=hashlib.md5(data).hexdigest())
+        for folder, data in contents.items()
     )
     monkeypatch.setattr(omniglot, "contents", lambda: expected)
     return {f"/{folder}.zip": data for folder, data in contents.items()}
 
 
-def test_both_official_archives_are_downloaded(server: Server, official: dict[str, bytes], tmp_path: Path):
+def test_both_official_archives_are_downloaded(
+    server: Server, official: dict[str, bytes], tmp_path: Path
+):
     server.contents = official
 
     omniglot.download(tmp_path, mirrors=[server.root])
@@ -343,7 +367,9 @@ def test_both_official_archives_are_downloaded(server: Server, official: dict[st
     assert (tmp_path / "images_evaluation.zip").read_bytes() == b"evaluation"
 
 
-def test_a_genuine_archive_is_not_downloaded_again(server: Server, official: dict[str, bytes], tmp_path: Path):
+def test_a_genuine_archive_is_not_downloaded_again(
+    server: Server, official: dict[str, bytes], tmp_path: Path
+):
     server.contents = official
     (tmp_path / "images_background.zip").write_bytes(b"background")
 
@@ -352,7 +378,9 @@ def test_a_genuine_archive_is_not_downloaded_again(server: Server, official: dic
     assert [path for path, _ in server.requests] == ["/images_evaluation.zip"]
 
 
-def test_a_damaged_archive_is_downloaded_again(server: Server, official: dict[str, bytes], tmp_path: Path):
+def test_a_damaged_archive_is_downloaded_again(
+    server: Server, official: dict[str, bytes], tmp_path: Path
+):
     server.contents = official
     (tmp_path / "images_background.zip").write_bytes(b"backgr")
 

@@ -31,7 +31,9 @@ from innerloop.data.images import FewShotDataset, resize
 from innerloop.errors import DataError
 
 REAL = os.environ.get("INNERLOOP_DATA")
-needs_real_archives = pytest.mark.skipif(not REAL, reason="INNERLOOP_DATA names no folder with Omniglot's archives")
+needs_real_archives = pytest.mark.skipif(
+    not REAL, reason="INNERLOOP_DATA names no folder with Omniglot's archives"
+)
 
 
 def png(ink: np.ndarray, mode: str = "1") -> bytes:
@@ -44,7 +46,8 @@ def png_header(width: int, height: int) -> bytes:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     rest = b"IDAT" + zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) for body in (chunk, rest)
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        for body in (chunk, rest)
     )
 
 
@@ -61,7 +64,9 @@ class Fake:
         self.directory = directory
         self.ink: dict[str, np.ndarray] = {}
         self.expected = (
-            self._archive("images_background", ["Alif/character01", "Alif/character02", "Beth/character01"], 7),
+            self._archive(
+                "images_background", ["Alif/character01", "Alif/character02", "Beth/character01"], 7
+            ),
             self._archive("images_evaluation", ["Gimel/character01"], 40),
         )
 
@@ -144,7 +149,9 @@ def test_ink_is_white_on_black_and_each_drawing_is_resized_once(fake: Fake):
 
     ink = fake.ink["background/Alif/character02"][3]
     assert dataset.images.shape == (4, 20, 1, 28, 28)
-    assert np.array_equal(dataset.images[1, 3, 0], resize(np.where(ink, np.uint8(255), np.uint8(0)), 28))
+    assert np.array_equal(
+        dataset.images[1, 3, 0], resize(np.where(ink, np.uint8(255), np.uint8(0)), 28)
+    )
 
 
 def test_at_the_archives_own_size_pixels_are_the_drawings(fake: Fake):
@@ -175,7 +182,13 @@ def test_drawings_are_in_the_order_of_their_file_names_whatever_the_archives_ord
 
 
 @pytest.mark.parametrize(
-    "name", ["images_background/", "images_background/Alif/", "__MACOSX/._images_background", "a/.DS_Store"]
+    "name",
+    [
+        "images_background/",
+        "images_background/Alif/",
+        "__MACOSX/._images_background",
+        "a/.DS_Store",
+    ],
 )
 def test_folders_and_the_clutter_of_macos_are_passed_over(fake: Fake, name: str):
     fake.add(name)
@@ -188,7 +201,9 @@ def test_the_committed_contents_have_the_published_counts():
 
     assert (len(background.characters), len(evaluation.characters)) == (964, 659)
     assert (len(background.files), len(evaluation.files)) == (19280, 13180)
-    assert sorted(c.number for a in (background, evaluation) for c in a.characters) == list(range(1, 1624))
+    assert sorted(c.number for a in (background, evaluation) for c in a.characters) == list(
+        range(1, 1624)
+    )
 
 
 def test_class_names_of_the_committed_contents_are_sorted():
@@ -209,7 +224,10 @@ def test_a_character_digest_is_sha256_of_name_and_packed_pixels():
 
     packed = b"\x80" + bytes(20 * 105 * 105 // 8)
 
-    assert character_digest("A/character01", ink) == hashlib.sha256(b"A/character01\0" + packed).hexdigest()
+    assert (
+        character_digest("A/character01", ink)
+        == hashlib.sha256(b"A/character01\0" + packed).hexdigest()
+    )
 
 
 # What is refused
@@ -218,7 +236,9 @@ def test_a_character_digest_is_sha256_of_name_and_packed_pixels():
 def test_a_missing_archive_is_named(fake: Fake):
     fake.path.unlink()
 
-    with pytest.raises(DataError, match=r"There is no archive .*images_background\.zip: put it there"):
+    with pytest.raises(
+        DataError, match=r"There is no archive .*images_background\.zip: put it there"
+    ):
         fake.read()
 
 
@@ -226,14 +246,18 @@ def test_an_archive_that_is_a_folder_is_refused(fake: Fake):
     fake.path.unlink()
     fake.path.mkdir()
 
-    with pytest.raises(DataError, match=r"Cannot read the archive .*images_background\.zip \(Is a directory\)"):
+    with pytest.raises(
+        DataError, match=r"Cannot read the archive .*images_background\.zip \(Is a directory\)"
+    ):
         fake.read()
 
 
 def test_a_file_that_is_not_a_zip_is_refused(fake: Fake):
     fake.path.write_bytes(b"<html>Not found</html>")
 
-    with pytest.raises(DataError, match=r"images_background\.zip is not a zip file, or only the beginning of one"):
+    with pytest.raises(
+        DataError, match=r"images_background\.zip is not a zip file, or only the beginning of one"
+    ):
         fake.read()
 
 
@@ -247,7 +271,14 @@ def test_a_truncated_archive_is_refused(fake: Fake, kept: float):
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil.png", "images_background/../../evil.png", "/etc/evil.png", "images\\evil.png", "C:/evil.png"]
+    "name",
+    [
+        "../evil.png",
+        "images_background/../../evil.png",
+        "/etc/evil.png",
+        "images\\evil.png",
+        "C:/evil.png",
+    ],
 )
 def test_unsafe_names_are_refused(fake: Fake, name: str):
     fake.add(name)
@@ -269,7 +300,9 @@ def test_a_duplicate_name_is_refused(fake: Fake):
     name, content = fake.entries[5]
     fake.add(name, content)
 
-    with pytest.raises(DataError, match=r"holds 'images_background/Alif/character01/0007_06\.png' 2 times"):
+    with pytest.raises(
+        DataError, match=r"holds 'images_background/Alif/character01/0007_06\.png' 2 times"
+    ):
         fake.read()
 
 
@@ -293,7 +326,9 @@ def test_a_huge_archive_is_refused_without_reading_all_of_it(fake: Fake):
 def test_a_huge_declared_size_is_refused(fake: Fake):
     fake.change_first(bytes(100_000))
 
-    with pytest.raises(DataError, match=r"0007_01\.png' is 100,000 bytes, no drawing is above 16,384"):
+    with pytest.raises(
+        DataError, match=r"0007_01\.png' is 100,000 bytes, no drawing is above 16,384"
+    ):
         fake.read()
 
 
@@ -338,14 +373,19 @@ def test_a_symbolic_link_is_refused(fake: Fake):
 def test_a_foreign_file_is_named(fake: Fake):
     fake.add("images_background/README.txt", b"hello")
 
-    with pytest.raises(DataError, match=r"holds 1 files that are not Omniglot's, .* 'images_background/README\.txt'"):
+    with pytest.raises(
+        DataError,
+        match=r"holds 1 files that are not Omniglot's, .* 'images_background/README\.txt'",
+    ):
         fake.read()
 
 
 def test_a_missing_drawing_is_named(fake: Fake):
     write_zip(fake.path, fake.entries[:-2])
 
-    with pytest.raises(DataError, match=r"lacks 2 of 60 drawings, the first is .*Beth/character01/0009_19\.png'"):
+    with pytest.raises(
+        DataError, match=r"lacks 2 of 60 drawings, the first is .*Beth/character01/0009_19\.png'"
+    ):
         fake.read()
 
 
@@ -368,7 +408,9 @@ def test_one_changed_pixel_is_found_and_its_character_named(fake: Fake):
     ink[104, 104] ^= True
     fake.change_first(png(ink))
 
-    with pytest.raises(DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"):
+    with pytest.raises(
+        DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"
+    ):
         fake.read()
 
 
@@ -376,14 +418,19 @@ def test_two_swapped_drawings_are_found(fake: Fake):
     (first, a), (second, b), *rest = fake.entries
     write_zip(fake.path, [(first, b), (second, a), *rest])
 
-    with pytest.raises(DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"):
+    with pytest.raises(
+        DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"
+    ):
         fake.read()
 
 
 def test_the_whole_digest_is_compared_too_when_loading(fake: Fake):
     fake.expected = (fake.expected[0], replace(fake.expected[1], digest="0" * 64))
 
-    with pytest.raises(DataError, match=r"images_evaluation\.zip: its drawings as a whole are not those of Omniglot"):
+    with pytest.raises(
+        DataError,
+        match=r"images_evaluation\.zip: its drawings as a whole are not those of Omniglot",
+    ):
         fake.load(fake.directory)
 
 
@@ -425,15 +472,23 @@ def test_an_image_of_another_format_is_refused(fake: Fake):
 def test_a_header_of_50_000_by_50_000_pixels_is_refused(fake: Fake):
     fake.change_first(png_header(50_000, 50_000))
 
-    with pytest.raises(DataError, match=r"0007_01\.png' is not a PNG image \(Image size \(2500000000 pixels\)"):
+    with pytest.raises(
+        DataError, match=r"0007_01\.png' is not a PNG image \(Image size \(2500000000 pixels\)"
+    ):
         fake.read()
 
 
-@pytest.mark.parametrize("size", [(10_000, 10_000), (105, 104), (28, 28)])  # Pillow only warns of the first
-def test_an_image_of_another_size_is_refused_before_it_is_decoded(fake: Fake, size: tuple[int, int]):
+@pytest.mark.parametrize(
+    "size", [(10_000, 10_000), (105, 104), (28, 28)]
+)  # Pillow only warns of the first
+def test_an_image_of_another_size_is_refused_before_it_is_decoded(
+    fake: Fake, size: tuple[int, int]
+):
     fake.change_first(png_header(*size))
 
-    with pytest.raises(DataError, match=rf"is {size[0]} x {size[1]} of mode '1', Omniglot's drawings are 105 x 105"):
+    with pytest.raises(
+        DataError, match=rf"is {size[0]} x {size[1]} of mode '1', Omniglot's drawings are 105 x 105"
+    ):
         fake.read()
 
 
@@ -448,15 +503,23 @@ def test_an_image_of_another_mode_is_refused(fake: Fake, mode: str):
 def test_a_truncated_image_is_refused(fake: Fake):
     fake.change_first(fake.entries[0][1][:200])
 
-    with pytest.raises(DataError, match=r"the image 'images_background/Alif/character01/0007_01\.png' is damaged"):
+    with pytest.raises(
+        DataError, match=r"the image 'images_background/Alif/character01/0007_01\.png' is damaged"
+    ):
         fake.read()
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_damaged_archive_is_refused_or_read_right_and_nothing_else_is_raised(intact: Fake, seed: int):
+def test_a_damaged_archive_is_refused_or_read_right_and_nothing_else_is_raised(
+    intact: Fake, seed: int
+):
     random = np.random.default_rng(seed)
     data = np.frombuffer(intact.path.read_bytes(), np.uint8).copy()
-    where = random.integers(len(data) - (6000 if seed % 2 else 0), size=4) if seed % 4 else -random.integers(1, 6000, 4)
+    where = (
+        random.integers(len(data) - (6000 if seed % 2 else 0), size=4)
+        if seed % 4
+        else -random.integers(1, 6000, 4)
+    )
     data[where] = random.integers(256, size=4)
 
     try:
@@ -469,7 +532,9 @@ def test_a_damaged_archive_is_refused_or_read_right_and_nothing_else_is_raised(i
 # Where it is looked for
 
 
-def test_an_explicit_folder_goes_before_the_environment(fake: Fake, monkeypatch: pytest.MonkeyPatch):
+def test_an_explicit_folder_goes_before_the_environment(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("INNERLOOP_DATA", "/nowhere")
 
     assert "data_dir" in fake.load(fake.directory).source
@@ -493,27 +558,42 @@ def test_a_named_folder_without_an_archive_is_an_error_even_with_a_full_cache(fa
     assert not isinstance(caught.value, omniglot.NotFoundError)
 
 
-def test_a_folder_of_the_environment_without_the_archives_is_an_error(fake: Fake, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_of_the_environment_without_the_archives_is_an_error(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("INNERLOOP_DATA", "/nowhere")
 
-    with pytest.raises(DataError, match=r"folder '/nowhere' named by \$INNERLOOP_DATA does not hold images_background"):
+    with pytest.raises(
+        DataError,
+        match=r"folder '/nowhere' named by \$INNERLOOP_DATA does not hold images_background",
+    ):
         fake.load()
 
 
 def test_without_archives_cache_and_permission_to_download_it_says_so(fake: Fake):
-    with pytest.raises(omniglot.NotFoundError, match="not on this machine and was not to be downloaded: put both"):
+    with pytest.raises(
+        omniglot.NotFoundError, match="not on this machine and was not to be downloaded: put both"
+    ):
         fake.load(download=False)
 
 
 def test_without_a_mirror_that_answers_it_says_so(fake: Fake, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(omniglot, "MIRRORS", ("http://127.0.0.1:9/",))  # the discard port: nothing listens
+    monkeypatch.setattr(
+        omniglot, "MIRRORS", ("http://127.0.0.1:9/",)
+    )  # the discard port: nothing listens
 
-    with pytest.raises(omniglot.NotFoundError, match=r"No mirror delivers images_background\.zip \(127\.0\.0\.1: "):
+    with pytest.raises(
+        omniglot.NotFoundError, match=r"No mirror delivers images_background\.zip \(127\.0\.0\.1: "
+    ):
         fake.load()
 
 
-def test_archives_packed_anew_are_downloaded_loaded_and_cached(fake: Fake, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(omniglot, "MIRRORS", (fake.directory.as_uri() + "/",))  # urllib reads file: too
+def test_archives_packed_anew_are_downloaded_loaded_and_cached(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        omniglot, "MIRRORS", (fake.directory.as_uri() + "/",)
+    )  # urllib reads file: too
 
     downloaded = fake.load()
     again = fake.load(download=False)
@@ -523,7 +603,9 @@ def test_archives_packed_anew_are_downloaded_loaded_and_cached(fake: Fake, monke
     assert again.fingerprint == downloaded.fingerprint
 
 
-def test_damaged_archives_in_the_cache_are_downloaded_again(fake: Fake, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_damaged_archives_in_the_cache_are_downloaded_again(
+    fake: Fake, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(omniglot, "MIRRORS", (fake.directory.as_uri() + "/",))
     cache.mkdir(parents=True)
     for name in ("images_background.zip", "images_evaluation.zip"):
@@ -600,12 +682,16 @@ def test_tampering_with_an_archive_is_found_although_the_cache_is_full(fake: Fak
     fake.load(fake.directory)
     fake.change_first(png(np.zeros((105, 105), bool)))
 
-    with pytest.raises(DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"):
+    with pytest.raises(
+        DataError, match="drawings in images_background/Alif/character01 are not those of Omniglot"
+    ):
         fake.load(fake.directory)
 
 
 @pytest.mark.parametrize("position", [0, 40, 1000, -1])
-def test_a_damaged_cache_is_rebuilt_from_the_archives(fake: Fake, cache: Path, position: int, undecodable):
+def test_a_damaged_cache_is_rebuilt_from_the_archives(
+    fake: Fake, cache: Path, position: int, undecodable
+):
     first = fake.load(fake.directory)
     (file,) = cache.iterdir()
     data = bytearray(file.read_bytes())
@@ -617,7 +703,9 @@ def test_a_damaged_cache_is_rebuilt_from_the_archives(fake: Fake, cache: Path, p
     assert fake.load(fake.directory).fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("content", [b"", b"short", bytes(10_000_000), hashlib.sha256(bytes(99)).digest() + bytes(99)])
+@pytest.mark.parametrize(
+    "content", [b"", b"short", bytes(10_000_000), hashlib.sha256(bytes(99)).digest() + bytes(99)]
+)
 def test_a_damaged_cache_without_archives_is_passed_over(fake: Fake, cache: Path, content: bytes):
     fake.load(fake.directory)
     (file,) = cache.iterdir()
@@ -627,14 +715,18 @@ def test_a_damaged_cache_without_archives_is_passed_over(fake: Fake, cache: Path
         fake.load(download=False)
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_cache_that_cannot_be_written_is_done_without(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "file"))
 
     assert len(fake.load(fake.directory).images) == 4
 
 
-def test_a_write_that_fails_leaves_no_file(fake: Fake, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_fails_leaves_no_file(
+    fake: Fake, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
@@ -652,7 +744,9 @@ def test_archives_in_the_cache_serve_another_size(fake: Fake, cache: Path):
     assert fake.load(download=False).source == f"downloaded to {cache}"
 
 
-def test_damaged_archives_in_the_cache_are_an_error_if_they_cannot_be_downloaded(fake: Fake, cache: Path):
+def test_damaged_archives_in_the_cache_are_an_error_if_they_cannot_be_downloaded(
+    fake: Fake, cache: Path
+):
     cache.mkdir(parents=True)
     for file in fake.directory.iterdir():
         file.rename(cache / file.name)
@@ -706,12 +800,15 @@ def test_every_committed_split_of_omniglot_names_its_classes(real):
 def test_a_known_drawing_of_omniglot_is_where_it_should_be(real):
     dataset, _ = real
     with zipfile.ZipFile(Path(str(REAL)) / "images_evaluation.zip") as archive:
-        image = Image.open(io.BytesIO(archive.read("images_evaluation/ULOG/character26/1623_20.png")))
+        image = Image.open(
+            io.BytesIO(archive.read("images_evaluation/ULOG/character26/1623_20.png"))
+        )
 
     ink = 255 - np.asarray(image.convert("L"))
 
     assert np.array_equal(
-        dataset.images[dataset.class_names.index("evaluation/ULOG/character26"), 19, 0], resize(ink, 28)
+        dataset.images[dataset.class_names.index("evaluation/ULOG/character26"), 19, 0],
+        resize(ink, 28),
     )
 
 

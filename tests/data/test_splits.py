@@ -44,7 +44,9 @@ def test_assignment_trains_on_background_and_validates_on_the_evaluation_alphabe
 
 def test_background_heldout_holds_out_whole_alphabets_and_never_touches_evaluation(names_only):
     split = find_split("background-heldout", names_only)
-    alphabets = {part: {name.rpartition("/")[0] for name in split.part(part)} for part in split.parts}
+    alphabets = {
+        part: {name.rpartition("/")[0] for name in split.part(part)} for part in split.parts
+    }
 
     assert len(alphabets["train"]) == 24
     assert len(alphabets["val"]) == 6
@@ -52,7 +54,9 @@ def test_background_heldout_holds_out_whole_alphabets_and_never_touches_evaluati
     assert all(name.startswith("background/") for part in alphabets.values() for name in part)
 
 
-@pytest.mark.skipif("INNERLOOP_DATA" not in os.environ, reason="needs Omniglot's drawings, which are not shipped")
+@pytest.mark.skipif(
+    "INNERLOOP_DATA" not in os.environ, reason="needs Omniglot's drawings, which are not shipped"
+)
 @pytest.mark.parametrize("name", OMNIGLOT_SPLITS)
 def test_no_drawing_of_one_part_is_in_another_turned_by_any_quarter(name):
     dataset = omniglot.load()
@@ -69,8 +73,14 @@ def test_strokes_split_by_alphabet_60_20_20():
 
     split = find_split("alphabets", dataset)
 
-    alphabets = {part: {name.partition("/")[0] for name in split.part(part)} for part in split.parts}
-    assert {part: len(names) for part, names in alphabets.items()} == {"train": 6, "val": 2, "test": 2}
+    alphabets = {
+        part: {name.partition("/")[0] for name in split.part(part)} for part in split.parts
+    }
+    assert {part: len(names) for part, names in alphabets.items()} == {
+        "train": 6,
+        "val": 2,
+        "test": 2,
+    }
     assert len(set.union(*alphabets.values())) == 10
 
 
@@ -89,21 +99,31 @@ def test_a_changed_list_is_refused(monkeypatch, names_only):
 
 
 def test_a_split_of_another_data_set_is_refused(names_only):
-    with pytest.raises(ConfigError, match=r"Data set 'omniglot' has no split 'alphabets'. Choose --split assignment"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Data set 'omniglot' has no split 'alphabets'. Choose --split assignment",
+    ):
         find_split("alphabets", names_only)
-    with pytest.raises(ConfigError, match=r"Data set 'strokes' has no split 'assignment'. Choose --split alphabets"):
+    with pytest.raises(
+        ConfigError, match=r"Data set 'strokes' has no split 'assignment'. Choose --split alphabets"
+    ):
         find_split("assignment", strokes.generate(2, drawings=1))
 
 
 def test_a_part_that_a_split_lacks_is_refused(names_only):
-    with pytest.raises(ConfigError, match="Split 'assignment' has no part 'test'; it has: train, val"):
+    with pytest.raises(
+        ConfigError, match="Split 'assignment' has no part 'test'; it has: train, val"
+    ):
         find_split("assignment", names_only).part("test")
 
 
 def test_classes_that_a_data_set_lacks_are_named(names_only):
-    fewer = dataclasses.replace(names_only, images=names_only.images[1:], class_names=names_only.class_names[1:])
+    fewer = dataclasses.replace(
+        names_only, images=names_only.images[1:], class_names=names_only.class_names[1:]
+    )
 
     with pytest.raises(
-        DataError, match=f"1 classes of the split are not in .* for instance '{names_only.class_names[0]}'"
+        DataError,
+        match=f"1 classes of the split are not in .* for instance '{names_only.class_names[0]}'",
     ):
         fewer.class_indices(names_only.class_names)

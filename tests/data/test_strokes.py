@@ -21,7 +21,8 @@ def small():
 
 
 def nearest_mean_accuracy(images: np.ndarray, *, ways: int, shots: int, episodes: int) -> float:
-    """Accuracy of the nearest class mean on raw pixels, over random episodes of all remaining drawings."""
+    """Accuracy of the nearest class mean on raw pixels, over random episodes of all remaining
+    drawings."""
     rng = np.random.default_rng(0)
     correct = []
     for _ in range(episodes):
@@ -44,11 +45,17 @@ def test_another_seed_changes_every_drawing():
 
 
 def test_the_pixels_of_seed_0_are_those_of_every_earlier_version():
-    """Anything that changes the data makes results incomparable, so it has to change this line too."""
-    assert generate(3, drawings=2).fingerprint == "cfce9f549e56209858eaaffbe95ccace145cc2456c79f1b3adf3d179ce037d79"
+    """Anything that changes the data makes results incomparable, so it has to change this line
+    too."""
+    assert (
+        generate(3, drawings=2).fingerprint
+        == "cfce9f549e56209858eaaffbe95ccace145cc2456c79f1b3adf3d179ce037d79"
+    )
 
 
-@pytest.mark.parametrize("characters", [1, 10, CHARACTERS_PER_ALPHABET, CHARACTERS_PER_ALPHABET + 1])
+@pytest.mark.parametrize(
+    "characters", [1, 10, CHARACTERS_PER_ALPHABET, CHARACTERS_PER_ALPHABET + 1]
+)
 def test_a_character_does_not_depend_on_how_many_are_asked_for(characters):
     few, many = generate(characters, drawings=2), generate(30, drawings=2)
 
@@ -57,7 +64,9 @@ def test_a_character_does_not_depend_on_how_many_are_asked_for(characters):
 
 
 def test_a_drawing_does_not_depend_on_how_many_are_asked_for():
-    np.testing.assert_array_equal(generate(4, drawings=3).images, generate(4, drawings=20).images[:, :3])
+    np.testing.assert_array_equal(
+        generate(4, drawings=3).images, generate(4, drawings=20).images[:, :3]
+    )
 
 
 def test_images_are_ink_on_an_empty_background():
@@ -87,7 +96,8 @@ def test_every_alphabet_has_25_characters():
 
 
 def test_the_fraction_of_ink_is_near_omniglots(ink):
-    """Omniglot's background set: 0.078 on average, 0.035 to 0.125 from the 5th to the 95th percentile."""
+    """Omniglot's background set: 0.078 on average, 0.035 to 0.125 from the 5th to the 95th
+    percentile."""
     fractions = ink.mean(axis=(1, 2))
 
     assert fractions.mean() == pytest.approx(0.078, abs=0.008)
@@ -95,7 +105,8 @@ def test_the_fraction_of_ink_is_near_omniglots(ink):
 
 
 def test_the_longer_side_is_near_omniglots(ink):
-    """Omniglot's background set: 0.64 on average, 0.42 to 0.84 from the 5th to the 95th percentile."""
+    """Omniglot's background set: 0.64 on average, 0.42 to 0.84 from the 5th to the 95th
+    percentile."""
     longer = np.maximum(*[ink.any(axis=axis).sum(axis=1) for axis in (1, 2)]) / CANVAS
 
     assert longer.mean() == pytest.approx(0.64, abs=0.03)
@@ -103,7 +114,8 @@ def test_the_longer_side_is_near_omniglots(ink):
 
 
 def test_the_pen_is_as_wide_as_omniglots(ink):
-    """The narrower of the two runs through an inked pixel: 5 to 7 in a slanted line, Omniglot's median is 6."""
+    """The narrower of the two runs through an inked pixel: 5 to 7 in a slanted line, Omniglot's
+    median is 6."""
     some = ink[::10]
 
     runs = [_run_lengths(some), _run_lengths(some.transpose(0, 2, 1)).transpose(0, 2, 1)]
@@ -123,7 +135,8 @@ def test_a_lone_press_of_the_pen_is_a_disc_of_its_diameter():
 
 
 def test_no_drawing_is_cut_off_at_the_edge(ink):
-    """A pixel or two may be lost to rounding; a stroke that runs out of the image would fill the edge."""
+    """A pixel or two may be lost to rounding; a stroke that runs out of the image would fill the
+    edge."""
     edges = [ink[:, 0], ink[:, -1], ink[:, :, 0], ink[:, :, -1]]
 
     assert max(edge.any(axis=1).mean() for edge in edges) < 0.05
@@ -131,8 +144,12 @@ def test_no_drawing_is_cut_off_at_the_edge(ink):
 
 def test_drawings_of_a_class_are_alike_but_not_trivially(small):
     """Omniglot: 0.44 for one shot and 0.72 for five, on the same raw pixels."""
-    assert nearest_mean_accuracy(small, ways=5, shots=1, episodes=300) == pytest.approx(0.44, abs=0.06)
-    assert nearest_mean_accuracy(small, ways=5, shots=5, episodes=300) == pytest.approx(0.72, abs=0.06)
+    assert nearest_mean_accuracy(small, ways=5, shots=1, episodes=300) == pytest.approx(
+        0.44, abs=0.06
+    )
+    assert nearest_mean_accuracy(small, ways=5, shots=5, episodes=300) == pytest.approx(
+        0.72, abs=0.06
+    )
 
 
 def test_no_two_drawings_are_the_same(small):
@@ -148,7 +165,8 @@ def test_no_two_characters_of_an_alphabet_have_the_same_program():
 
 
 def test_characters_of_one_alphabet_share_a_style():
-    """Mean number of strokes: its spread between alphabets exceeds what chance gives 25 draws of one style."""
+    """Mean number of strokes: its spread between alphabets exceeds what chance gives 25 draws of
+    one style."""
     counts = np.array([[len(p.knots) for p in strokes._alphabet(a, seed=0)] for a in range(8)])
 
     chance = np.sqrt(counts.var(axis=1).mean() / CHARACTERS_PER_ALPHABET)
@@ -171,7 +189,8 @@ def test_an_impossible_request_says_what_to_choose(arguments, message):
 
 
 def test_200_characters_take_seconds():
-    """1,000 characters may take 10 s of processor time on a slow core; this allows three times a fifth of it."""
+    """1,000 characters may take 10 s of processor time on a slow core; this allows three times a
+    fifth of it."""
     start = time.process_time()
 
     generate(200)

@@ -19,9 +19,13 @@ from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3
 OFF: dict[str, Any] = dict(
-    multi_step_loss=False, derivative_order_annealing=False, per_step_statistics=False, per_step_affine=False,
-    learned_rates=None, cosine_annealing=False,
-)  # fmt: skip
+    multi_step_loss=False,
+    derivative_order_annealing=False,
+    per_step_statistics=False,
+    per_step_affine=False,
+    learned_rates=None,
+    cosine_annealing=False,
+)
 
 
 def learner(activation=F.softplus, **changes) -> MAMLpp:
@@ -42,8 +46,11 @@ def set_number(index: int) -> int:
 
 
 def plain_weights(made: MAMLpp, weights: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-    sets = {name: made.affine[name.replace(".", "/")][number]
-            for name, _ in made.model.named_parameters() if name.replace(".", "/") in made.affine}  # fmt: skip
+    sets = {
+        name: made.affine[name.replace(".", "/")][number]
+        for name, _ in made.model.named_parameters()
+        if name.replace(".", "/") in made.affine
+    }
     return weights | sets
 
 
@@ -58,14 +65,24 @@ def plain_objective(made: MAMLpp, batch: EpisodeBatch, loss_weights: list[float]
     """MAML++'s objective as a plain loop over episodes and steps."""
     total = torch.zeros((), dtype=torch.float64)
     for support, labels, query, wanted in zip(
-        batch.support.images, batch.support.labels, batch.query.images, batch.query.labels, strict=True
+        batch.support.images,
+        batch.support.labels,
+        batch.query.images,
+        batch.query.labels,
+        strict=True,
     ):
-        weights: dict[str, Tensor] = {n: w for n, w in made.model.named_parameters() if w.requires_grad}
+        weights: dict[str, Tensor] = {
+            n: w for n, w in made.model.named_parameters() if w.requires_grad
+        }
         for index in range(STEPS):
-            loss = F.cross_entropy(functional_call(made.model, plain_weights(made, weights, index), (support,)), labels)
+            loss = F.cross_entropy(
+                functional_call(made.model, plain_weights(made, weights, index), (support,)), labels
+            )
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-            weights = {name: w - plain_rate(made, name, index) * g
-                       for (name, w), g in zip(weights.items(), gradients, strict=True)}  # fmt: skip
+            weights = {
+                name: w - plain_rate(made, name, index) * g
+                for (name, w), g in zip(weights.items(), gradients, strict=True)
+            }
             logits = functional_call(made.model, plain_weights(made, weights, index), (query,))
             total = total + loss_weights[index] * F.cross_entropy(logits, wanted)
     return total / len(batch)
@@ -150,9 +167,15 @@ def test_with_every_switch_off_it_is_second_order_maml_bit_for_bit():
 @pytest.mark.parametrize("epoch", [0, 50])
 @pytest.mark.parametrize("learned_rates", ["layer", "tensor", None])
 @pytest.mark.parametrize("per_step_affine", [True, False])
-def test_the_objective_and_its_gradient_are_those_of_a_plain_loop(epoch, learned_rates, per_step_affine):
-    """Support pass at φ_i and query pass at φ_{i+1} share set i, and the loss is multiplied by its weight."""
-    made, batch = learner(learned_rates=learned_rates, per_step_affine=per_step_affine), random_episodes(3)
+def test_the_objective_and_its_gradient_are_those_of_a_plain_loop(
+    epoch, learned_rates, per_step_affine
+):
+    """Support pass at φ_i and query pass at φ_{i+1} share set i, and the loss is multiplied by its
+    weight."""
+    made, batch = (
+        learner(learned_rates=learned_rates, per_step_affine=per_step_affine),
+        random_episodes(3),
+    )
     made.begin_outer_step(epoch, EPOCHS)
 
     loss, _ = made.meta_loss(batch)
@@ -171,7 +194,10 @@ def test_the_meta_gradient_equals_central_differences_in_weights_rates_and_sets(
     generator = torch.Generator().manual_seed(1)
 
     for _ in range(20):
-        directions = [torch.randn(weight.shape, generator=generator, dtype=torch.float64) for weight in trained]
+        directions = [
+            torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            for weight in trained
+        ]
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
@@ -183,7 +209,10 @@ def test_the_meta_gradient_equals_central_differences_in_weights_rates_and_sets(
                     weight.sub_(sign * h * direction)
         quotient = (ends[0] - ends[1]) / (2 * h)
         direction = flat(directions)
-        assert abs(quotient - (gradient @ direction).item()) / (gradient.norm() * direction.norm()) < 1e-6
+        assert (
+            abs(quotient - (gradient @ direction).item()) / (gradient.norm() * direction.norm())
+            < 1e-6
+        )
 
 
 def test_second_order_begins_at_exactly_the_stated_step():
@@ -191,14 +220,20 @@ def test_second_order_begins_at_exactly_the_stated_step():
     switches: dict[str, Any] = OFF | dict(derivative_order_annealing=True, first_order_fraction=0.3)
     made = MAMLpp(copy.deepcopy(model), inner_lr=0.3, inner_steps=STEPS, **switches)
     orders = {
-        first_order: MAML(copy.deepcopy(model), inner_lr=0.3, inner_steps=STEPS, first_order=first_order)
+        first_order: MAML(
+            copy.deepcopy(model), inner_lr=0.3, inner_steps=STEPS, first_order=first_order
+        )
         for first_order in (True, False)
     }
-    expected = {order: gradients_of(other.meta_loss(batch)[0], other) for order, other in orders.items()}
+    expected = {
+        order: gradients_of(other.meta_loss(batch)[0], other) for order, other in orders.items()
+    }
 
     for step, first_order in ((0, True), (299, True), (300, False), (999, False)):
         made.begin_outer_step(step, 1000)
-        assert torch.equal(gradients_of(made.meta_loss(batch)[0], made), expected[first_order]), step
+        assert torch.equal(gradients_of(made.meta_loss(batch)[0], made), expected[first_order]), (
+            step
+        )
     assert not torch.equal(expected[True], expected[False])
 
 
@@ -222,22 +257,33 @@ def test_a_batch_of_episodes_equals_one_at_a_time():
 # Running statistics
 
 
-def statistics_of_passes(made: MAMLpp, batch: EpisodeBatch) -> dict[int, list[tuple[Tensor, Tensor]]]:
-    """Mean and unbiased variance at the first batch norm's input, for every training pass, by set; a plain loop."""
+def statistics_of_passes(
+    made: MAMLpp, batch: EpisodeBatch
+) -> dict[int, list[tuple[Tensor, Tensor]]]:
+    """Mean and unbiased variance at the first batch norm's input, for every training pass, by set;
+    a plain loop."""
     seen: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def look(images: Tensor, weights: dict[str, Tensor], number: int) -> Tensor:
         x = functional_call(made.model.conv1, {"weight": weights["conv1.weight"]}, (images,))  # type: ignore[arg-type]
-        seen.setdefault(number, []).append((x.mean((0, 2, 3)).detach(), x.var((0, 2, 3), correction=1).detach()))
+        seen.setdefault(number, []).append(
+            (x.mean((0, 2, 3)).detach(), x.var((0, 2, 3), correction=1).detach())
+        )
         return functional_call(made.model, plain_weights(made, weights, number), (images,))
 
-    for support, labels, query in zip(batch.support.images, batch.support.labels, batch.query.images, strict=True):
-        weights: dict[str, Tensor] = {n: w for n, w in made.model.named_parameters() if w.requires_grad}
+    for support, labels, query in zip(
+        batch.support.images, batch.support.labels, batch.query.images, strict=True
+    ):
+        weights: dict[str, Tensor] = {
+            n: w for n, w in made.model.named_parameters() if w.requires_grad
+        }
         for index in range(STEPS):
             loss = F.cross_entropy(look(support, weights, index), labels)
             gradients = torch.autograd.grad(loss, list(weights.values()))
-            weights = {name: w - plain_rate(made, name, index) * g
-                       for (name, w), g in zip(weights.items(), gradients, strict=True)}  # fmt: skip
+            weights = {
+                name: w - plain_rate(made, name, index) * g
+                for (name, w), g in zip(weights.items(), gradients, strict=True)
+            }
             look(query, weights, index)
     return seen
 
@@ -248,14 +294,20 @@ def test_running_statistics_take_one_update_an_outer_step_with_the_mean_over_its
     made.begin_outer_step(0, EPOCHS)
 
     made.meta_loss(batch)
-    assert torch.equal(made.get_buffer("running_mean/norm1"), torch.zeros(STEPS, 4, dtype=torch.float64))
+    assert torch.equal(
+        made.get_buffer("running_mean/norm1"), torch.zeros(STEPS, 4, dtype=torch.float64)
+    )
     made.end_outer_step()
 
     for index in range(STEPS):
-        means, variances = (torch.stack(values).mean(0) for values in zip(*expected[index], strict=True))
+        means, variances = (
+            torch.stack(values).mean(0) for values in zip(*expected[index], strict=True)
+        )
         assert len(expected[index]) == 2 * len(batch)
         assert torch.allclose(made.get_buffer("running_mean/norm1")[index], 0.1 * means, rtol=1e-9)
-        assert torch.allclose(made.get_buffer("running_var/norm1")[index], 0.9 + 0.1 * variances, rtol=1e-9)
+        assert torch.allclose(
+            made.get_buffer("running_var/norm1")[index], 0.9 + 0.1 * variances, rtol=1e-9
+        )
 
 
 def test_only_training_moves_statistics_and_evaluation_leaves_every_tensor_bit_equal():
@@ -279,7 +331,8 @@ def test_running_statistics_are_used_where_the_mode_says_so_and_make_an_image_in
         made.end_outer_step()
     adaptation = made.adapt(batch.support, steps=STEPS)
     running, transductive = (
-        made.predict(adaptation, batch.query.images, batch_norm=mode) for mode in ("running", "transductive")
+        made.predict(adaptation, batch.query.images, batch_norm=mode)
+        for mode in ("running", "transductive")
     )
 
     assert not torch.allclose(running, transductive)
@@ -287,8 +340,12 @@ def test_running_statistics_are_used_where_the_mode_says_so_and_make_an_image_in
     assert torch.allclose(alone, running[:, :1], atol=1e-12)
     with torch.no_grad():
         made.get_buffer("running_var/norm1").mul_(2)
-    assert torch.equal(made.predict(adaptation, batch.query.images, batch_norm="transductive"), transductive)
-    assert not torch.allclose(made.predict(adaptation, batch.query.images, batch_norm="running"), running)
+    assert torch.equal(
+        made.predict(adaptation, batch.query.images, batch_norm="transductive"), transductive
+    )
+    assert not torch.allclose(
+        made.predict(adaptation, batch.query.images, batch_norm="running"), running
+    )
 
 
 @pytest.mark.parametrize("steps", [0, 1, STEPS])
@@ -297,7 +354,9 @@ def test_predictions_after_k_steps_take_the_set_of_the_last_step(steps):
     adaptation = made.adapt(batch.support, steps=steps)
     weights = {name: value[0] for name, value in adaptation.fast_weights.items()}
 
-    expected = functional_call(made.model, plain_weights(made, weights, max(steps - 1, 0)), (batch.query.images[0],))
+    expected = functional_call(
+        made.model, plain_weights(made, weights, max(steps - 1, 0)), (batch.query.images[0],)
+    )
 
     assert torch.allclose(made.predict(adaptation, batch.query.images)[0], expected, atol=1e-12)
 
@@ -307,15 +366,21 @@ def test_more_steps_at_test_take_the_last_set_and_rates_again():
     weights: dict[str, Tensor] = {n: w for n, w in made.model.named_parameters() if w.requires_grad}
     for index in range(STEPS + 4):
         number = set_number(index)
-        outputs = functional_call(made.model, plain_weights(made, weights, number), (batch.support.images[0],))
+        outputs = functional_call(
+            made.model, plain_weights(made, weights, number), (batch.support.images[0],)
+        )
         loss = F.cross_entropy(outputs, batch.support.labels[0])
         gradients = torch.autograd.grad(loss, list(weights.values()))
-        weights = {name: w - plain_rate(made, name, number) * g
-                   for (name, w), g in zip(weights.items(), gradients, strict=True)}  # fmt: skip
+        weights = {
+            name: w - plain_rate(made, name, number) * g
+            for (name, w), g in zip(weights.items(), gradients, strict=True)
+        }
 
     adapted = made.adapt(batch.support, steps=STEPS + 4).fast_weights
 
-    assert all(torch.allclose(adapted[name][0], weight, atol=1e-10) for name, weight in weights.items())
+    assert all(
+        torch.allclose(adapted[name][0], weight, atol=1e-10) for name, weight in weights.items()
+    )
 
 
 # What is trained and saved
@@ -334,7 +399,10 @@ def test_learned_rates_and_sets_are_trained_and_saved(learned_rates, count):
     assert not any("norm" in name for name in made.params)  # not adapted in the inner loop
     loss, _ = made.meta_loss(random_episodes(2))
     loss.backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in made.rates.values())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in made.rates.values()
+    )
 
 
 def test_without_sets_batch_norms_scale_and_shift_are_adapted():
@@ -371,4 +439,8 @@ def test_image_passes_count_the_extra_query_passes_of_the_multi_step_loss():
 
     assert MAMLpp.image_passes(config, 50) == 50 * 4 * (125 + 5 * 75)
     assert MAMLpp.image_passes(config, 1000) == 1000 * 4 * 200 + 100 * 4 * 4 * 75
-    assert MAMLpp.image_passes(config.replace(multi_step_loss=False), 50) == MAML.image_passes(config, 50) == 40_000
+    assert (
+        MAMLpp.image_passes(config.replace(multi_step_loss=False), 50)
+        == MAML.image_passes(config, 50)
+        == 40_000
+    )

@@ -56,13 +56,17 @@ def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def point_episode(support: float, query: float) -> EpisodeBatch:
     def labelled(target: float) -> LabelledImages:
-        return LabelledImages(torch.zeros(1, 1, 1, 1, 1, dtype=DOUBLE), torch.full((1, 1), target, dtype=DOUBLE))
+        return LabelledImages(
+            torch.zeros(1, 1, 1, 1, 1, dtype=DOUBLE), torch.full((1, 1), target, dtype=DOUBLE)
+        )
 
     nothing = torch.zeros(1, 1, 1, dtype=torch.int64)
     return EpisodeBatch(labelled(support), labelled(query), nothing[:, 0], nothing, nothing)
 
 
-def random_episodes(count: int, ways: int = 3, shots: int = 2, queries: int = 4, size: int = 8) -> EpisodeBatch:
+def random_episodes(
+    count: int, ways: int = 3, shots: int = 2, queries: int = 4, size: int = 8
+) -> EpisodeBatch:
     generator = torch.Generator().manual_seed(7)
 
     def labelled(n: int) -> LabelledImages:
@@ -73,7 +77,11 @@ def random_episodes(count: int, ways: int = 3, shots: int = 2, queries: int = 4,
         return torch.arange(n).expand(count, ways, n)
 
     return EpisodeBatch(
-        labelled(shots), labelled(queries), torch.arange(ways).expand(count, -1), drawings(shots), drawings(queries)
+        labelled(shots),
+        labelled(queries),
+        torch.arange(ways).expand(count, -1),
+        drawings(shots),
+        drawings(queries),
     )
 
 
@@ -94,9 +102,16 @@ def relative(difference: Tensor, whole: Tensor) -> float:
 @pytest.mark.parametrize("steps", [0, 1, 3])
 @pytest.mark.parametrize("first_order", [False, True])
 def test_meta_gradient_matches_the_closed_form(steps, first_order):
-    """On ½(φ − s)² the inner loop contracts to s: ∂L_query/∂θ = (1 − α)^K (φ_K − q); FO-MAML drops (1 − α)^K."""
+    """On ½(φ − s)² the inner loop contracts to s: ∂L_query/∂θ = (1 − α)^K (φ_K − q); FO-MAML drops
+    (1 − α)^K."""
     theta, support, query, alpha = 0.7, 2.0, -1.3, 0.1
-    learner = MAML(Point(theta), inner_lr=alpha, inner_steps=steps, first_order=first_order, loss_fn=half_squared_error)
+    learner = MAML(
+        Point(theta),
+        inner_lr=alpha,
+        inner_steps=steps,
+        first_order=first_order,
+        loss_fn=half_squared_error,
+    )
 
     gradient = meta_gradient(learner, point_episode(support, query))
 
@@ -107,7 +122,8 @@ def test_meta_gradient_matches_the_closed_form(steps, first_order):
 
 
 def finite_difference_error(model: nn.Module, episodes: EpisodeBatch, *, directions: int) -> float:
-    """Largest error of the second-order meta-gradient along random directions, over its norm; h = 1e-5."""
+    """Largest error of the second-order meta-gradient along random directions, over its norm; h =
+    1e-5."""
     learner = MAML(model, inner_lr=0.3, inner_steps=3, first_order=False)
     exact = meta_gradient(learner, episodes)
     theta = flat(learner.params.values()).detach()
@@ -131,8 +147,11 @@ def test_second_order_meta_gradient_equals_central_differences():
 
 
 def test_second_order_meta_gradient_equals_central_differences_through_relu():
-    """Small enough that both ends of a difference keep the same active set; a crossed kink would break it."""
-    error = finite_difference_error(SmallConv(F.relu, filters=2), random_episodes(1, size=4), directions=20)
+    """Small enough that both ends of a difference keep the same active set; a crossed kink would
+    break it."""
+    error = finite_difference_error(
+        SmallConv(F.relu, filters=2), random_episodes(1, size=4), directions=20
+    )
 
     assert error <= 1e-6
 
@@ -172,7 +191,9 @@ def test_a_batch_of_episodes_equals_one_at_a_time(first_order, fresh_head):
     episodes = random_episodes(3)
 
     together = meta_gradient(learner, episodes)
-    alone = torch.stack([meta_gradient(learner, episodes[index : index + 1]) for index in range(3)]).mean(dim=0)
+    alone = torch.stack(
+        [meta_gradient(learner, episodes[index : index + 1]) for index in range(3)]
+    ).mean(dim=0)
 
     assert relative(together - alone, alone) <= 1e-10
 
@@ -180,7 +201,10 @@ def test_a_batch_of_episodes_equals_one_at_a_time(first_order, fresh_head):
 def three_different(model: nn.Module) -> FastWeights:
     """Weights of three episodes, each its own."""
     same = expand(dict(model.named_parameters()), 3)
-    return {name: (weight + 0.1 * torch.randn(weight.shape)).detach().requires_grad_() for name, weight in same.items()}
+    return {
+        name: (weight + 0.1 * torch.randn(weight.shape)).detach().requires_grad_()
+        for name, weight in same.items()
+    }
 
 
 def test_the_vectorised_pass_equals_the_loop_over_episodes():
@@ -194,7 +218,10 @@ def test_the_vectorised_pass_equals_the_loop_over_episodes():
 
 def test_the_vectorised_pass_equals_the_loop_for_our_own_network():
     """What a GPU runs; vmap refuses some operations that a plain pass allows."""
-    model, images = Conv4(3, image_size=16, filters=4).double(), random_episodes(3, size=16).query.images
+    model, images = (
+        Conv4(3, image_size=16, filters=4).double(),
+        random_episodes(3, size=16).query.images,
+    )
     weights = three_different(model)
 
     looped, vectorised = call_looped(model, weights, images), call_vmapped(model, weights, images)
@@ -206,8 +233,12 @@ def test_the_vectorised_pass_has_the_gradients_of_the_loop():
     model, images = SmallConv(F.relu), random_episodes(3).query.images
     weights = three_different(model)
 
-    looped = torch.autograd.grad(call_looped(model, weights, images).square().sum(), list(weights.values()))
-    vectorised = torch.autograd.grad(call_vmapped(model, weights, images).square().sum(), list(weights.values()))
+    looped = torch.autograd.grad(
+        call_looped(model, weights, images).square().sum(), list(weights.values())
+    )
+    vectorised = torch.autograd.grad(
+        call_vmapped(model, weights, images).square().sum(), list(weights.values())
+    )
 
     assert relative(flat(looped) - flat(vectorised), flat(looped)) <= 1e-10
 
@@ -228,9 +259,14 @@ def test_every_step_starts_from_the_step_before():
 
     two_at_once = learner.adapt(episodes.support, steps=2).fast_weights
     one = learner.adapt(episodes.support, steps=1).fast_weights
-    then_one = learner.inner_loop({name: w[0] for name, w in one.items()}, episodes.support, steps=1).fast_weights
+    then_one = learner.inner_loop(
+        {name: w[0] for name, w in one.items()}, episodes.support, steps=1
+    ).fast_weights
 
-    assert relative(flat(two_at_once.values()) - flat(then_one.values()), flat(then_one.values())) <= 1e-12
+    assert (
+        relative(flat(two_at_once.values()) - flat(then_one.values()), flat(then_one.values()))
+        <= 1e-12
+    )
     assert relative(flat(two_at_once.values()) - flat(one.values()), flat(one.values())) > 1e-3
 
 
@@ -334,7 +370,9 @@ def test_support_statistics_make_predictions_independent_of_the_other_query_imag
 
     together = learner.predict(adaptation, episodes.query.images, batch_norm="support")
     alone = learner.predict(adaptation, episodes.query.images[:, :1], batch_norm="support")
-    transductive = learner.predict(adaptation, episodes.query.images[:, :2], batch_norm="transductive")
+    transductive = learner.predict(
+        adaptation, episodes.query.images[:, :2], batch_norm="transductive"
+    )
 
     assert torch.allclose(together[:, :1], alone, rtol=0, atol=1e-12)
     assert not torch.allclose(together[:, :2], transductive, rtol=0, atol=1e-3)
@@ -352,7 +390,9 @@ def test_support_statistics_on_the_support_set_itself_are_its_own():
 
 def test_gradient_flows_through_support_statistics():
     learner, episodes = MAML(SmallConv(F.softplus)), random_episodes(1)
-    support = LabelledImages(episodes.support.images.clone().requires_grad_(), episodes.support.labels)
+    support = LabelledImages(
+        episodes.support.images.clone().requires_grad_(), episodes.support.labels
+    )
     adaptation = learner.adapt(support, steps=0)
 
     logits = learner.predict(adaptation, episodes.query.images, batch_norm="support")
@@ -388,11 +428,15 @@ def test_conv4_batched_equals_one_by_one_in_float32():
     single = EpisodeBatch(
         LabelledImages(episodes.support.images.float(), episodes.support.labels),
         LabelledImages(episodes.query.images.float(), episodes.query.labels),
-        episodes.classes, episodes.support_drawings, episodes.query_drawings,
-    )  # fmt: skip
+        episodes.classes,
+        episodes.support_drawings,
+        episodes.query_drawings,
+    )
 
     together = meta_gradient(learner, single)
-    alone = torch.stack([meta_gradient(learner, single[index : index + 1]) for index in range(3)]).mean(dim=0)
+    alone = torch.stack(
+        [meta_gradient(learner, single[index : index + 1]) for index in range(3)]
+    ).mean(dim=0)
 
     assert relative(together - alone, alone) <= 1e-4
 
@@ -400,7 +444,10 @@ def test_conv4_batched_equals_one_by_one_in_float32():
 def test_functional_call_leaves_shared_modules_alone():
     """The oracle of `call`: the same as loading each episode's weights into a copy of the model."""
     model, images = SmallConv(F.relu), random_episodes(2).query.images
-    weights = {name: torch.randn(2, *weight.shape, dtype=DOUBLE) for name, weight in model.named_parameters()}
+    weights = {
+        name: torch.randn(2, *weight.shape, dtype=DOUBLE)
+        for name, weight in model.named_parameters()
+    }
 
     found = call_looped(model, weights, images)
 

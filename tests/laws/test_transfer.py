@@ -48,7 +48,9 @@ def plain_norm(layer: nn.Module) -> nn.BatchNorm2d:
     if layer.weight is not None and layer.bias is not None:
         plain.load_state_dict({"weight": layer.weight, "bias": layer.bias}, strict=False)
     if layer.running_mean is not None and layer.running_var is not None:
-        plain.load_state_dict({"running_mean": layer.running_mean, "running_var": layer.running_var}, strict=False)
+        plain.load_state_dict(
+            {"running_mean": layer.running_mean, "running_var": layer.running_var}, strict=False
+        )
     return plain
 
 
@@ -97,7 +99,11 @@ def test_pretraining_is_what_a_plain_loop_does_running_statistics_included():
             objective.backward()
             optimiser.step()
 
-    kept = {name: value for name, value in plain.state_dict().items() if not name.endswith("num_batches_tracked")}
+    kept = {
+        name: value
+        for name, value in plain.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     mine = learner.model.state_dict()
     assert mine.keys() == kept.keys()
     assert all(torch.allclose(mine[name], kept[name], rtol=1e-6, atol=1e-9) for name in kept)
@@ -120,7 +126,10 @@ def test_the_heads_steps_are_gradient_descent_on_the_head_alone(head_init):
                 head.weight.copy_(nn.init.xavier_uniform_(torch.empty(3, 6), generator=generator))
         optimiser = torch.optim.SGD(head.parameters(), lr=0.4)
         with torch.no_grad():
-            support, query = plain.embed(batch.support.images[episode]), plain.embed(batch.query.images[episode])
+            support, query = (
+                plain.embed(batch.support.images[episode]),
+                plain.embed(batch.query.images[episode]),
+            )
         losses = []
         for _ in range(4):
             optimiser.zero_grad()
@@ -135,27 +144,34 @@ def test_the_heads_steps_are_gradient_descent_on_the_head_alone(head_init):
 
 
 def test_frozen_features_under_batch_statistics_are_maml_that_adapts_its_head_alone():
-    """Two ways to the same numbers: features once and heads on them, or whole networks with a frozen body."""
+    """Two ways to the same numbers: features once and heads on them, or whole networks with a
+    frozen body."""
     batch = episodes()
     frozen = FrozenFeatures(network(), batch_norm_modes=("transductive", "support"))
     maml = MAML(network(), inner_lr=0.4, fresh_head="head", adapts=["head"])
 
     for mode in ("transductive", "support"):
         one, other = (
-            learner.predict(learner.adapt(batch.support, steps=5), batch.query.images, batch_norm=mode)
+            learner.predict(
+                learner.adapt(batch.support, steps=5), batch.query.images, batch_norm=mode
+            )
             for learner in (frozen, maml)
         )
         assert torch.allclose(one, other, atol=1e-9), mode
 
 
 def test_a_converged_head_has_no_gradient_left_and_is_the_minimum():
-    """The objective is convex: a zero gradient is the minimum. Taken by autograd on a plain formula."""
+    """The objective is convex: a zero gradient is the minimum. Taken by autograd on a plain
+    formula."""
     learner, batch = pretrained(head="logistic", penalty=0.05), episodes()
     adaptation = learner.adapt(batch.support, steps=1)
     features = learner.features(batch.support.images, batch.support.images, "running")
 
     for episode in range(len(batch)):
-        weight, bias = (adaptation.fast_weights[name][episode].clone().requires_grad_() for name in ("weight", "bias"))
+        weight, bias = (
+            adaptation.fast_weights[name][episode].clone().requires_grad_()
+            for name in ("weight", "bias")
+        )
         logits = features[episode] @ weight.T + bias
         loss = F.cross_entropy(logits, batch.support.labels[episode]) + 0.025 * (weight**2).sum()
         gradients = torch.autograd.grad(loss, [weight, bias])
@@ -167,7 +183,10 @@ def test_a_converged_head_is_scikit_learns_logistic_regression():
     linear_model = pytest.importorskip("sklearn.linear_model")
     learner, batch = pretrained(head="logistic", penalty=0.05), episodes()
     logits = learner.predict(learner.adapt(batch.support, steps=1), batch.query.images)
-    features = [learner.features(part.images, batch.support.images, "running") for part in (batch.support, batch.query)]
+    features = [
+        learner.features(part.images, batch.support.images, "running")
+        for part in (batch.support, batch.query)
+    ]
 
     for episode in range(len(batch)):
         n = len(features[0][episode])
@@ -181,14 +200,17 @@ def test_cosine_prototypes_are_the_nearest_mean_direction():
     learner, batch = pretrained(head="cosine"), episodes()
     logits = learner.predict(learner.adapt(batch.support, steps=1), batch.query.images)
     support, query = (
-        learner.features(part.images, batch.support.images, "running") for part in (batch.support, batch.query)
+        learner.features(part.images, batch.support.images, "running")
+        for part in (batch.support, batch.query)
     )
 
     for episode in range(len(batch)):
         for number, drawing in enumerate(query[episode]):
             cosines = []
             for label in range(batch.ways):
-                chosen = [f / f.norm() for f in support[episode][batch.support.labels[episode] == label]]
+                chosen = [
+                    f / f.norm() for f in support[episode][batch.support.labels[episode] == label]
+                ]
                 prototype = torch.stack(chosen).mean(0)
                 cosines.append((drawing @ prototype / drawing.norm() / prototype.norm()).item())
             assert (logits[episode, number] / 10).tolist() == pytest.approx(cosines, abs=1e-9)
@@ -233,7 +255,9 @@ def test_features_are_computed_once_for_all_steps_of_a_trajectory(monkeypatch):
     learner, batch = pretrained(), episodes()
     calls = []
     features = learner.features
-    monkeypatch.setattr(learner, "features", lambda *arguments: calls.append(1) or features(*arguments))
+    monkeypatch.setattr(
+        learner, "features", lambda *arguments: calls.append(1) or features(*arguments)
+    )
 
     for adaptation in learner.trajectory(batch.support, steps=10):
         learner.predict(adaptation, batch.query.images)
@@ -286,8 +310,14 @@ def test_only_what_is_named_is_adapted(adapts, moving):
 
     fast_weights = tuned.adapt(batch.support, steps=2).fast_weights
 
-    kept = {name: weight for name, weight in learner.params.items() if adapts != "body" or "head" not in name}
-    moved = {name for name, weight in kept.items() if not torch.equal(fast_weights[name][0], weight)}
+    kept = {
+        name: weight
+        for name, weight in learner.params.items()
+        if adapts != "body" or "head" not in name
+    }
+    moved = {
+        name for name, weight in kept.items() if not torch.equal(fast_weights[name][0], weight)
+    }
     assert {name.rpartition(".")[0] for name in moved} == moving
 
 
@@ -307,7 +337,9 @@ def test_running_statistics_are_saved_and_only_where_they_are_kept():
 
     keep_running_statistics(model)
 
-    assert sum("running" in name for name in model.state_dict()) == 2 * len(batch_norm_layers(model))
+    assert sum("running" in name for name in model.state_dict()) == 2 * len(
+        batch_norm_layers(model)
+    )
 
 
 @pytest.mark.parametrize(

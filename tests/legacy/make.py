@@ -1,4 +1,5 @@
-"""Made tests/legacy/0.1 once, with version 0.1: python tests/legacy/make.py. Its files are never made again."""
+"""Made tests/legacy/0.1 once, with version 0.1: python tests/legacy/make.py. Its files are never
+made again."""
 
 import shutil
 from pathlib import Path
@@ -18,17 +19,32 @@ def logits_of(learner, images, labels, query) -> torch.Tensor:
     from innerloop.data.images import LabelledImages
 
     learner.double()
-    support = LabelledImages(torch.from_numpy(images)[None].double() / 255, torch.from_numpy(labels)[None])
+    support = LabelledImages(
+        torch.from_numpy(images)[None].double() / 255, torch.from_numpy(labels)[None]
+    )
     adaptation = learner.adapt(support, steps=2)
     with torch.no_grad():
-        return learner.predict(adaptation, torch.from_numpy(query)[None].double() / 255, batch_norm="support")[0]
+        return learner.predict(
+            adaptation, torch.from_numpy(query)[None].double() / 255, batch_norm="support"
+        )[0]
 
 
 def main() -> None:
     config = settings_of("mamlpp").replace(
-        data="strokes", ways=3, shots=2, queries=2, inner_steps=2, meta_steps=6, meta_batch_size=2, filters=4,
-        image_size=16, validation_every=3, validation_episodes=2, checkpoint_every=3, threads=1,
-    )  # fmt: skip
+        data="strokes",
+        ways=3,
+        shots=2,
+        queries=2,
+        inner_steps=2,
+        meta_steps=6,
+        meta_batch_size=2,
+        filters=4,
+        image_size=16,
+        validation_every=3,
+        validation_episodes=2,
+        checkpoint_every=3,
+        threads=1,
+    )
     experiment = prepare(config)
     run = RunDirectory.create(experiment.config, environment(experiment), FOLDER / "run")
     train(experiment, run)
@@ -36,10 +52,14 @@ def main() -> None:
         shutil.rmtree(path)
     _, learner = open_run(run)
     batch = experiment.evaluation_sampler("val").batch(0, 1)
-    support, query = ((one.images[0] * 255).round().byte().numpy() for one in (batch.support, batch.query))
+    support, query = (
+        (one.images[0] * 255).round().byte().numpy() for one in (batch.support, batch.query)
+    )
     labels = batch.support.labels[0].numpy()
     logits = logits_of(learner, support, labels, query).numpy()
-    np.savez_compressed(FOLDER / "episode.npz", support=support, labels=labels, query=query, logits=logits)
+    np.savez_compressed(
+        FOLDER / "episode.npz", support=support, labels=labels, query=query, logits=logits
+    )
 
 
 if __name__ == "__main__":

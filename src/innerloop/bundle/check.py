@@ -25,10 +25,13 @@ LARGEST = 2 * 1024**3
 """Bytes of an archive's content beyond which it is not unpacked."""
 CHECKED_EPISODES = 100
 LEVEL = 0.005
-"""Another processor rounds differently, so that a query picture may change its class: means may differ by this."""
+"""Another processor rounds differently, so that a query picture may change its class: means may
+differ by this."""
 
 
-def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def check(
+    path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
     """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
 
     Args:
@@ -37,11 +40,12 @@ def check(path: Path, *, data_dir: Path | None = None, say: Callable[[str], None
         say: told in sentences what is done.
 
     Returns:
-        For each run: its name, the mean over the checked episodes as stored and as found, how many episodes agree.
+        For each run: its name, the mean over the checked episodes as stored and as found, how many
+            episodes agree.
 
     Raises:
-        DataError: if the archive is damaged, a file was changed, added or taken away (it is named), the weights do
-            not give the stored accuracies, or the report does not say them.
+        DataError: if the archive is damaged, a file was changed, added or taken away (it is named),
+            the weights do not give the stored accuracies, or the report does not say them.
     """
     with tempfile.TemporaryDirectory() as temporary:
         root = _unpacked(path, Path(temporary))
@@ -64,14 +68,23 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     """What the archive says of its runs; those that the assignment needs are among them."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
-        methods = {load_config(file.parent / "runs" / row["run"] / "config.json").method for row in rows}
-        whole = all(isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows)
+        methods = {
+            load_config(file.parent / "runs" / row["run"] / "config.json").method for row in rows
+        }
+        whole = all(
+            isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows
+        )
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise DataError(f"{file.name} does not name the runs of the archive: {error}.") from error
     for method in methods - METHODS.keys():  # it would be imported from whatever the archive names
-        raise DataError(f"{file.name} has a run of {method!r}; only {', '.join(METHODS)} are checked.")
+        raise DataError(
+            f"{file.name} has a run of {method!r}; only {', '.join(METHODS)} are checked."
+        )
     if not whole or not methods >= set(NEEDED):
-        raise DataError(f"{file.name} lacks a run of {', '.join(sorted(set(NEEDED) - methods)) or 'its episodes'}.")
+        raise DataError(
+            f"{file.name} lacks a run of "
+            f"{', '.join(sorted(set(NEEDED) - methods)) or 'its episodes'}."
+        )
     return rows
 
 
@@ -106,9 +119,13 @@ def _content(path: Path) -> tuple[str, dict[str, bytes]]:
             inside = PurePosixPath(entry.filename)
             strange = "\\" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16)
             if inside.is_absolute() or ".." in inside.parts or len(inside.parts) < 2 or strange:
-                raise DataError(f"{path} holds {entry.filename!r}, which does not stay in its folder.")
+                raise DataError(
+                    f"{path} holds {entry.filename!r}, which does not stay in its folder."
+                )
         if len(set(names)) < len(names):
-            raise DataError(f"{path} holds {next(name for name in names if names.count(name) > 1)!r} twice.")
+            raise DataError(
+                f"{path} holds {next(name for name in names if names.count(name) > 1)!r} twice."
+            )
         if sum(entry.file_size for entry in entries) > LARGEST:
             raise DataError(f"{path} would unpack to more than {LARGEST:,} bytes.")
         roots = {PurePosixPath(name).parts[0] for name in names}
@@ -119,7 +136,7 @@ def _content(path: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _verify(path: Path, content: dict[str, bytes]) -> None:
-    """Hold every file against its checksum, and name the first that was changed, added or taken away."""
+    """Hold every file against its checksum; name the first that was changed, added or removed."""
     wanted = dict(_wanted(path, content[SUMS]))
     for name in sorted(wanted.keys() | content.keys() - {SUMS}):
         if name not in content:
@@ -133,7 +150,15 @@ def _verify(path: Path, content: dict[str, bytes]) -> None:
 def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
         raise DataError(f"{path}: {name} is damaged: {error}.") from error
 
 
@@ -147,7 +172,7 @@ def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
 def _checked(
     path: Path, said: dict[str, Any], words: str, data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Compare what is said of a run with its evaluation, with the report, and with what its weights do."""
+    """Compare what is said of a run with its evaluation, the report, and what its weights do."""
     run = RunDirectory(path)
     rows = [row for row in evaluations(run, said["part"], said["episodes"]) if is_primary(run, row)]
     if not rows or not np.isclose(rows[0]["query_accuracy"], said["query_accuracy"], atol=1e-6):
@@ -156,20 +181,36 @@ def _checked(
     if not np.isclose(stored.mean(), said["query_accuracy"], atol=1e-6):
         raise DataError(f"{path.name}: its mean accuracy is not that of its episodes.")
     if f"{100 * said['query_accuracy']:.2f}" not in words:
-        raise DataError(f"{path.name}: the report does not say its accuracy, {100 * said['query_accuracy']:.2f} %.")
+        raise DataError(
+            f"{path.name}: the report does not say its accuracy, "
+            f"{100 * said['query_accuracy']:.2f} %."
+        )
     episodes = min(CHECKED_EPISODES, len(stored))
     say(f"{path.name}: {episodes} episodes are evaluated again.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
     steps = rows[0]["inner_steps"]
     (evaluation,) = evaluate_run(
-        experiment, learner, part=said["part"], episodes=episodes, inner_steps=steps,
-        batch_norms=(said["batch_norm"],), on_episodes=lambda done: _say_quarters(done, episodes, say),
-    )  # fmt: skip
+        experiment,
+        learner,
+        part=said["part"],
+        episodes=episodes,
+        inner_steps=steps,
+        batch_norms=(said["batch_norm"],),
+        on_episodes=lambda done: _say_quarters(done, episodes, say),
+    )
     found, stored = evaluation.query_accuracy[:, steps], stored[:episodes]
-    shown = f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says {100 * stored.mean():.2f} %"
+    shown = (
+        f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says "
+        f"{100 * stored.mean():.2f} %"
+    )
     if abs(found.mean() - stored.mean()) > LEVEL:
         raise DataError(f"{path.name}: its weights give {shown}.")
     agree = int(np.isclose(found, stored, atol=1e-5).sum())
     say(f"{path.name}: {shown}; {agree} of {episodes} episodes agree exactly.")
-    return {"run": path.name, "episodes": episodes, "stored": float(stored.mean()), "found": float(found.mean()),
-            "agree": agree}  # fmt: skip
+    return {
+        "run": path.name,
+        "episodes": episodes,
+        "stored": float(stored.mean()),
+        "found": float(found.mean()),
+        "agree": agree,
+    }

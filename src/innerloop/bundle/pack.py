@@ -25,8 +25,17 @@ from innerloop.runs import RunDirectory, disk_errors, write_atomic
 
 NEEDED = ("fomaml", "mamlpp", "transfer")
 """Methods whose final weights the assignment asks for."""
-KEPT = ("config.json", "env.json", "metrics.jsonl", "status.json", "model.safetensors", "MODEL_CARD.md",
-        "hyperparameters.md", "episode.npz", "evaluation-*.json")  # fmt: skip
+KEPT = (
+    "config.json",
+    "env.json",
+    "metrics.jsonl",
+    "status.json",
+    "model.safetensors",
+    "MODEL_CARD.md",
+    "hyperparameters.md",
+    "episode.npz",
+    "evaluation-*.json",
+)
 """What of a run directory goes into the archive."""
 SUMS = "SHA256SUMS"
 
@@ -44,8 +53,8 @@ def bundle(
     """Make the archive; the same content gives the same bytes.
 
     Args:
-        folder: what `innerloop reproduce` made, or any folder of finished run directories, with ``explanation``
-            beside them.
+        folder: what `innerloop reproduce` made, or any folder of finished run directories, with
+            ``explanation`` beside them.
         name: of the student, in any script.
         student_number: of the student.
         assignment: its number.
@@ -76,8 +85,10 @@ def bundle(
         rows = [row for run in runs if (row := _row_of(material, run))]
         for run in material.main:
             if run not in material.evaluated or material.episodes is None:
-                raise ConfigError(f"{run.path} was not evaluated on the validation episodes of the others: "
-                                  f"innerloop evaluate {run.path}")  # fmt: skip
+                raise ConfigError(
+                    f"{run.path} was not evaluated on the validation episodes of the others: "
+                    f"innerloop evaluate {run.path}"
+                )
         content["results.json"] = (json_text(rows, indent=1) + "\n").encode()
         write_report(material, Path(made))
         for path in sorted(Path(made).rglob("*")):
@@ -89,11 +100,16 @@ def bundle(
         if not (run.path / "hyperparameters.md").is_file():
             write_results(run)
         for pattern in KEPT:
-            content |= {f"runs/{run.path.name}/{path.name}": path.read_bytes() for path in run.path.glob(pattern)}
+            content |= {
+                f"runs/{run.path.name}/{path.name}": path.read_bytes()
+                for path in run.path.glob(pattern)
+            }
         for path in (run.path / "figures").glob("*.png"):
             content[f"plots/{run.path.name}/{path.name}"] = path.read_bytes()
     if (explanation / "explanation.json").is_file():
-        content["runs/explanation/explanation.json"] = (explanation / "explanation.json").read_bytes()
+        content["runs/explanation/explanation.json"] = (
+            explanation / "explanation.json"
+        ).read_bytes()
     content |= dict(_code())
     content["README.md"] = _how_to_run(stem, runs).encode()
     content[SUMS] = _sums(content).encode()
@@ -107,18 +123,35 @@ def bundle(
 def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
     """What the report says of a run, and how many episodes it is over."""
     found = [
-        row for part in ("val", "test") for row in evaluations(run, part)
-        if is_primary(run, row) and (run not in material.main or row["episodes"] == material.episodes)
-    ]  # fmt: skip
+        row
+        for part in ("val", "test")
+        for row in evaluations(run, part)
+        if is_primary(run, row)
+        and (run not in material.main or row["episodes"] == material.episodes)
+    ]
     if not found:
         return None
-    names = ("method", "training_seed", "data", "split", "part", "ways", "shots", "queries", "inner_steps",
-             "batch_norm", "episodes", "episode_seed", "query_accuracy", "query_accuracy_ci95")  # fmt: skip
+    names = (
+        "method",
+        "training_seed",
+        "data",
+        "split",
+        "part",
+        "ways",
+        "shots",
+        "queries",
+        "inner_steps",
+        "batch_norm",
+        "episodes",
+        "episode_seed",
+        "query_accuracy",
+        "query_accuracy_ci95",
+    )
     return {"run": run.path.name} | {name: found[0][name] for name in names}
 
 
 def archive_name(name: str, student_number: str, assignment: int) -> str:
-    """``{name}_{student_number}_Assignment{assignment}``, composed (NFC), so that every system spells it alike.
+    """``{name}_{student_number}_Assignment{assignment}``, in NFC: every system spells it alike.
 
     Raises:
         ConfigError: if a part is empty or holds what a file system refuses.
@@ -127,20 +160,30 @@ def archive_name(name: str, student_number: str, assignment: int) -> str:
         raise ConfigError(f"--assignment is a number from 1 on: got {assignment}.")
     for what, value in (("--name", name), ("--student-number", student_number)):
         if not value.strip() or value != value.strip():
-            raise ConfigError(f"{what} must not be empty, and must not begin or end with a space: got {value!r}.")
-        refused = [one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"]
+            raise ConfigError(
+                f"{what} must not be empty, and must not begin or end with a space: got {value!r}."
+            )
+        refused = [
+            one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"
+        ]
         if refused:
-            raise ConfigError(f"{what} holds {refused[0]!r}, which a file's name must not hold on every system.")
+            raise ConfigError(
+                f"{what} holds {refused[0]!r}, which a file's name must not hold on every system."
+            )
     if name.startswith("."):
-        raise ConfigError(f"--name must not begin with a dot, or the archive is hidden: got {name!r}.")
+        raise ConfigError(
+            f"--name must not begin with a dot, or the archive is hidden: got {name!r}."
+        )
     stem = unicodedata.normalize("NFC", f"{name}_{student_number}_Assignment{assignment}")
     if len(stem.encode()) > 200:
-        raise ConfigError(f"The archive's name is {len(stem.encode())} bytes long; file systems take 200 safely.")
+        raise ConfigError(
+            f"The archive's name is {len(stem.encode())} bytes long; file systems take 200 safely."
+        )
     return stem
 
 
 def _runs(folder: Path) -> list[RunDirectory]:
-    """The finished, evaluated run directories of a folder; those that the assignment needs among them."""
+    """The finished, evaluated run directories of a folder, with all that the assignment needs."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: give the one that innerloop reproduce wrote.")
     runs = [RunDirectory(path.parent) for path in sorted(folder.glob("*/config.json"))]
@@ -151,11 +194,24 @@ def _runs(folder: Path) -> list[RunDirectory]:
             raise ConfigError(f"{run.path} was not evaluated: innerloop evaluate {run.path}")
     for method in NEEDED:
         if not any(run.config.method == method for run in runs):
-            raise ConfigError(f"{folder} holds no run of {method}, which the hand-in needs: innerloop train {method} "
-                              f"--run-dir {folder / method}")  # fmt: skip
+            raise ConfigError(
+                f"{folder} holds no run of {method}, which the hand-in needs: innerloop train "
+                f"{method} --run-dir {folder / method}"
+            )
     order = list(dict.fromkeys((*NEEDED, *(run.config.method for run in runs))))
-    first = runs[0].config.split if all(run.config.split == runs[0].config.split for run in runs) else "assignment"
-    return sorted(runs, key=lambda run: (run.config.split != first, order.index(run.config.method), run.config.seed))
+    first = (
+        runs[0].config.split
+        if all(run.config.split == runs[0].config.split for run in runs)
+        else "assignment"
+    )
+    return sorted(
+        runs,
+        key=lambda run: (
+            run.config.split != first,
+            order.index(run.config.method),
+            run.config.seed,
+        ),
+    )
 
 
 def _code() -> Iterator[tuple[str, bytes]]:
@@ -164,7 +220,11 @@ def _code() -> Iterator[tuple[str, bytes]]:
     for path in sorted(package.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
             yield f"code/innerloop/{path.relative_to(package).as_posix()}", path.read_bytes()
-    needed = [re.split(r"[<>=!~ ;\[]", line)[0] for line in metadata.requires("innerloop") or [] if "extra" not in line]
+    needed = [
+        re.split(r"[<>=!~ ;\[]", line)[0]
+        for line in metadata.requires("innerloop") or []
+        if "extra" not in line
+    ]
     versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
     yield "code/requirements.txt", "".join(versions).encode()
     licence = metadata.distribution("innerloop").read_text("licenses/LICENSE")
@@ -176,26 +236,30 @@ def _code() -> Iterator[tuple[str, bytes]]:
 def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
     first = shlex.quote(f"runs/{runs[0].path.name}")
     by_method = {run.config.method: run for run in reversed(runs)}  # the first of each
-    pair = " ".join(shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml"))
+    pair = " ".join(
+        shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml")
+    )
     commits = ", ".join(sorted({str(run.environment.get("git")) for run in runs}))
     return f"""# {stem}
 
-`report.html` and `report.pdf` are the report. `plots/` holds its figures. `runs/` holds the results: of every training
-its settings, hyperparameters, curve, evaluations, and final weights (`model.safetensors`) with a model card.
-`code/` is the toolkit, version {__version__}, as it was when this archive was packed; the trainings were made at the
-commits {commits} (`git` in `runs/*/env.json`). `code/ASSIGNMENT.md` says where the assignment's names are.
+`report.html` and `report.pdf` are the report. `plots/` holds its figures. `runs/` holds the
+results: of every training its settings, hyperparameters, curve, evaluations, and final weights
+(`model.safetensors`) with a model card. `code/` is the toolkit, version {__version__}, as it was
+when this archive was packed; the trainings were made at the commits {commits}
+(`git` in `runs/*/env.json`). `code/ASSIGNMENT.md` says where the assignment's names are.
 `SHA256SUMS` has the checksum of every file.
 
 ## How to run
 
-Python 3.11 or newer, on Linux or macOS. On Linux pip's usual PyTorch can be a CUDA build of 3 GB; without a GPU install
-`torch` first, from PyTorch's CPU wheel index (see pytorch.org).
+Python 3.11 or newer, on Linux or macOS. On Linux pip's usual PyTorch can be a CUDA build of 3 GB;
+without a GPU install `torch` first, from PyTorch's CPU wheel index (see pytorch.org).
 
 ```sh
 python3 -m venv .venv
 .venv/bin/python -m pip install -r code/requirements.txt
 export PYTHONPATH=code
-export INNERLOOP_DATA=FOLDER      # with images_background.zip and images_evaluation.zip; without it they are downloaded
+# FOLDER has images_background.zip and images_evaluation.zip; without it they are downloaded
+export INNERLOOP_DATA=FOLDER
 innerloop() {{ .venv/bin/python -m innerloop.cli "$@"; }}   # what the report's commands call
 innerloop evaluate {first}
 innerloop train --config {first}/config.json
@@ -207,7 +271,9 @@ innerloop bundle --check {shlex.quote(f"../{stem}.zip")}
 
 
 def _sums(content: dict[str, bytes]) -> str:
-    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(content.items()))
+    return "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(content.items())
+    )
 
 
 def _zipped(stem: str, content: dict[str, bytes]) -> bytes:

@@ -18,8 +18,8 @@ def load_dataset(
     """The data set of that name, its images ``size`` pixels wide.
 
     Args:
-        name: ``omniglot``, ``strokes``, or ``auto``: Omniglot where it is found or can be downloaded, else
-            strokes, said aloud.
+        name: ``omniglot``, ``strokes``, or ``auto``: Omniglot where it is found or can be
+            downloaded, else strokes, said aloud.
         size: side of the images in pixels.
         data_dir: where Omniglot's two archives are; see `omniglot.load` for the order of places.
         say: told in a sentence when ``auto`` falls back to strokes.
@@ -38,8 +38,8 @@ def load_dataset(
         if name == "omniglot":
             raise
         say(
-            f"{error} Going on with the built-in strokes data set: synthetic drawings, NOT Omniglot; its numbers "
-            f"cannot be compared with Omniglot's."
+            f"{error} Going on with the built-in strokes data set: synthetic drawings, NOT "
+            "Omniglot; its numbers cannot be compared with Omniglot's."
         )
         return _strokes(size)
 

@@ -1,8 +1,9 @@
-"""Reading one Omniglot archive in memory, never extracting it: hostile ones are refused, every pixel is verified.
+"""Read one Omniglot archive in memory, unextracted: refuse hostile ones, verify every pixel.
 
-An archive is ``<folder>.zip`` and holds ``<folder>/<alphabet>/characterNN/XXXX_YY.png``: character XXXX drawn by
-drawers 01 to 20, 105 x 105, one bit, black ink on white. What is verified are names and decoded pixels, not
-the archive's bytes, so an archive packed anew is as good as the official one.
+An archive is ``<folder>.zip`` and holds ``<folder>/<alphabet>/characterNN/XXXX_YY.png``: character
+XXXX drawn by drawers 01 to 20, 105 x 105, one bit, black ink on white. What is verified are names
+and decoded pixels, not the archive's bytes, so an archive packed anew is as good as the official
+one.
 """
 
 import hashlib
@@ -25,7 +26,8 @@ from innerloop.errors import DataError
 
 SIDE = 105
 DRAWINGS = 20
-DIGITS = 16  # hexadecimal, of a character's digest: enough to name the place; the archive's own digest is whole
+# Hexadecimal, of a character's digest: enough to name the place; the archive's own digest is whole.
+DIGITS = 16
 
 # The official archives have 9.5 MB and 20,275 entries, their images up to 522 bytes.
 MAX_ARCHIVE_BYTES = 32 * 2**20
@@ -34,8 +36,23 @@ MAX_IMAGE_BYTES = 16 * 2**10
 
 REMEDY = "replace it with the official archive (innerloop data download --data-dir FOLDER)"
 CENTRAL_HEADER = b"PK\x01\x02"  # begins each entry of a zip file's directory
-UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
-UNREADABLE_PNG = (Image.DecompressionBombError, SyntaxError, struct.error, EOFError, OSError, ValueError)
+UNREADABLE_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+UNREADABLE_PNG = (
+    Image.DecompressionBombError,
+    SyntaxError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,10 @@ class Character:
 
     def files(self, folder: str) -> list[str]:
         """Names of its drawings in the archive, sorted."""
-        return [f"{folder}/{self.name}/{self.number:04d}_{drawer:02d}.png" for drawer in range(1, DRAWINGS + 1)]
+        return [
+            f"{folder}/{self.name}/{self.number:04d}_{drawer:02d}.png"
+            for drawer in range(1, DRAWINGS + 1)
+        ]
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,9 @@ class ArchiveContents:
     @cached_property
     def files(self) -> frozenset[str]:
         """Names of all drawings."""
-        return frozenset(name for character in self.characters for name in character.files(self.folder))
+        return frozenset(
+            name for character in self.characters for name in character.files(self.folder)
+        )
 
 
 def character_digest(name: str, ink: np.ndarray) -> str:
@@ -108,9 +130,13 @@ def read_bytes(path: Path) -> bytes:
             f"There is no archive {path}: put it there (innerloop data download --data-dir FOLDER)."
         ) from None
     except OSError as error:
-        raise DataError(f"Cannot read the archive {path} ({error.strerror}): check its permissions.") from error
+        raise DataError(
+            f"Cannot read the archive {path} ({error.strerror}): check its permissions."
+        ) from error
     if len(data) > MAX_ARCHIVE_BYTES:
-        raise DataError(f"{path} is larger than {MAX_ARCHIVE_BYTES:,} bytes, no Omniglot archive is: {REMEDY}.")
+        raise DataError(
+            f"{path} is larger than {MAX_ARCHIVE_BYTES:,} bytes, no Omniglot archive is: {REMEDY}."
+        )
     return data
 
 
@@ -125,19 +151,28 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
         expected: what it has to hold.
 
     Yields:
-        (DRAWINGS, SIDE, SIDE) bool, True where there is ink; one array for each of ``expected.characters``.
+        (DRAWINGS, SIDE, SIDE) bool, True where there is ink; one array for each of
+        ``expected.characters``.
 
     Raises:
         DataError: naming what is missing, foreign, unsafe, damaged or changed.
     """
-    if data.count(CENTRAL_HEADER) > MAX_ENTRIES:  # counted in the bytes: zipfile makes an object of each
-        raise DataError(f"{path} has more than {MAX_ENTRIES:,} entries, no Omniglot archive has: {REMEDY}.")
+    if (
+        data.count(CENTRAL_HEADER) > MAX_ENTRIES
+    ):  # counted in the bytes: zipfile makes an object of each
+        raise DataError(
+            f"{path} has more than {MAX_ENTRIES:,} entries, no Omniglot archive has: {REMEDY}."
+        )
     try:
         archive = zipfile.ZipFile(BytesIO(data))
     except UNREADABLE_ZIP as error:
-        raise DataError(f"{path} is not a zip file, or only the beginning of one ({error}): {REMEDY}.") from error
+        raise DataError(
+            f"{path} is not a zip file, or only the beginning of one ({error}): {REMEDY}."
+        ) from error
     with archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of oddities that the checks below refuse, each as an error
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns of oddities that the checks below refuse, each as an error
         entries = _check_entries(path, archive.infolist(), expected)
         digests = []
         for character in expected.characters:
@@ -146,14 +181,18 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
             digests.append(character_digest(character.name, ink))
             if digests[-1][:DIGITS] != character.digest:
                 place = f"{expected.folder}/{character.name}"
-                raise DataError(f"{path}: the drawings in {place} are not those of Omniglot: {REMEDY}.")
+                raise DataError(
+                    f"{path}: the drawings in {place} are not those of Omniglot: {REMEDY}."
+                )
             yield ink
         if archive_digest(digests) != expected.digest:
             raise DataError(f"{path}: its drawings as a whole are not those of Omniglot: {REMEDY}.")
 
 
-def _check_entries(path: Path, infos: list[zipfile.ZipInfo], expected: ArchiveContents) -> dict[str, zipfile.ZipInfo]:
-    """The drawings by name, after refusing whatever an honest archive does not hold; reads no content."""
+def _check_entries(
+    path: Path, infos: list[zipfile.ZipInfo], expected: ArchiveContents
+) -> dict[str, zipfile.ZipInfo]:
+    """The drawings by name, once what no honest archive holds is refused; reads no content."""
     for info in infos:
         if fault := _fault(info):
             raise DataError(f"{path}: entry {info.orig_filename!r} {fault}: {REMEDY}.")
@@ -164,7 +203,8 @@ def _check_entries(path: Path, infos: list[zipfile.ZipInfo], expected: ArchiveCo
     entries = {info.filename: info for info in infos}
     if foreign := entries.keys() - expected.files:
         raise DataError(
-            f"{path} holds {len(foreign):,} files that are not Omniglot's, the first is {min(foreign)!r}: {REMEDY}."
+            f"{path} holds {len(foreign):,} files that are not Omniglot's, the first is "
+            f"{min(foreign)!r}: {REMEDY}."
         )
     if missing := expected.files - entries.keys():
         raise DataError(
@@ -195,7 +235,11 @@ def _fault(info: zipfile.ZipInfo) -> str:
 
 def _is_clutter(name: str) -> bool:
     """Folders, and what macOS adds to an archive."""
-    return name.endswith("/") or name.startswith("__MACOSX/") or PurePosixPath(name).name == ".DS_Store"
+    return (
+        name.endswith("/")
+        or name.startswith("__MACOSX/")
+        or PurePosixPath(name).name == ".DS_Store"
+    )
 
 
 def _read_drawing(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -208,7 +252,9 @@ def _read_drawing(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -
     try:
         image = Image.open(BytesIO(data), formats=["PNG"])
     except UNREADABLE_PNG as error:
-        raise DataError(f"{path}: {info.filename!r} is not a PNG image ({error}): {REMEDY}.") from error
+        raise DataError(
+            f"{path}: {info.filename!r} is not a PNG image ({error}): {REMEDY}."
+        ) from error
     if image.size != (SIDE, SIDE) or image.mode != "1":  # before any pixel is decoded
         width, height = image.size
         raise DataError(
@@ -218,4 +264,6 @@ def _read_drawing(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -
     try:
         return ~np.asarray(image)
     except UNREADABLE_PNG as error:
-        raise DataError(f"{path}: the image {info.filename!r} is damaged ({error}): {REMEDY}.") from error
+        raise DataError(
+            f"{path}: the image {info.filename!r} is damaged ({error}): {REMEDY}."
+        ) from error

@@ -1,4 +1,4 @@
-"""Downloading one file over unreliable lines: mirrors in turn, resumed where it was cut, checked before it is used."""
+"""Download a file over unreliable lines: mirrors in turn, resumed where cut, checked before use."""
 
 import errno
 import http.client
@@ -12,13 +12,22 @@ from urllib.parse import urlsplit
 from innerloop.errors import DataError, DiskError
 
 Progress = Callable[[str, int, int | None], None]
-"""Told the file's name, the bytes that are here, and how many there will be (None where the server keeps it)."""
+"""Told the file's name, the bytes that are here, and how many there will be (None where the server
+keeps it)."""
 
 TIMEOUT_S = 10.0  # of silence, not of the whole download
 ATTEMPTS = 20  # at one mirror, as long as each brings something
 BLOCK_BYTES = 2**16
 RANGE_NOT_SATISFIABLE = 416
-DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EISDIR}
+DISK_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EISDIR,
+}
 
 
 class _WrongFileError(Exception):
@@ -37,7 +46,8 @@ def fetch(
 ) -> None:
     """Download a file to ``target``, from the first URL that delivers it.
 
-    What has arrived is kept in ``<target>.part``: the next attempt, URL or call asks for the rest only.
+    What has arrived is kept in ``<target>.part``: the next attempt, URL or call asks for the rest
+    only.
 
     Args:
         urls: tried in turn; each again for as long as it delivers some bytes before it breaks off.
@@ -58,7 +68,9 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         if _size(part) > max_bytes:
             part.unlink()
-        whole = part.exists() and is_genuine(part)  # the last call was stopped just before it renamed it
+        whole = part.exists() and is_genuine(
+            part
+        )  # the last call was stopped just before it renamed it
         for url in () if whole else urls:
             reason = _fetch_from(url, part, is_genuine, max_bytes, timeout_s, progress)
             whole = not reason
@@ -70,11 +82,12 @@ def fetch(
             return
     except OSError as error:
         raise DiskError(
-            f"Cannot write {target} ({error.strerror or error}): free some space, or choose another folder "
-            f"(for the cache: $INNERLOOP_CACHE)."
+            f"Cannot write {target} ({error.strerror or error}): free some space, or choose "
+            "another folder (for the cache: $INNERLOOP_CACHE)."
         ) from error
     raise DataError(
-        f"No mirror delivers {target.name} ({'; '.join(reasons)}): if this machine is offline, {otherwise}."
+        f"No mirror delivers {target.name} ({'; '.join(reasons)}): if this machine is offline, "
+        f"{otherwise}."
     )
 
 
@@ -86,7 +99,7 @@ def _fetch_from(
     timeout_s: float,
     progress: Progress | None,
 ) -> str:
-    """Complete ``part`` from one mirror. Returns why it failed, or nothing if ``part`` is whole and genuine."""
+    """Complete ``part`` from a mirror; returns why it failed, or nothing if whole and genuine."""
     for _ in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -110,16 +123,23 @@ def _fetch_from(
             part.unlink()
             if not before:
                 return "its file does not have the expected content"
-            # What an earlier call left was not the beginning of this file: once more, from the start.
+            # What an earlier call left was not the beginning of this file: once more, from the
+            # start.
     return f"the connection was cut {ATTEMPTS} times"
 
 
-def _transfer(url: str, part: Path, max_bytes: int, timeout_s: float, progress: Progress | None) -> None:
+def _transfer(
+    url: str, part: Path, max_bytes: int, timeout_s: float, progress: Progress | None
+) -> None:
     """Append to ``part`` what it lacks; where the server ignores the range, replace it."""
     have = _size(part)
     headers = {"User-Agent": "innerloop"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=timeout_s
+    ) as response:
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
         have = have if resumed else 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else None

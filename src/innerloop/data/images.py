@@ -66,8 +66,8 @@ class FewShotDataset:
     def __post_init__(self):
         if self.images.ndim != 5 or self.images.dtype != np.uint8:
             raise DataError(
-                f"Data set {self.name!r} needs uint8 images of shape (classes, examples, channels, height, "
-                f"width); got {self.images.dtype} of shape {self.images.shape}."
+                f"Data set {self.name!r} needs uint8 images of shape (classes, examples, "
+                f"channels, height, width); got {self.images.dtype} of shape {self.images.shape}."
             )
         if len(self.images) != len(self.class_names):
             raise DataError(
@@ -87,7 +87,7 @@ class FewShotDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over class names and pixels: two runs saw the same data if and only if this is equal."""
+        """SHA-256 over class names and pixels: equal if and only if two runs saw the same data."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
         digest.update(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
@@ -103,14 +103,15 @@ class FewShotDataset:
         missing = [name for name in names if name not in position]
         if missing:
             raise DataError(
-                f"{len(missing)} classes of the split are not in data set {self.name!r}, for instance "
-                f"{missing[0]!r}. The split belongs to another data set: choose another --split or --data."
+                f"{len(missing)} classes of the split are not in data set {self.name!r}, for "
+                f"instance {missing[0]!r}. The split belongs to another data set: choose another "
+                "--split or --data."
             )
         return np.array([position[name] for name in names], dtype=np.int64)
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Shrink or grow one image to ``size`` x ``size`` pixels, each the mean of the area that it covers.
+    """Shrink or grow an image to ``size`` x ``size`` pixels, each the mean of the area it covers.
 
     The one resize function: training, image folders and predictions all pass through it, so that a
     drawing looks the same to the network wherever it comes from.

@@ -1,6 +1,7 @@
-"""Omniglot (Lake et al., 2015): find or download it, verify every drawing, decode once, cache. No sampling here.
+"""Omniglot (Lake et al., 2015): find or download, verify, decode once, cache; no sampling here.
 
-1623 characters of 50 alphabets, each drawn by 20 people: 964 in the background set, 659 in the evaluation set.
+1623 characters of 50 alphabets, each drawn by 20 people: 964 in the background set, 659 in the
+evaluation set.
 """
 
 import hashlib
@@ -53,7 +54,8 @@ class VerifiedArchive:
         drawings: how many it holds, all decoded and compared.
         digest: SHA-256 over names and pixels.
         md5: of the archive's bytes.
-        is_official: whether these are the official release's bytes; an archive packed anew differs, and is as good.
+        is_official: whether these are the official release's bytes; an archive packed anew differs,
+            and is as good.
     """
 
     path: Path
@@ -68,7 +70,9 @@ class VerifiedArchive:
 @cache
 def contents() -> tuple[ArchiveContents, ...]:
     """What the two archives have to hold: the committed digests."""
-    stored = json.loads(files("innerloop.data").joinpath("omniglot.json").read_text(encoding="utf-8"))
+    stored = json.loads(
+        files("innerloop.data").joinpath("omniglot.json").read_text(encoding="utf-8")
+    )
     return tuple(
         ArchiveContents(
             folder,
@@ -85,7 +89,7 @@ def contents() -> tuple[ArchiveContents, ...]:
 
 
 def class_names(expected: Sequence[ArchiveContents]) -> tuple[str, ...]:
-    """``background/<alphabet>/characterNN`` and ``evaluation/...``, in the archives' order, which is sorted."""
+    """``background/<alphabet>/characterNN`` and ``evaluation/...``, sorted as in the archives."""
     return tuple(
         f"{archive.folder.removeprefix('images_')}/{character.name}"
         for archive in expected
@@ -100,10 +104,11 @@ def load(
     download: bool = True,
     expected: Sequence[ArchiveContents] | None = None,
 ) -> FewShotDataset:
-    """Omniglot, its images ``size`` pixels wide, as (1623, 20, 1, size, size) uint8; drawings by file name.
+    """Omniglot as uint8 images (1623, 20, 1, ``size``, ``size``), the drawings by file name.
 
-    Looked for in ``data_dir``, then in ``$INNERLOOP_DATA``, then in the cache, then downloaded into the cache.
-    A folder that is named has to hold the archives; there is no falling on to the next place then.
+    Looked for in ``data_dir``, then in ``$INNERLOOP_DATA``, then in the cache, then downloaded into
+    the cache. A folder that is named has to hold the archives; there is no falling on to the next
+    place then.
 
     Args:
         data_dir: folder of ``images_background.zip`` and ``images_evaluation.zip``.
@@ -122,7 +127,9 @@ def load(
         return _from_named(Path(named), "$INNERLOOP_DATA", expected, size)
     cache_path = _cache_path(expected, size)
     if (images := _read_cache(cache_path, _shape(expected, size))) is not None:
-        return FewShotDataset("omniglot", images, class_names(expected), source=f"the cache {cache_path}")
+        return FewShotDataset(
+            "omniglot", images, class_names(expected), source=f"the cache {cache_path}"
+        )
     directory = cache_path.parent
     if all(_archive_path(directory, archive).is_file() for archive in expected):
         try:
@@ -131,7 +138,9 @@ def load(
             if not download:
                 raise
     if not download:
-        raise NotFoundError(f"Omniglot is not on this machine and was not to be downloaded: {HELP}.")
+        raise NotFoundError(
+            f"Omniglot is not on this machine and was not to be downloaded: {HELP}."
+        )
     try:
         _download(directory, MIRRORS, None, expected)
     except (DataError, DiskError) as error:
@@ -139,17 +148,23 @@ def load(
     return _from_archives(directory, expected, size, f"downloaded to {directory}")
 
 
-def verify(directory: Path, *, expected: Sequence[ArchiveContents] | None = None) -> tuple[VerifiedArchive, ...]:
+def verify(
+    directory: Path, *, expected: Sequence[ArchiveContents] | None = None
+) -> tuple[VerifiedArchive, ...]:
     """Decode and compare every drawing of both archives in a folder.
 
     Raises:
         DataError: at the first fault, naming it.
     """
     expected = contents() if expected is None else expected
-    return tuple(_verify_archive(_archive_path(directory, archive), archive) for archive in expected)
+    return tuple(
+        _verify_archive(_archive_path(directory, archive), archive) for archive in expected
+    )
 
 
-def download(directory: Path, *, mirrors: Sequence[str] = MIRRORS, progress: Progress | None = None) -> None:
+def download(
+    directory: Path, *, mirrors: Sequence[str] = MIRRORS, progress: Progress | None = None
+) -> None:
     """Download both archives into a folder; whichever is there already, and genuine, is kept.
 
     Args:
@@ -167,7 +182,8 @@ def download(directory: Path, *, mirrors: Sequence[str] = MIRRORS, progress: Pro
 def cache_directory() -> Path:
     """Where downloaded archives and decoded images are kept; may not exist yet.
 
-    The folder ``omniglot`` in ``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else ``~/.cache/innerloop``.
+    The folder ``omniglot`` in ``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else
+    ``~/.cache/innerloop``.
     """
     if named := os.environ.get("INNERLOOP_CACHE"):
         return Path(named, "omniglot")
@@ -175,7 +191,9 @@ def cache_directory() -> Path:
         return Path(named, "innerloop", "omniglot")
     try:
         return Path.home() / ".cache" / "innerloop" / "omniglot"
-    except RuntimeError:  # a user without a home: a place where nothing is found and nothing can be written
+    except (
+        RuntimeError
+    ):  # a user without a home: a place where nothing is found and nothing can be written
         return Path(os.devnull, "omniglot")
 
 
@@ -183,22 +201,29 @@ def _archive_path(directory: Path, archive: ArchiveContents) -> Path:
     return directory / f"{archive.folder}.zip"
 
 
-def _from_named(directory: Path, named_by: str, expected: Sequence[ArchiveContents], size: int) -> FewShotDataset:
+def _from_named(
+    directory: Path, named_by: str, expected: Sequence[ArchiveContents], size: int
+) -> FewShotDataset:
     """From a folder that the user named: it has to hold the archives."""
     for archive in expected:
         if not _archive_path(directory, archive).is_file():
             raise DataError(
-                f"The folder {str(directory)!r} named by {named_by} does not hold {archive.folder}.zip: put both "
-                f"archives there (innerloop data download --data-dir FOLDER), or name another folder."
+                f"The folder {str(directory)!r} named by {named_by} does not hold "
+                f"{archive.folder}.zip: put both archives there (innerloop data download "
+                "--data-dir FOLDER), or name another folder."
             )
     return _from_archives(directory, expected, size, f"{directory}, named by {named_by}")
 
 
-def _from_archives(directory: Path, expected: Sequence[ArchiveContents], size: int, source: str) -> FewShotDataset:
-    """Decode and verify; or, if the cache was made from the very bytes of these archives, read that."""
+def _from_archives(
+    directory: Path, expected: Sequence[ArchiveContents], size: int, source: str
+) -> FewShotDataset:
+    """Decode and verify; or read the cache, if it was made from the very bytes of the archives."""
     paths = [_archive_path(directory, archive) for archive in expected]
     archives = [read_bytes(path) for path in paths]
-    made_from = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in archives)).digest()
+    made_from = hashlib.sha256(
+        b"".join(hashlib.sha256(data).digest() for data in archives)
+    ).digest()
     cache_path = _cache_path(expected, size)
     images = _read_cache(cache_path, _shape(expected, size), made_from)
     if images is None:
@@ -227,7 +252,10 @@ def _verify_archive(path: Path, archive: ArchiveContents) -> VerifiedArchive:
 
 
 def _download(
-    directory: Path, mirrors: Sequence[str], progress: Progress | None, expected: Sequence[ArchiveContents]
+    directory: Path,
+    mirrors: Sequence[str],
+    progress: Progress | None,
+    expected: Sequence[ArchiveContents],
 ) -> None:
     for archive in expected:
         target = _archive_path(directory, archive)
@@ -264,10 +292,13 @@ def _cache_path(expected: Sequence[ArchiveContents], size: int) -> Path:
     return cache_directory() / f"{key}-{size}px-v{CACHE_VERSION}.cache"
 
 
-def _read_cache(path: Path, shape: tuple[int, ...], made_from: bytes | None = None) -> np.ndarray | None:
+def _read_cache(
+    path: Path, shape: tuple[int, ...], made_from: bytes | None = None
+) -> np.ndarray | None:
     """The cached images, or None if they are not there, damaged, or made from other archives.
 
-    The file is a SHA-256 over the rest of it, the SHA-256 of the archives it was made from, and the pixels.
+    The file is a SHA-256 over the rest of it, the SHA-256 of the archives it was made from, and the
+    pixels.
     """
     try:
         if path.stat().st_size != 2 * DIGEST_BYTES + math.prod(shape):
@@ -275,7 +306,10 @@ def _read_cache(path: Path, shape: tuple[int, ...], made_from: bytes | None = No
         stored = np.fromfile(path, np.uint8)
     except OSError:
         return None
-    checksum, origin = stored[:DIGEST_BYTES].tobytes(), stored[DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes()
+    checksum, origin = (
+        stored[:DIGEST_BYTES].tobytes(),
+        stored[DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes(),
+    )
     if hashlib.sha256(stored[DIGEST_BYTES:].data).digest() != checksum:
         return None
     if made_from is not None and origin != made_from:
@@ -284,7 +318,7 @@ def _read_cache(path: Path, shape: tuple[int, ...], made_from: bytes | None = No
 
 
 def _write_cache(path: Path, images: np.ndarray, made_from: bytes) -> None:
-    """Keep the images for the next time, whole or not at all; where that is impossible, do without."""
+    """Keep the images for the next time, whole or not at all; if impossible, do without."""
     body = made_from + images.tobytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

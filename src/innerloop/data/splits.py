@@ -1,4 +1,4 @@
-"""Which classes are meta-train, meta-val and meta-test: committed lists, checked against their digest."""
+"""Which classes are meta-train, -val and -test: committed lists, checked against their digest."""
 
 import hashlib
 import json
@@ -12,7 +12,8 @@ from innerloop.errors import ConfigError, DataError
 OMNIGLOT_SPLITS = ("assignment", "background-heldout", "1100-100-423")
 """``assignment``: the 964 background characters train, the 659 evaluation characters validate.
 ``background-heldout``: background alphabets alone, 24 to train and 6 to choose settings on.
-``1100-100-423``: the counts most of the field uses, drawn at random once; the only one with a test part."""
+``1100-100-423``: the counts most of the field uses, drawn at random once; the only one with a test
+part."""
 
 DEFAULT_SPLITS = {"omniglot": "assignment", "strokes": "alphabets"}
 
@@ -33,7 +34,10 @@ class Split:
         seen: set[str] = set()
         for part, names in self.parts.items():
             if shared := seen.intersection(names):
-                raise DataError(f"Split {self.name!r}: class {min(shared)!r} is in {part!r} and in another part.")
+                raise DataError(
+                    f"Split {self.name!r}: class {min(shared)!r} is in {part!r} and in another "
+                    "part."
+                )
             seen.update(names)
 
     def part(self, name: str) -> tuple[str, ...]:
@@ -43,7 +47,9 @@ class Split:
             ConfigError: if the split has no such part.
         """
         if name not in self.parts:
-            raise ConfigError(f"Split {self.name!r} has no part {name!r}; it has: {', '.join(self.parts)}.")
+            raise ConfigError(
+                f"Split {self.name!r} has no part {name!r}; it has: {', '.join(self.parts)}."
+            )
         return self.parts[name]
 
     @property
@@ -66,8 +72,8 @@ def find_split(name: str, dataset: FewShotDataset) -> Split:
     choices = OMNIGLOT_SPLITS if dataset.name == "omniglot" else ("alphabets",)
     if name not in choices:
         raise ConfigError(
-            f"Data set {dataset.name!r} has no split {name!r}. Choose --split {', or --split '.join(choices)}."
-            f"{nearest(name, choices)}"
+            f"Data set {dataset.name!r} has no split {name!r}. Choose --split "
+            f"{', or --split '.join(choices)}.{nearest(name, choices)}"
         )
     return _by_alphabet(dataset) if name == "alphabets" else _committed(name)
 
@@ -77,13 +83,17 @@ def _committed(name: str) -> Split:
     stored = json.loads(text)
     parts = {
         part: tuple(
-            f"{alphabet}/character{number:02d}" for alphabet, numbers in alphabets.items() for number in numbers
+            f"{alphabet}/character{number:02d}"
+            for alphabet, numbers in alphabets.items()
+            for number in numbers
         )
         for part, alphabets in stored["parts"].items()
     }
     split = Split(name, parts)
     if split.digest != stored["digest"]:
-        raise DataError(f"The class list of split {name!r} does not match its digest: reinstall innerloop.")
+        raise DataError(
+            f"The class list of split {name!r} does not match its digest: reinstall innerloop."
+        )
     return split
 
 
@@ -91,7 +101,11 @@ def _by_alphabet(dataset: FewShotDataset) -> Split:
     """Whole alphabets, in order: 60 % to train, 20 % to validate, 20 % to test."""
     alphabets = sorted({name.partition("/")[0] for name in dataset.class_names})
     first, second = round(0.6 * len(alphabets)), round(0.8 * len(alphabets))
-    groups = {"train": alphabets[:first], "val": alphabets[first:second], "test": alphabets[second:]}
+    groups = {
+        "train": alphabets[:first],
+        "val": alphabets[first:second],
+        "test": alphabets[second:],
+    }
     return Split(
         "alphabets",
         {

@@ -1,1 +1,1 @@
-"""Why one run is better than another: measurements on two trained networks, and sentences that follow from them."""
+"""Why one run beats another: measurements on two trained networks, and sentences from them."""

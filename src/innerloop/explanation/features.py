@@ -1,4 +1,4 @@
-"""Everything that frozen features tell: they are computed once, then any number of heads is tried on them."""
+"""What frozen features tell: they are computed once, then any number of heads is tried on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def frozen_features(
     episodes: int,
     device: str = "cpu",
 ) -> dict[BatchNormMode, Features]:
-    """Features of the first ``episodes`` episodes, for each batch-norm mode of a trained network."""
+    """Features of the first ``episodes`` episodes, by batch-norm mode of a trained network."""
     frozen = FrozenFeatures(learner.model, batch_norm_modes=learner.batch_norm_modes)  # type: ignore[arg-type]
     parts: dict[BatchNormMode, list[tuple[Tensor, Tensor]]] = {mode: [] for mode in modes}
     labels = []
@@ -47,16 +47,20 @@ def frozen_features(
         batch = sampler.batch(index, 1).to(device)
         own = frozen.features(batch.support.images, batch.support.images, modes[0])
         for mode in modes:
-            parts[mode].append((own, frozen.features(batch.query.images, batch.support.images, mode)))
+            parts[mode].append(
+                (own, frozen.features(batch.query.images, batch.support.images, mode))
+            )
         labels.append((batch.support.labels, batch.query.labels))
     support_labels, query_labels = (torch.cat(of_all) for of_all in zip(*labels, strict=True))
     return {
         mode: Features(
-            torch.cat([support for support, _ in found]), torch.cat([query for _, query in found]),
-            support_labels, query_labels,
+            torch.cat([support for support, _ in found]),
+            torch.cat([query for _, query in found]),
+            support_labels,
+            query_labels,
         )
         for mode, found in parts.items()
-    }  # fmt: skip
+    }
 
 
 def head_accuracies(
@@ -71,7 +75,10 @@ def head_accuracies(
 
     A head in closed form has no steps: it is there under every number from one on.
     """
-    learner, measured = FrozenFeatures(_NoBody(), head=head, head_init=head_init, inner_lr=inner_lr), {}
+    learner, measured = (
+        FrozenFeatures(_NoBody(), head=head, head_init=head_init, inner_lr=inner_lr),
+        {},
+    )
     for step, (weights, _, _) in enumerate(
         learner.head_steps(features.support, features.support_labels, steps=max(at))
     ):

@@ -33,6 +33,8 @@ RATES = (0.01, 0.04, 0.1, 0.4, 1.0, 2.0)
 PARTS: tuple[Adapts, ...] = ("head", "head+1", "head+2", "head+3", "all", "body")
 """What is adapted, from the head alone to all of the network, and the body alone."""
 SHOTS = (1, 2, 5, 10)
+OWN = Variant()
+"""Adaptation as the method itself does it."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,24 @@ class Subject:
         """Its own batch-norm mode."""
         return self.learner.batch_norm_modes[0]
 
-    def adapted(self, variant: Variant = Variant()) -> Learner:  # noqa: B008
+    def adapted(self, variant: Variant = OWN) -> Learner:
         """The learner that adapts its network another way."""
         return variant.of(self.learner, self.experiment.config)
 
-    def accuracies(self, batches: Iterable[EpisodeBatch], variant: Variant = Variant(), steps: int | None = None  # noqa: B008
-                   ) -> np.ndarray:  # fmt: skip
+    def accuracies(
+        self,
+        batches: Iterable[EpisodeBatch],
+        variant: Variant = OWN,
+        steps: int | None = None,
+    ) -> np.ndarray:
         """Query accuracy of each of some episodes, after the run's inner steps."""
         learner, config = self.adapted(variant), self.experiment.config
         found = []
         for batch in batches:
             moved = batch.to(config.device)
-            adaptation = learner.adapt(moved.support, steps=config.inner_steps if steps is None else steps)
+            adaptation = learner.adapt(
+                moved.support, steps=config.inner_steps if steps is None else steps
+            )
             found.append(query_accuracy(learner, adaptation, moved))
         return np.concatenate(found)
 
@@ -79,7 +87,9 @@ class Subject:
 @torch.no_grad()
 def query_accuracy(learner: Learner, adaptation: Any, batch: EpisodeBatch) -> np.ndarray:
     """(E,) accuracy on the query set under the learner's own batch norm."""
-    return accuracy(learner.predict(adaptation, batch.query.images), batch.query.labels).cpu().numpy()
+    return (
+        accuracy(learner.predict(adaptation, batch.query.images), batch.query.labels).cpu().numpy()
+    )
 
 
 def explain(
@@ -98,28 +108,39 @@ def explain(
         say: told what is being measured.
 
     Raises:
-        ConfigError: if a run is neither MAML nor transfer, or its network is not an `innerloop.Conv4`.
+        ConfigError: if a run is neither MAML nor transfer, or its network is not an
+            `innerloop.Conv4`.
     """
     for subject in subjects:
         if not isinstance(getattr(subject.learner, "model", None), Conv4):
-            raise ConfigError(f"{subject.name} has a network that is not Conv4: its blocks are not known.")
-        if isinstance(subject.learner, MAML) and not subject.experiment.config.fresh_head:
-            raise ConfigError(f"{subject.name} has a meta-learned head, and an explanation gives new heads to both "
-                              f"networks: train it with --fresh-head.")  # fmt: skip
-        if not isinstance(subject.learner, MAML | FrozenFeatures) or isinstance(subject.learner, MAMLpp):
             raise ConfigError(
-                f"{subject.name} is neither MAML, FO-MAML nor transfer: it cannot be adapted in other ways."
+                f"{subject.name} has a network that is not Conv4: its blocks are not known."
+            )
+        if isinstance(subject.learner, MAML) and not subject.experiment.config.fresh_head:
+            raise ConfigError(
+                f"{subject.name} has a meta-learned head, and an explanation gives new heads to "
+                "both networks: train it with --fresh-head."
+            )
+        if not isinstance(subject.learner, MAML | FrozenFeatures) or isinstance(
+            subject.learner, MAMLpp
+        ):
+            raise ConfigError(
+                f"{subject.name} is neither MAML, FO-MAML nor transfer: it cannot be adapted in "
+                "other ways."
             )
     a, b = subjects
     sampler = a.experiment.evaluation_sampler("val")
     say(f"1/8  Features of {episodes} episodes.")
     features = {
         subject.name: frozen_features(
-            subject.learner, sampler, subject.learner.batch_norm_modes, episodes=episodes,
+            subject.learner,
+            sampler,
+            subject.learner.batch_norm_modes,
+            episodes=episodes,
             device=subject.experiment.config.device,
         )
         for subject in subjects
-    }  # fmt: skip
+    }
     batches = [sampler.batch(index, 1) for index in range(few_episodes)]
     measured: dict[str, Any] = {
         "subjects": [_described(subject) for subject in subjects],
@@ -134,7 +155,8 @@ def explain(
     say(f"4/8  Accuracy against 0 to {max(STEPS)} adaptation steps, {few_episodes} episodes.")
     measured["steps"] = step_curves(subjects, features, batches, say)
     measured["safe_rates"] = {
-        subject.name: safe_rates(features[subject.name][subject.mode].support).tolist() for subject in subjects
+        subject.name: safe_rates(features[subject.name][subject.mode].support).tolist()
+        for subject in subjects
     }
     say("5/8  Head against body, over inner rates.")
     measured["parts"] = {subject.name: parts(subject, batches, say) for subject in subjects}
@@ -150,9 +172,14 @@ def explain(
 def _described(subject: Subject) -> dict[str, Any]:
     config = subject.experiment.config
     return subject.experiment.protocol("val") | {
-        "name": subject.name, "data": config.data, "ways": config.ways, "shots": config.shots,
-        "queries": config.queries, "inner_steps": config.inner_steps, "batch_norm": subject.mode,
-    }  # fmt: skip
+        "name": subject.name,
+        "data": config.data,
+        "ways": config.ways,
+        "shots": config.shots,
+        "queries": config.queries,
+        "inner_steps": config.inner_steps,
+        "batch_norm": subject.mode,
+    }
 
 
 def measured_mean(accuracies: np.ndarray) -> dict[str, float]:
@@ -163,18 +190,25 @@ def measured_mean(accuracies: np.ndarray) -> dict[str, float]:
 
 def paired(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     """Both means and their paired difference, the first minus the second."""
-    return {"a": measured_mean(a), "b": measured_mean(b), "difference": paired_difference(a, b).to_json()}
+    return {
+        "a": measured_mean(a),
+        "b": measured_mean(b),
+        "difference": paired_difference(a, b).to_json(),
+    }
 
 
-def table(subjects: tuple[Subject, Subject], features: dict[str, dict[BatchNormMode, Features]]) -> dict[str, Any]:
-    """Part a: each network's frozen features under each head, and the gap between the runs taken apart.
+def table(
+    subjects: tuple[Subject, Subject], features: dict[str, dict[BatchNormMode, Features]]
+) -> dict[str, Any]:
+    """Part a: each network's frozen features under each head; the gap between the runs taken apart.
 
-    With M(f, h) the accuracy of features f under head h, own the runs' own adaptation, and K steps against a
-    converged head, the gap is an exact sum, episode by episode::
+    With M(f, h) the accuracy of features f under head h, own the runs' own adaptation, and K steps
+    against a converged head, the gap is an exact sum, episode by episode::
 
-        own_a − own_b =   [M(a, converged) − M(b, converged)]                                    features
-                        + [M(a, steps) − M(a, converged)] − [M(b, steps) − M(b, converged)]      head's steps
-                        + [own_a − M(a, steps)] − [own_b − M(b, steps)]                          body's adaptation
+        own_a − own_b =
+            [M(a, converged) − M(b, converged)]                                     features
+            + [M(a, steps) − M(a, converged)] − [M(b, steps) − M(b, converged)]     head's steps
+            + [own_a − M(a, steps)] − [own_b − M(b, steps)]                         body's adaptation
     """
     cells, accuracies = [], {}
     for subject in subjects:
@@ -183,10 +217,17 @@ def table(subjects: tuple[Subject, Subject], features: dict[str, dict[BatchNormM
             for head in ("gradient", "logistic", "cosine"):
                 steps = config.inner_steps if head == "gradient" else 1
                 found = head_accuracies(
-                    of_mode, head=head, head_init=config.head_init, inner_lr=config.inner_lr, at=(steps,)
+                    of_mode,
+                    head=head,
+                    head_init=config.head_init,
+                    inner_lr=config.inner_lr,
+                    at=(steps,),
                 )[steps]
                 accuracies[subject.name, mode, head] = found
-                cells.append({"features": subject.name, "batch_norm": mode, "head": head} | measured_mean(found))
+                cells.append(
+                    {"features": subject.name, "batch_norm": mode, "head": head}
+                    | measured_mean(found)
+                )
     a, b = subjects
 
     def at(subject: Subject, head: str) -> np.ndarray:
@@ -195,11 +236,15 @@ def table(subjects: tuple[Subject, Subject], features: dict[str, dict[BatchNormM
     gaps = {
         "features": at(a, "logistic") - at(b, "logistic"),
         "features, by cosine prototypes": at(a, "cosine") - at(b, "cosine"),
-        "the head's steps": (at(a, "gradient") - at(a, "logistic")) - (at(b, "gradient") - at(b, "logistic")),
-        "the body's adaptation": (a.own_accuracies - at(a, "gradient")) - (b.own_accuracies - at(b, "gradient")),
+        "the head's steps": (at(a, "gradient") - at(a, "logistic"))
+        - (at(b, "gradient") - at(b, "logistic")),
+        "the body's adaptation": (a.own_accuracies - at(a, "gradient"))
+        - (b.own_accuracies - at(b, "gradient")),
         "all": a.own_accuracies - b.own_accuracies,
     }
-    parts = {name: paired_difference(gap, np.zeros_like(gap)).to_json() for name, gap in gaps.items()}
+    parts = {
+        name: paired_difference(gap, np.zeros_like(gap)).to_json() for name, gap in gaps.items()
+    }
     return {"cells": cells, "gap": parts}
 
 
@@ -207,7 +252,10 @@ def disjoint(subjects: tuple[Subject, Subject]) -> dict[str, Any]:
     """Both runs on episodes that share no character."""
     sampler = subjects[0].experiment.disjoint_sampler("val")
     count = len(sampler.classes) // sampler.ways
-    found = [subject.accuracies(sampler.batch(index, 1) for index in range(count)) for subject in subjects]
+    found = [
+        subject.accuracies(sampler.batch(index, 1) for index in range(count))
+        for subject in subjects
+    ]
     return {"episodes": count} | paired(*found)
 
 
@@ -217,43 +265,67 @@ def step_curves(
     batches: list[EpisodeBatch],
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[dict[str, Any]]:
-    """Part a': accuracy after 0 ... 200 steps at each rate: each run's own adaptation, and its head alone.
+    """Part a': accuracy after 0 ... 200 steps at each rate: own adaptation, and the head alone.
 
-    The head alone is measured on all episodes, the own adaptation of a whole network on a few; there the paired
-    difference of the runs is given at every step.
+    The head alone is measured on all episodes, the own adaptation of a whole network on a few;
+    there the paired difference of the runs is given at every step.
     """
     curves = []
     for rate in STEP_RATES:
         own: dict[str, np.ndarray] = {}
         for subject in subjects:
             of_mode = features[subject.name][subject.mode]
-            heads = head_accuracies(of_mode, head_init=subject.experiment.config.head_init, inner_lr=rate, at=STEPS)
+            heads = head_accuracies(
+                of_mode, head_init=subject.experiment.config.head_init, inner_lr=rate, at=STEPS
+            )
             say(f"  {subject.name} at {rate:g}")
             learner = subject.adapted(Variant(inner_lr=rate))
             moved = [batch.to(subject.experiment.config.device) for batch in batches]
             own[subject.name] = np.stack([_trajectory(learner, batch) for batch in moved])
             for adapted, found in (
-                ("head", np.stack([heads[step] for step in STEPS], 1)), ("own", own[subject.name])
-            ):  # fmt: skip
+                ("head", np.stack([heads[step] for step in STEPS], 1)),
+                ("own", own[subject.name]),
+            ):
                 means = [measured_mean(column) for column in found.T]
-                curves.append({"name": subject.name, "adapted": adapted, "rate": rate, "steps": STEPS,
-                               "episodes": len(found), "accuracy": [value["mean"] for value in means],
-                               "ci95": [value["ci95"] for value in means]})  # fmt: skip
-        differences = [paired_difference(*pair) for pair in zip(*(own[s.name].T for s in subjects), strict=True)]
-        curves.append({"rate": rate, "steps": STEPS, "own_difference": [d.to_json() for d in differences]})
+                curves.append(
+                    {
+                        "name": subject.name,
+                        "adapted": adapted,
+                        "rate": rate,
+                        "steps": STEPS,
+                        "episodes": len(found),
+                        "accuracy": [value["mean"] for value in means],
+                        "ci95": [value["ci95"] for value in means],
+                    }
+                )
+        differences = [
+            paired_difference(*pair)
+            for pair in zip(*(own[s.name].T for s in subjects), strict=True)
+        ]
+        curves.append(
+            {"rate": rate, "steps": STEPS, "own_difference": [d.to_json() for d in differences]}
+        )
     return curves
 
 
 def _trajectory(learner: Learner, batch: EpisodeBatch) -> np.ndarray:
     """Query accuracy of one episode at `STEPS`."""
     states = learner.trajectory(batch.support, steps=max(STEPS))
-    return np.array([query_accuracy(learner, state, batch)[0] for step, state in enumerate(states) if step in STEPS])
+    return np.array(
+        [
+            query_accuracy(learner, state, batch)[0]
+            for step, state in enumerate(states)
+            if step in STEPS
+        ]
+    )
 
 
 def parts(
-    subject: Subject, batches: list[EpisodeBatch], say: Callable[[str], None] = lambda sentence: None
+    subject: Subject,
+    batches: list[EpisodeBatch],
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[dict[str, Any]]:
-    """Parts b and e: accuracy by what is adapted and at which rate; ``own`` is the method's own way."""
+    """Parts b and e: accuracy by what is adapted and at which rate; ``own`` is the method's way."""
     rows = []
     for adapts in PARTS:
         say(f"  {subject.name}, adapting {adapts}")
@@ -278,13 +350,16 @@ def shots(subject: Subject, episodes: int) -> list[dict[str, Any]]:
 
 
 def change(subject: Subject, batches: list[EpisodeBatch]) -> dict[str, dict[str, float | None]]:
-    """Parts c and d: what adaptation changes, as means over episodes; None where it is not defined."""
+    """Parts c and d: what adaptation changes, in means over episodes; None where undefined."""
     config = subject.experiment.config
     found = [
-        change_by_adaptation(subject.adapted(), batch.to(config.device), steps=config.inner_steps) for batch in batches
+        change_by_adaptation(subject.adapted(), batch.to(config.device), steps=config.inner_steps)
+        for batch in batches
     ]
     return {
-        quantity: {name: _mean([one[quantity][name] for one in found]) for name in found[0][quantity]}
+        quantity: {
+            name: _mean([one[quantity][name] for one in found]) for name in found[0][quantity]
+        }
         for quantity in found[0]
     }
 
@@ -294,11 +369,13 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(finite)) if finite else None
 
 
-def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Part g: accuracy of each run at each step of the ladder, and its change from the first where drawings pair.
+def ladder(
+    subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Part g: each run's accuracy by ladder step, and change from the first where drawings pair.
 
-    A run with stored batch-norm statistics is measured with those of each batch too (``batch_statistics``): stored
-    ones are the first thing that a shift of the pixels breaks.
+    A run with stored batch-norm statistics is measured with those of each batch too
+    (``batch_statistics``): stored ones are the first thing that a shift of the pixels breaks.
     """
     sampler = subjects[0].experiment.evaluation_sampler("val")
     rows, first = [], {}
@@ -306,21 +383,34 @@ def ladder(subjects: tuple[Subject, Subject], episodes: int, say: Callable[[str]
         try:
             batches = list(shifted_episodes(shift, sampler, episodes))
         except ImportError:
-            say("Digits are left out: they come with scikit-learn, pip install 'innerloop[sklearn]'.")
+            say(
+                "Digits are left out: they come with scikit-learn, pip install "
+                "'innerloop[sklearn]'."
+            )
             continue
         except ConfigError as error:
             say(f"{shift.capitalize()} is left out: {error}")
             continue
         found = {subject.name: subject.accuracies(batches) for subject in subjects}
         first = first or found
-        row: dict[str, Any] = {"shift": shift, "episodes": episodes, "paired_with_first": paired_with_the_first(shift)}
+        row: dict[str, Any] = {
+            "shift": shift,
+            "episodes": episodes,
+            "paired_with_first": paired_with_the_first(shift),
+        }
         for subject in subjects:
             row[subject.name] = measured_mean(found[subject.name])
             if subject.mode == "running":
-                row[subject.name]["batch_statistics"] = measured_mean(_by_batch_statistics(subject, batches))
+                row[subject.name]["batch_statistics"] = measured_mean(
+                    _by_batch_statistics(subject, batches)
+                )
             if paired_with_the_first(shift):
-                row[subject.name]["change"] = paired_difference(found[subject.name], first[subject.name]).to_json()
-        row["difference"] = paired_difference(*(found[subject.name] for subject in subjects)).to_json()
+                row[subject.name]["change"] = paired_difference(
+                    found[subject.name], first[subject.name]
+                ).to_json()
+        row["difference"] = paired_difference(
+            *(found[subject.name] for subject in subjects)
+        ).to_json()
         rows.append(row)
     return rows
 
@@ -330,9 +420,14 @@ def _by_batch_statistics(subject: Subject, batches: list[EpisodeBatch]) -> np.nd
     config = subject.experiment.config
     learner = FrozenFeatures(
         subject.learner.model,  # type: ignore[arg-type]
-        batch_norm_modes=("transductive",), head_init=config.head_init, inner_lr=config.inner_lr,
-    )  # fmt: skip
+        batch_norm_modes=("transductive",),
+        head_init=config.head_init,
+        inner_lr=config.inner_lr,
+    )
     moved = [batch.to(config.device) for batch in batches]
     return np.concatenate(
-        [query_accuracy(learner, learner.adapt(batch.support, steps=config.inner_steps), batch) for batch in moved]
+        [
+            query_accuracy(learner, learner.adapt(batch.support, steps=config.inner_steps), batch)
+            for batch in moved
+        ]
     )

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-    """The unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al., 2012, equation 5).
+    """Unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al., 2012, eq. 5).
 
     With K̃ and L̃ the two kernel matrices without their diagonals::
 
@@ -23,11 +23,11 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 
 
 def unbiased_cka(x: Tensor, y: Tensor) -> float:
-    """Linear centred kernel alignment with the unbiased estimator (Nguyen, Raghu and Kornblith, 2021).
+    """Linear centred kernel alignment, unbiased estimator (Nguyen, Raghu and Kornblith, 2021).
 
-    HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ and L = Y Yᵀ. 1 for representations that are equal
-    up to rotation, shift and scale, about 0 for independent ones. The biased estimator would be near 1 whenever
-    features outnumber images.
+    HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ and L = Y Yᵀ. 1 for representations that
+    are equal up to rotation, shift and scale, about 0 for independent ones. The biased estimator
+    would be near 1 whenever features outnumber images.
 
     Args:
         x: (n, features) representations of n images, n >= 4.
@@ -44,7 +44,7 @@ def unbiased_cka(x: Tensor, y: Tensor) -> float:
 
 
 def spread_ratio(features: Tensor, labels: Tensor) -> float:
-    """Mean variance within the classes over the variance of the class means; small where classes are apart.
+    """Mean variance within classes over the variance of class means; small if classes are apart.
 
     Args:
         features: (n, features).
@@ -61,10 +61,11 @@ def spread_ratio(features: Tensor, labels: Tensor) -> float:
 
 
 def safe_rates(features: Tensor) -> Tensor:
-    """The rate below which gradient descent on a softmax head cannot overshoot: 4 / λ, episode by episode.
+    """The rate below which gradient descent on a softmax head cannot overshoot: 4 / λ per episode.
 
-    λ is the largest eigenvalue of F'F / n, where F are the support features with a 1 appended for the bias. The
-    curvature of the mean cross-entropy is at most λ/2, so any rate below 4/λ is safe; a larger one need not fail.
+    λ is the largest eigenvalue of F'F / n, where F are the support features with a 1 appended for
+    the bias. The curvature of the mean cross-entropy is at most λ/2, so any rate below 4/λ is safe;
+    a larger one need not fail.
 
     Args:
         features: (E, n, features) of the support sets.
@@ -73,7 +74,9 @@ def safe_rates(features: Tensor) -> Tensor:
         (E,) rates.
     """
     with_bias = F.pad(features.double(), (0, 1), value=1.0)
-    gram = with_bias @ with_bias.transpose(1, 2) / features.shape[1]  # has the eigenvalues of F'F / n
+    gram = (
+        with_bias @ with_bias.transpose(1, 2) / features.shape[1]
+    )  # has the eigenvalues of F'F / n
     return 4 / torch.linalg.eigvalsh(gram)[:, -1]
 
 

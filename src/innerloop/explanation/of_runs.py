@@ -45,7 +45,8 @@ def explain_runs(
     if one.name == other.name:
         same = a.path.name == b.path.name
         one, other = (
-            subject.renamed(str(run.path) if same else run.path.name) for subject, run in ((one, a), (other, b))
+            subject.renamed(str(run.path) if same else run.path.name)
+            for subject, run in ((one, a), (other, b))
         )
     measured = explain((one, other), episodes=episodes, few_episodes=few_episodes, say=say)
     for subject, run in zip(measured["subjects"], (a, b), strict=True):
@@ -53,9 +54,13 @@ def explain_runs(
     return {"verdict": verdict(measured)} | measured
 
 
-def _subject(run: RunDirectory, episodes: int, data_dir: Path | None, say: Callable[[str], None]) -> Subject:
+def _subject(
+    run: RunDirectory, episodes: int, data_dir: Path | None, say: Callable[[str], None]
+) -> Subject:
     rows = [row for row in evaluations(run, "val", episodes) if is_primary(run, row)]
     if not rows:
         raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part val.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    return Subject(run.config.method, experiment, learner, np.array(rows[0]["query_accuracy_per_episode"]))
+    return Subject(
+        run.config.method, experiment, learner, np.array(rows[0]["query_accuracy_per_episode"])
+    )

@@ -18,7 +18,7 @@ from innerloop.models.conv4 import Conv4
 
 @contextmanager
 def recorded_blocks(model: Conv4) -> Iterator[dict[str, Tensor]]:
-    """Within the context, a forward pass leaves each block's normalised output (n, values) under its name."""
+    """In the context a forward pass leaves each block's normalised output (n, values) by name."""
     outputs: dict[str, Tensor] = {}
     named = {f"block {number + 1}": norm for number, norm in enumerate(model.norms)}
     if model.feature_norm is not None:
@@ -40,22 +40,29 @@ def recorded_blocks(model: Conv4) -> Iterator[dict[str, Tensor]]:
 
 @torch.no_grad()
 def blocks_and_logits(learner: Learner, weights: FastWeights, images: Tensor) -> dict[str, Tensor]:
-    """What each block, the features and the head say of one episode's images (n, channels, height, width)."""
+    """What blocks, features and head say of one episode's images (n, channels, height, width)."""
     model = learner.model
     assert isinstance(model, Conv4)
     running = learner.batch_norm_modes == ("running",)
     images = images.contiguous(memory_format=torch.channels_last)
-    with recorded_blocks(model) as outputs, batch_norm_statistics(model, "running" if running else "batch"):
+    with (
+        recorded_blocks(model) as outputs,
+        batch_norm_statistics(model, "running" if running else "batch"),
+    ):
         if isinstance(learner, FrozenFeatures):
             features = model.embed(images)
-            outputs["logits"] = learner.logits({name: value[:1] for name, value in weights.items()}, features[None])[0]
+            outputs["logits"] = learner.logits(
+                {name: value[:1] for name, value in weights.items()}, features[None]
+            )[0]
         else:
             of_one = {name: value[0] for name, value in weights.items()}
             outputs["logits"] = functional_call(model, of_one, (images,))
     return dict(outputs)
 
 
-def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -> dict[str, dict[str, float]]:
+def change_by_adaptation(
+    learner: Learner, batch: EpisodeBatch, *, steps: int
+) -> dict[str, dict[str, float]]:
     """How one episode's adaptation changes the network.
 
     Args:
@@ -64,14 +71,18 @@ def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -
         steps: inner steps K.
 
     Returns:
-        ``cka``: unbiased linear CKA of each block's output on the query set before and after adaptation;
-        ``spread_before`` and ``spread_after``: variance within the classes over that of their means, by block;
+        ``cka``: unbiased linear CKA of each block's output on the query set before and after
+            adaptation;
+        ``spread_before`` and ``spread_after``: variance within the classes over that of their
+            means, by block;
         ``weights``: relative change of each adapted tensor; NaN for one that starts from zero.
     """
     states = list(learner.trajectory(batch.support, steps=steps))
     first, last = states[0], states[-1]
     images, labels = batch.query.images[0], batch.query.labels[0]
-    before, after = (blocks_and_logits(learner, state.fast_weights, images) for state in (first, last))
+    before, after = (
+        blocks_and_logits(learner, state.fast_weights, images) for state in (first, last)
+    )
     return {
         "cka": {name: unbiased_cka(before[name], after[name]) for name in before},
         "spread_before": {name: spread_ratio(value, labels) for name, value in before.items()},

@@ -17,8 +17,9 @@ SHIFTS = ("unseen alphabets", "one alphabet", "rotated by 90 degrees", "inverted
 def shifted_episodes(shift: str, sampler: EpisodeSampler, episodes: int) -> Iterator[EpisodeBatch]:
     """The first ``episodes`` episodes of a step of the ladder, one at a time.
 
-    ``unseen alphabets`` are the sampler's own; ``one alphabet`` takes all classes of an episode from one
-    alphabet; the next two change the pixels of the sampler's own episodes, support and query alike.
+    ``unseen alphabets`` are the sampler's own; ``one alphabet`` takes all classes of an episode
+    from one alphabet; the next two change the pixels of the sampler's own episodes, support and
+    query alike.
 
     Raises:
         ImportError: for ``digits`` without scikit-learn.
@@ -47,20 +48,26 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def digits_dataset(size: int) -> FewShotDataset:
-    """scikit-learn's 8x8 handwritten digits (UCI, Alpaydin and Kaynak, 1998), grown to ``size`` pixels.
+    """scikit-learn's 8x8 handwritten digits (UCI, Alpaydin and Kaynak, 1998) at ``size`` pixels.
 
     As many of each as the rarest has, ink bright as in Omniglot.
     """
     from sklearn.datasets import load_digits
 
     pixels, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
-    grown = np.stack([resize((image * 255 / 16).astype(np.uint8), size) for image in pixels.reshape(-1, 8, 8)])
+    grown = np.stack(
+        [resize((image * 255 / 16).astype(np.uint8), size) for image in pixels.reshape(-1, 8, 8)]
+    )
     count = int(np.bincount(labels).min())
     images = np.stack([grown[labels == digit][:count] for digit in range(10)])
-    return FewShotDataset("digits", images[:, :, None], tuple(f"digits/{digit}" for digit in range(10)))
+    return FewShotDataset(
+        "digits", images[:, :, None], tuple(f"digits/{digit}" for digit in range(10))
+    )
 
 
-def _like(sampler: EpisodeSampler, dataset: FewShotDataset, classes: np.ndarray | None) -> EpisodeSampler:
+def _like(
+    sampler: EpisodeSampler, dataset: FewShotDataset, classes: np.ndarray | None
+) -> EpisodeSampler:
     """A sampler of the same shape and seed from other classes."""
     return EpisodeSampler(
         dataset,
@@ -77,7 +84,9 @@ def _of_each_alphabet(sampler: EpisodeSampler) -> list[EpisodeSampler]:
     """One sampler for every alphabet that has enough characters."""
     alphabets: dict[str, list[int]] = {}
     for index in sampler.classes.tolist():
-        alphabets.setdefault(sampler.dataset.class_names[index].rpartition("/")[0], []).append(index)
+        alphabets.setdefault(sampler.dataset.class_names[index].rpartition("/")[0], []).append(
+            index
+        )
     found = [
         _like(sampler, sampler.dataset, np.array(classes))
         for _, classes in sorted(alphabets.items())
@@ -89,5 +98,7 @@ def _of_each_alphabet(sampler: EpisodeSampler) -> list[EpisodeSampler]:
 
 
 def _changed(batch: EpisodeBatch, change: Callable[[Tensor], Tensor]) -> EpisodeBatch:
-    support, query = (LabelledImages(change(part.images), part.labels) for part in (batch.support, batch.query))
+    support, query = (
+        LabelledImages(change(part.images), part.labels) for part in (batch.support, batch.query)
+    )
     return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)

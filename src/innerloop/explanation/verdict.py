@@ -1,4 +1,4 @@
-"""The sentences of an explanation; each follows from the numbers by a rule, and from nothing else."""
+"""The sentences of an explanation; each follows from the numbers by a rule, and nothing else."""
 
 from typing import Any
 
@@ -41,9 +41,9 @@ def _which_is_better(measured: dict[str, Any], a: str, b: str) -> str:
     budget = f"{steps[0]} steps" if steps[0] == steps[1] else f"{steps[0]} and {steps[1]} steps"
     return (
         f"At each method's own budget ({budget}), {ranked(own['difference'], a, b)}: "
-        f"{100 * own['a']['mean']:.2f} against {100 * own['b']['mean']:.2f} %, {points(own['difference'])} over "
-        f"{measured['episodes']} episodes. For new characters, over {apart['episodes']} episodes that share none: "
-        f"{points(apart['difference'])}, "
+        f"{100 * own['a']['mean']:.2f} against {100 * own['b']['mean']:.2f} %, "
+        f"{points(own['difference'])} over {measured['episodes']} episodes. For new characters, "
+        f"over {apart['episodes']} episodes that share none: {points(apart['difference'])}, "
         + ("which says the same." if agree else f"by which {ranked(apart['difference'], a, b)}.")
     )
 
@@ -62,7 +62,10 @@ def _why(gap: dict[str, Any], a: str, b: str) -> str:
 
 def _features(gap: dict[str, Any], a: str, b: str) -> list[str]:
     said = []
-    for name, under in (("features", "a converged head"), ("features, by cosine prototypes", "cosine prototypes")):
+    for name, under in (
+        ("features", "a converged head"),
+        ("features, by cosine prototypes", "cosine prototypes"),
+    ):
         difference = gap[name]
         who = {"better": f"{a}'s features are better", "worse": f"{b}'s features are better"}.get(
             difference["verdict"], "the two kinds of features are not distinguishable"
@@ -92,10 +95,16 @@ def _budget(measured: dict[str, Any], a: str, b: str) -> list[str]:
             told = "neither is ahead beyond the intervals at any number of steps"
         else:
             told = ", then ".join(
-                f"{who} is ahead from {first} to {last} steps" if last > first else f"{who} is ahead at {first} steps"
+                f"{who} is ahead from {first} to {last} steps"
+                if last > first
+                else f"{who} is ahead at {first} steps"
                 for first, last, who in phases
             )
-            told += "; the order changes with the budget" if len({who for *_, who in phases}) > 1 else ""
+            told += (
+                "; the order changes with the budget"
+                if len({who for *_, who in phases}) > 1
+                else ""
+            )
         said.append(f"At rate {curve['rate']:g}, over {measured['few_episodes']} episodes, {told}.")
     return said
 
@@ -103,23 +112,40 @@ def _budget(measured: dict[str, Any], a: str, b: str) -> list[str]:
 def _safe_rate(measured: dict[str, Any], a: str, b: str) -> str:
     parts = []
     for subject in measured["subjects"]:
-        ratios = sorted(subject["inner_lr"] / rate for rate in measured["safe_rates"][subject["name"]])
+        ratios = sorted(
+            subject["inner_lr"] / rate for rate in measured["safe_rates"][subject["name"]]
+        )
         middle = ratios[len(ratios) // 2]
-        parts.append(f"{subject['name']}'s rate of {subject['inner_lr']:g} is {middle:.1f} times the head's safe rate")
+        parts.append(
+            f"{subject['name']}'s rate of {subject['inner_lr']:g} is {middle:.1f} times the "
+            "head's safe rate"
+        )
     return f"In the median episode {parts[0]}, and {parts[1]}."
 
 
 def _shift(measured: dict[str, Any], a: str, b: str) -> str:
-    """Who is ahead at each step of the ladder, and where the order is not that of the usual episodes."""
+    """Who leads at each ladder step, and where the order is not that of the usual episodes."""
     rows, first = measured["shift"], measured["own"]["difference"]["verdict"]
-    flipped = [row["shift"] for row in rows if {first, row["difference"]["verdict"]} == {"better", "worse"}]
-    told = "; ".join(f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}" for row in rows)
-    ending = f"The order flips on: {', '.join(flipped)}." if flipped else "The order flips nowhere on this ladder."
+    flipped = [
+        row["shift"] for row in rows if {first, row["difference"]["verdict"]} == {"better", "worse"}
+    ]
+    told = "; ".join(
+        f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}"
+        for row in rows
+    )
+    ending = (
+        f"The order flips on: {', '.join(flipped)}."
+        if flipped
+        else "The order flips nowhere on this ladder."
+    )
     by_batch = [
-        f"{name} by the statistics of each batch instead of stored ones has {100 * held['mean']:.1f} % "
-        f"on {row['shift']} ({100 * row[name]['mean']:.1f} by stored ones)"
-        for row in rows if row["shift"] in flipped
-        for name in (a, b) if (held := row[name].get("batch_statistics"))
-    ]  # fmt: skip
+        f"{name} by the statistics of each batch instead of stored ones has "
+        f"{100 * held['mean']:.1f} % on {row['shift']} ({100 * row[name]['mean']:.1f} by stored "
+        "ones)"
+        for row in rows
+        if row["shift"] in flipped
+        for name in (a, b)
+        if (held := row[name].get("batch_statistics"))
+    ]
     cause = f" {'; '.join(by_batch)}." if by_batch else ""
     return f"Under shift, over {rows[0]['episodes']} episodes each: {told}. {ending}{cause}"

@@ -21,7 +21,8 @@ METHODS = {
     "mamlpp": "innerloop.learners.mamlpp:MAMLpp",
     "transfer": "innerloop.learners.transfer:Transfer",
 }
-"""Methods of this package: name -> module:class. Others come by entry point ``innerloop.learners``."""
+"""Methods of this package: name -> module:class. Others come by entry point
+``innerloop.learners``."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Adaptation:
         fast_weights: φ_K, E tensors for each parameter, stacked: (E, shape of the parameter).
         support: the support set adapted to, whose statistics batch norm may need.
         support_loss: (E, K + 1) mean support loss at φ_0 ... φ_K.
-        support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K; NaN
-            where the labels are not classes.
+        support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K;
+            NaN where the labels are not classes.
         memo: what `Learner.predict` may keep between the steps of one trajectory, which share it.
     """
 
@@ -59,19 +60,26 @@ class Learner(nn.Module):
     batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support")
     """The modes that `predict` knows, the method's own first."""
     trains_on: ClassVar[Literal["episodes", "images"]] = "episodes"
-    """What `meta_loss` takes: an `EpisodeBatch`, or a mini-batch of `LabelledImages` of all training classes."""
+    """What `meta_loss` takes: an `EpisodeBatch`, or a mini-batch of `LabelledImages` of all
+    training classes."""
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """Build the method around a network, from the settings of a run.
 
-        The network has ``config.ways`` outputs, or, if the method trains on images, one for each class of them.
+        The network has ``config.ways`` outputs, or, if the method trains on images, one for each
+        class of them.
         """
-        raise NotImplementedError(f"{cls.__name__} must say how it is built from a RunConfig.")  # pragma: no cover
+        raise NotImplementedError(
+            f"{cls.__name__} must say how it is built from a RunConfig."
+        )  # pragma: no cover
 
     @classmethod
     def image_passes(cls, config: RunConfig, steps: int) -> int:
-        """Images sent forward and backward in ``steps`` outer steps; by default as gradient-based adaptation does."""
+        """Images sent forward and backward in ``steps`` outer steps.
+
+        By default as many as gradient-based adaptation sends.
+        """
         if cls.trains_on == "images":
             return steps * config.batch_size
         support, query = config.ways * config.shots, config.ways * config.queries
@@ -81,16 +89,20 @@ class Learner(nn.Module):
         """The objective of one outer step, and what to log beside it.
 
         Args:
-            batch: E episodes, an `EpisodeBatch`: the objective is a mean over them, so that chunks can be
-                averaged. Or, as ``trains_on`` says, `LabelledImages` without an episode dimension.
+            batch: E episodes, an `EpisodeBatch`: the objective is a mean over them, so that chunks
+                can be averaged. Or, as ``trains_on`` says, `LabelledImages` without an episode
+                dimension.
 
         Returns:
-            A scalar to minimise, and detached scalars by name, also means over the episodes or images.
+            A scalar to minimise, and detached scalars by name, also means over the episodes or
+            images.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define meta_loss.")  # pragma: no cover
+        raise NotImplementedError(
+            f"{type(self).__name__} must define meta_loss."
+        )  # pragma: no cover
 
     def begin_outer_step(self, step: int, total: int) -> float:
-        """Called before outer step ``step`` (from 0) of ``total``; returns a factor on the outer rate.
+        """Called before outer step ``step`` (from 0) of ``total``; returns an outer-rate factor.
 
         Schedules depend on these two alone, so that a resumed run goes on where it was.
         """
@@ -104,8 +116,10 @@ class Learner(nn.Module):
         return {}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
-        """Adapt, yielding the state after 0, 1, ..., ``steps`` inner steps. The learner is not changed."""
-        raise NotImplementedError(f"{type(self).__name__} must define trajectory.")  # pragma: no cover
+        """Adapt, yielding the state after 0, 1, ..., ``steps`` steps; the learner is unchanged."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define trajectory."
+        )  # pragma: no cover
 
     def adapt(self, support: LabelledImages, *, steps: int) -> Adaptation:
         """Adapt to E support sets by ``steps`` inner steps. The learner is not changed.
@@ -122,7 +136,9 @@ class Learner(nn.Module):
         *_, last = self.trajectory(support, steps=steps)
         return last
 
-    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
         """Logits (E, n, ways) for images (E, n, channels, height, width).
 
         Args:
@@ -155,7 +171,9 @@ def find_learner(method: str) -> type[Learner]:
         ConfigError: if there is no such method, with the nearest name.
     """
     # Ours win: another package cannot take the name of a method that results are quoted under.
-    registered = {entry.name: entry.value for entry in entry_points(group="innerloop.learners")} | METHODS
+    registered = {
+        entry.name: entry.value for entry in entry_points(group="innerloop.learners")
+    } | METHODS
     target = registered.get(method, method)
     module_name, _, class_name = target.partition(":")
     if not class_name:

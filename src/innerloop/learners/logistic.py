@@ -8,11 +8,15 @@ TOLERANCE = 1e-9
 """Largest element of the gradient at the end."""
 
 
-def fit_logistic(features: Tensor, labels: Tensor, ways: int, penalty: float) -> tuple[Tensor, Tensor]:
-    """Minimise mean cross-entropy + λ/2 ‖W‖² for each of E episodes, by Newton's method with halved steps.
+def fit_logistic(
+    features: Tensor, labels: Tensor, ways: int, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """Minimise mean cross-entropy + λ/2 ‖W‖² per episode, by Newton's method with halved steps.
 
-    The minimum lies in the span of the features (representer theorem), so W is sought in an orthonormal basis
-    of it: with n images the problem has ways * (n + 1) unknowns at most, whatever the number of features.
+    The minimum lies in the span of the features (representer theorem), so W is sought in an
+    orthonormal basis
+    of it: with n images the problem has ways * (n + 1) unknowns at most, whatever the number of
+    features.
 
     Args:
         features: (E, n, features).
@@ -23,7 +27,9 @@ def fit_logistic(features: Tensor, labels: Tensor, ways: int, penalty: float) ->
     Returns:
         Weights (E, ways, features) and biases (E, ways), the biases with sum zero.
     """
-    basis, triangle = torch.linalg.qr(features.double().transpose(1, 2))  # features = triangleᵀ basisᵀ
+    basis, triangle = torch.linalg.qr(
+        features.double().transpose(1, 2)
+    )  # features = triangleᵀ basisᵀ
     z = F.pad(triangle.transpose(1, 2), (0, 1), value=1.0)  # (E, n, unknowns of a class)
     unknowns = ways * z.shape[2]
     at_once = max(1, 4_000_000 // unknowns**2)  # Hessians of about 32 MB
@@ -41,7 +47,8 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
     (episodes, n, size), ways = z.shape, one_hot.shape[2]
     penalised = torch.full((size,), penalty, dtype=z.dtype, device=z.device)
     penalised[-1] = 0.0
-    # Adding one number to all biases changes nothing: this term makes the Hessian regular and leaves their sum at 0.
+    # Adding one number to all biases changes nothing: this term makes the Hessian regular and
+    # leaves their sum at 0.
     is_bias = torch.zeros(ways, size, dtype=z.dtype, device=z.device)
     is_bias[:, -1] = 1.0
     shift = torch.outer(is_bias.flatten(), is_bias.flatten()) / ways
@@ -57,10 +64,18 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
         if gradient.abs().max() <= TOLERANCE:
             break
         curvature = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]  # (E, n, ways, ways)
-        hessian = torch.einsum("enab,enx,eny->eaxby", curvature, z, z).reshape(episodes, ways * size, ways * size) / n
+        hessian = (
+            torch.einsum("enab,enx,eny->eaxby", curvature, z, z).reshape(
+                episodes, ways * size, ways * size
+            )
+            / n
+        )
         hessian = hessian + torch.diag(penalised.repeat(ways)) + shift
         direction = torch.linalg.solve(hessian, gradient.flatten(1)).view_as(solution)
-        before, length = loss_of(solution), torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device)
+        before, length = (
+            loss_of(solution),
+            torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device),
+        )
         for _ in range(30):
             rises = loss_of(solution - length * direction) > before + 1e-15
             if not rises.any():

@@ -11,7 +11,14 @@ from innerloop.config import RunConfig
 from innerloop.data.images import LabelledImages
 from innerloop.episodes import EpisodeBatch
 from innerloop.errors import ConfigError
-from innerloop.fast_weights import FastWeights, call, call_with_support_statistics, expand, gradient, step
+from innerloop.fast_weights import (
+    FastWeights,
+    call,
+    call_with_support_statistics,
+    expand,
+    gradient,
+    step,
+)
 from innerloop.learners.base import Adaptation, Learner, accuracy
 from innerloop.learners.checks import refuse_running_statistics
 from innerloop.models.batch_norm import BatchNormMode
@@ -32,30 +39,33 @@ class MAML(Learner):
 
         ∂L/∂θ = Π_k (I − α ∇² L(φ_k; support)) ∇_φ L(φ_K; query)
 
-    With ``first_order=True`` (FO-MAML, section 5.2) each inner gradient is a constant, ∂φ_K/∂θ is the
-    identity, and the outer gradient is ∇_φ L(φ_K; query).
+    With ``first_order=True`` (FO-MAML, section 5.2) each inner gradient is a constant, ∂φ_K/∂θ is
+    the identity, and the outer gradient is ∇_φ L(φ_K; query).
 
-    Deviation from the paper: a mean over the episodes instead of a sum, so that losses, gradient norms
-    and clipping compare across meta-batch sizes (under Adam the scale cancels).
+    Deviation from the paper: a mean over the episodes instead of a sum, so that losses, gradient
+    norms and clipping compare across meta-batch sizes (under Adam the scale cancels).
 
     Args:
-        model: maps images (n, channels, height, width) to logits (n, ways). Any module that `check_model`
-            finds nothing against; every trainable parameter is adapted.
+        model: maps images (n, channels, height, width) to logits (n, ways). Any module that
+            `check_model` finds nothing against; every trainable parameter is adapted.
         inner_lr: α.
         inner_steps: K in training.
         first_order: FO-MAML if true, MAML if false.
-        fresh_head: name of the submodule that is the head. It is not part of θ: in every episode it starts
-            from zero, with as many outputs as the episode has ways, and only the inner loop trains it
-            (the "zeroing trick" of Kao, Chiu and Chen, 2022, arXiv 2106.15367). So ways at test may
+        fresh_head: name of the submodule that is the head. It is not part of θ: in every episode it
+            starts from zero, with as many outputs as the episode has ways, and only the inner loop
+            trains it (the "zeroing trick" of Kao, Chiu and Chen, 2022, arXiv 2106.15367). So ways
+            at test may
             differ from training. None: the head is meta-learned like everything else.
         fresh_head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
-        adapts: names of submodules; only their parameters take inner steps. None: all parameters do.
+        adapts: names of submodules; only their parameters take inner steps. None: all parameters
+            do.
         query_batches: the query loss is the mean over this many class-balanced mini-batches of the
             query set; more than one changes it only through batch statistics.
         loss_fn: L, for one episode: (outputs, labels) -> mean loss.
 
     Raises:
-        ConfigError: if the model keeps running batch-norm statistics, or has no such head or submodule.
+        ConfigError: if the model keeps running batch-norm statistics, or has no such head or
+            submodule.
     """
 
     def __init__(
@@ -77,8 +87,12 @@ class MAML(Learner):
         self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
         self.query_batches, self.loss_fn = query_batches, loss_fn
         self.fresh_head_init = fresh_head_init
-        self._fresh = _parameters_under(model, [fresh_head], "to be a fresh head") if fresh_head else []
-        self._adapted = None if adapts is None else set(_parameters_under(model, adapts, "to adapt"))
+        self._fresh = (
+            _parameters_under(model, [fresh_head], "to be a fresh head") if fresh_head else []
+        )
+        self._adapted = (
+            None if adapts is None else set(_parameters_under(model, adapts, "to adapt"))
+        )
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -101,11 +115,13 @@ class MAML(Learner):
             if weight.requires_grad and name not in self._fresh
         }
 
-    def inner_loop(self, params: Mapping[str, Tensor], support: LabelledImages, *, steps: int) -> Adaptation:
+    def inner_loop(
+        self, params: Mapping[str, Tensor], support: LabelledImages, *, steps: int
+    ) -> Adaptation:
         """Adapt θ to each of E support sets by K = ``steps`` steps of gradient descent.
 
-        The assignment prints φ^l = θ − η ∇L(φ^(l−1)); read with its own product formula the recursion
-        meant is the standard one, from φ^(l−1), and that is what is done here.
+        The assignment prints φ^l = θ − η ∇L(φ^(l−1)); read with its own product formula the
+        recursion meant is the standard one, from φ^(l−1), and that is what is done here.
 
         Args:
             params: θ, by name as in ``model.named_parameters()``. Read, never written.
@@ -133,8 +149,8 @@ class MAML(Learner):
             episodes: E episodes.
 
         Returns:
-            The mean query loss at φ_K, a scalar whose gradient with respect to θ is the meta-gradient;
-            and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
+            The mean query loss at φ_K, a scalar whose gradient with respect to θ is the
+            meta-gradient; and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
         loss, fast_weights, logged = self._objective(episodes)
@@ -154,7 +170,10 @@ class MAML(Learner):
 
     def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
-        fast_weights, first = self._start(self.params, batch.support), torch.full((len(batch),), torch.nan)
+        fast_weights, first = (
+            self._start(self.params, batch.support),
+            torch.full((len(batch),), torch.nan),
+        )
         for index in range(self.inner_steps):
             fast_weights, _, correct = self._inner_step(
                 fast_weights, batch.support, index, create_graph=not self.first_order
@@ -168,10 +187,14 @@ class MAML(Learner):
         theta = {name: weight.detach() for name, weight in self.params.items()}
         yield from self._descend(theta, support, steps, create_graph=False, detach=True)
 
-    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
         if batch_norm == "support":
-            return call_with_support_statistics(self.model, adaptation.fast_weights, adaptation.support.images, images)
+            return call_with_support_statistics(
+                self.model, adaptation.fast_weights, adaptation.support.images, images
+            )
         return call(self.model, adaptation.fast_weights, images)
 
     def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
@@ -184,7 +207,9 @@ class MAML(Learner):
                 head = weight.new_zeros(ways, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
                     draw = torch.Generator().manual_seed(0)
-                    head = nn.init.xavier_uniform_(torch.empty_like(head, device="cpu"), generator=draw).to(head)
+                    head = nn.init.xavier_uniform_(
+                        torch.empty_like(head, device="cpu"), generator=draw
+                    ).to(head)
                 fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
 
@@ -202,15 +227,23 @@ class MAML(Learner):
         losses, accuracies = [], []
         for index in range(steps + 1):
             if index < steps:
-                following, loss, correct = self._inner_step(fast_weights, support, index, create_graph=create_graph)
-                following = {name: weight.detach() for name, weight in following.items()} if detach else following
+                following, loss, correct = self._inner_step(
+                    fast_weights, support, index, create_graph=create_graph
+                )
+                following = (
+                    {name: weight.detach() for name, weight in following.items()}
+                    if detach
+                    else following
+                )
             else:
                 following = fast_weights
                 with torch.no_grad():
                     loss, correct = self._losses(fast_weights, support, index)
             losses.append(loss.detach())
             accuracies.append(correct)
-            yield Adaptation(fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1))
+            yield Adaptation(
+                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1)
+            )
             fast_weights = following
 
     def _inner_step(
@@ -219,7 +252,9 @@ class MAML(Learner):
         """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
         with torch.enable_grad():
             adapted = {
-                name: weight for name, weight in fast_weights.items() if self._adapted is None or name in self._adapted
+                name: weight
+                for name, weight in fast_weights.items()
+                if self._adapted is None or name in self._adapted
             }
             for weight in adapted.values():
                 if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
@@ -233,27 +268,37 @@ class MAML(Learner):
         return step(adapted, gradients, self.inner_lr)
 
     def _outputs(self, fast_weights: FastWeights, images: Tensor, index: int) -> Tensor:
-        """The network's outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
+        """Outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
         return call(self.model, fast_weights, images)
 
-    def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int) -> tuple[Tensor, Tensor]:
-        """Mean query loss, a scalar, and query accuracy (E,) at φ_k, both as means over the mini-batches."""
+    def _query_loss(
+        self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mean query loss, a scalar, and accuracy (E,) at φ_k; both are means over mini-batches."""
         parts = (
-            [self._losses(fast_weights, part, index) for part in episodes.query_batches(self.query_batches)]
+            [
+                self._losses(fast_weights, part, index)
+                for part in episodes.query_batches(self.query_batches)
+            ]
             if self.query_batches > 1
             else [self._losses(fast_weights, episodes.query, index)]
         )
         losses, accuracies = zip(*parts, strict=True)
         return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
 
-    def _losses(self, fast_weights: FastWeights, batch: LabelledImages, index: int) -> tuple[Tensor, Tensor]:
+    def _losses(
+        self, fast_weights: FastWeights, batch: LabelledImages, index: int
+    ) -> tuple[Tensor, Tensor]:
         """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
         outputs = self._outputs(fast_weights, batch.images, index)
-        if batch.labels.dtype == torch.int64 and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]:
+        if (
+            batch.labels.dtype == torch.int64
+            and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]
+        ):
             raise ConfigError(
-                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. MAML learns the "
-                f"initial weights of every output, so it cannot tell more classes apart than it was trained "
-                f"for: train with ways={needed}, or with a fresh head."
+                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. "
+                "MAML learns the initial weights of every output, so it cannot tell more classes "
+                f"apart than it was trained for: train with ways={needed}, or with a fresh head."
             )
         losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
         return torch.stack(losses), accuracy(outputs.detach(), batch.labels)

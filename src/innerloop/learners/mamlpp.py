@@ -20,19 +20,20 @@ from innerloop.models.batch_norm import (
 )
 
 EPOCHS = 100
-"""A run counts as this many epochs, whatever its length; schedules that the paper steps by the epoch are stepped so."""
+"""A run counts as this many epochs, whatever its length; schedules that the paper steps by the
+epoch are stepped so."""
 
 
 def multi_step_weights(steps: int, epoch: int, epochs: int) -> list[float]:
-    """Weights v_0 ... v_{N−1} of the query losses after each of N inner steps, in epoch e of the E it is annealed over.
+    """Weights v_0 ... v_{N−1} of the query losses after each inner step, annealed: epoch e of E.
 
     ::
 
         v_i     = max(1/N − e / (N E), 0.03/N)                                  i < N − 1
         v_{N−1} = min(1/N + e (N − 1) / (N E), 1 − (N − 1) 0.03/N)
 
-    and from e = E on the last loss alone: the authors' code, the paper gives no formula. They sum to one. At
-    integer e < E the floor is not reached for E up to 33; at e = E the weights jump.
+    and from e = E on the last loss alone: the authors' code, the paper gives no formula. They sum
+    to one. At integer e < E the floor is not reached for E up to 33; at e = E the weights jump.
 
     Args:
         steps: N >= 1.
@@ -47,31 +48,36 @@ def multi_step_weights(steps: int, epoch: int, epochs: int) -> list[float]:
 
 
 class MAMLpp(MAML):
-    """MAML++ (Antoniou, Edwards and Storkey, 2019, arXiv 1810.09502); N is the number of inner steps.
+    """MAML++ (Antoniou, Edwards and Storkey, 2019, arXiv 1810.09502), with N inner steps.
 
-    With every switch off it is second-order `MAML`, bit for bit. A run counts as 100 epochs of equal length.
+    With every switch off it is second-order `MAML`, bit for bit. A run counts as 100 epochs of
+    equal length.
 
     Args:
         model: as in `MAML`; its batch norm is `BatchNorm2d` where a switch is about batch norm.
-        multi_step_loss: the objective is the sum over k of v_k L(φ_{k+1}; query), `multi_step_weights`.
+        multi_step_loss: the objective is the sum over k of v_k L(φ_{k+1}; query),
+            `multi_step_weights`.
         multi_step_fraction: over this part of the run; afterwards the last loss alone.
         derivative_order_annealing: first order at first, then second.
         first_order_fraction: how much of the run is of first order (the paper's 50 of 150 epochs).
-        per_step_statistics: running batch-norm statistics for every step, gathered in training and used by
-            predictions under ``running``. Training and inner loop normalise by the batch. One update an outer
-            step, by the mean over all passes of a step: the support pass at φ_i and the query pass at φ_{i+1}
-            of every episode belong to set i.
-        per_step_affine: batch norm's scale and shift for every step, learnt by the outer loop alone; set i serves
-            the same two passes. Otherwise they are adapted like every other tensor.
-        learned_rates: a learnt inner rate for every step and ``layer`` (the paper) or ``tensor`` (the authors'
-            code), from ``inner_lr`` on; None: ``inner_lr``.
+        per_step_statistics: running batch-norm statistics for every step, gathered in training and
+            used by predictions under ``running``. Training and inner loop normalise by the batch.
+            One update an outer
+            step, by the mean over all passes of a step: the support pass at φ_i and the query pass
+            at φ_{i+1} of every episode belong to set i.
+        per_step_affine: batch norm's scale and shift for every step, learnt by the outer loop
+            alone; set i serves the same two passes. Otherwise they are adapted like every other
+            tensor.
+        learned_rates: a learnt inner rate for every step and ``layer`` (the paper) or ``tensor``
+            (the authors' code), from ``inner_lr`` on; None: ``inner_lr``.
         cosine_annealing: the outer rate falls along a cosine, epoch by epoch.
         outer_lr_floor: to this fraction of its start (the paper's 1e-3 to 1e-5).
         settings: those of `MAML`.
 
     More steps at test than N take the last set and the last rates again.
 
-    Deviations: a fraction of the run stands for numbers of epochs; a mean over the episodes for a sum.
+    Deviations: a fraction of the run stands for numbers of epochs; a mean over the episodes for a
+    sum.
 
     Raises:
         ConfigError: if a fraction is out of [0, 1], or there is no inner step.
@@ -93,29 +99,46 @@ class MAMLpp(MAML):
         **settings: Any,
     ):
         super().__init__(model, first_order=False, **settings)
-        for name, value in (("multi_step_fraction", multi_step_fraction), ("outer_lr_floor", outer_lr_floor),
-                            ("first_order_fraction", first_order_fraction)):  # fmt: skip
+        for name, value in (
+            ("multi_step_fraction", multi_step_fraction),
+            ("outer_lr_floor", outer_lr_floor),
+            ("first_order_fraction", first_order_fraction),
+        ):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1: got {value}.")
         if self.inner_steps < 1:
-            raise ConfigError(f"MAML++ has sets of batch norm and rates for each inner step: got {self.inner_steps}.")
+            raise ConfigError(
+                "MAML++ has sets of batch norm and rates for each inner step: got "
+                f"{self.inner_steps}."
+            )
         if learned_rates not in (None, "layer", "tensor"):
-            raise ConfigError(f"learned_rates must be layer, tensor or None: got {learned_rates!r}.")
+            raise ConfigError(
+                f"learned_rates must be layer, tensor or None: got {learned_rates!r}."
+            )
         self.multi_step_loss, self.multi_step_fraction = multi_step_loss, multi_step_fraction
-        self.derivative_order_annealing, self.first_order_fraction = derivative_order_annealing, first_order_fraction
+        self.derivative_order_annealing, self.first_order_fraction = (
+            derivative_order_annealing,
+            first_order_fraction,
+        )
         self.per_step_statistics, self.cosine_annealing = per_step_statistics, cosine_annealing
         self.outer_lr_floor, self._fraction = outer_lr_floor, 0.0
-        self._norms = {name: layer for name, layer in model.named_modules() if isinstance(layer, BatchNorm2d)}
+        self._norms = {
+            name: layer for name, layer in model.named_modules() if isinstance(layer, BatchNorm2d)
+        }
         self.affine, self.rates = nn.ParameterDict(), nn.ParameterDict()
         if per_step_affine:
             for name, weight in super().params.items():
                 if name.rpartition(".")[0] in self._norms:
-                    self.affine[_key(name)] = nn.Parameter(weight.detach().repeat(self.inner_steps, 1))
+                    self.affine[_key(name)] = nn.Parameter(
+                        weight.detach().repeat(self.inner_steps, 1)
+                    )
                     model.get_parameter(name).requires_grad_(False)  # the sets take its place
         if learned_rates:
             for name in [*self.params, *self._fresh]:
                 if self._adapted is None or name in self._adapted:
-                    key = _key(name if learned_rates == "tensor" else name.rpartition(".")[0] or name)
+                    key = _key(
+                        name if learned_rates == "tensor" else name.rpartition(".")[0] or name
+                    )
                     self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
         self._rate_of = {
             name: key
@@ -155,16 +178,22 @@ class MAMLpp(MAML):
     def image_passes(cls, config: RunConfig, steps: int) -> int:
         """As for MAML, and N − 1 query passes more while the multi-step loss is on."""
         extra = (config.inner_steps - 1) * config.ways * config.queries * config.meta_batch_size
-        with_them = min(steps, round(config.multi_step_fraction * config.meta_steps)) if config.multi_step_loss else 0
+        with_them = (
+            min(steps, round(config.multi_step_fraction * config.meta_steps))
+            if config.multi_step_loss
+            else 0
+        )
         return super().image_passes(config, steps) + with_them * extra
 
     # Where in the run
 
     def begin_outer_step(self, step: int, total: int) -> float:
-        """Take the schedules to outer step ``step`` of ``total``; returns the factor on the outer rate."""
+        """Take the schedules to outer step ``step`` of ``total``; returns the outer-rate factor."""
         self._fraction, self._gathered = step / total, {}
         # Outer steps before the switch are of first order: exactly step < fraction * total.
-        self.first_order = self.derivative_order_annealing and step < self.first_order_fraction * total
+        self.first_order = (
+            self.derivative_order_annealing and step < self.first_order_fraction * total
+        )
         if not self.cosine_annealing:
             return 1.0
         falling = (1 + math.cos(math.pi * self.epoch / EPOCHS)) / 2
@@ -183,7 +212,7 @@ class MAMLpp(MAML):
 
     @torch.no_grad()
     def end_outer_step(self) -> None:
-        """Move each set of running statistics once, towards the mean over what its passes have seen."""
+        """Move each set of running statistics once, towards the mean of what its passes saw."""
         for index, passes in self._gathered.items():
             for layer, running, seen in zip(
                 self._norms.values(), self._running(index), zip(*passes, strict=True), strict=True
@@ -198,7 +227,10 @@ class MAMLpp(MAML):
         weights = self.step_weights
         if not any(weights[:-1]):
             return super()._objective(batch)
-        fast_weights, first = self._start(self.params, batch.support), torch.full((len(batch),), torch.nan)
+        fast_weights, first = (
+            self._start(self.params, batch.support),
+            torch.full((len(batch),), torch.nan),
+        )
         total, after = torch.zeros(()), first
         for index, weight in enumerate(weights):
             fast_weights, _, correct = self._inner_step(
@@ -207,22 +239,30 @@ class MAMLpp(MAML):
             first = correct if index == 0 else first
             loss, after = self._query_loss(fast_weights, batch, index + 1)
             total = total + weight * loss
-        return total, fast_weights, {"support_accuracy_before": first, "query_accuracy_after": after}
+        return (
+            total,
+            fast_weights,
+            {"support_accuracy_before": first, "query_accuracy_after": after},
+        )
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective of `outer_loop`; what its passes see goes into the running statistics at `end_outer_step`."""
+        """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
         self._gathers = self.per_step_statistics
         try:
             return super().meta_loss(batch)
         finally:
             self._gathers = False
 
-    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
-        """Logits (E, n, ways) at φ_K; ``running`` takes the statistics of the set that serves φ_K."""
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        """Logits (E, n, ways) at φ_K; ``running`` takes the statistics that serve φ_K."""
         number = self._set(max(adaptation.steps - 1, 0))
         weights = self._with_affine(adaptation.fast_weights, number)
         if batch_norm == "support":
-            return call_with_support_statistics(self.model, weights, adaptation.support.images, images)
+            return call_with_support_statistics(
+                self.model, weights, adaptation.support.images, images
+            )
         if batch_norm == "running":
             with given_statistics(self.model, self._running(number)):
                 return call_looped(self.model, weights, images)
@@ -242,7 +282,9 @@ class MAMLpp(MAML):
         """Which set serves step ``index``: there are N, and the last serves all later ones."""
         return min(index, self.inner_steps - 1)
 
-    def _query_loss(self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int) -> tuple[Tensor, Tensor]:
+    def _query_loss(
+        self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
+    ) -> tuple[Tensor, Tensor]:
         # The query pass at φ_{i+1} shares set i with the support pass at φ_i.
         return super()._query_loss(fast_weights, episodes, max(index - 1, 0))
 
@@ -260,7 +302,7 @@ class MAMLpp(MAML):
         return torch.cat(outputs)
 
     def _with_affine(self, fast_weights: FastWeights, number: int) -> FastWeights:
-        """Fast weights with batch norm's scale and shift of set ``number``, where there are sets."""
+        """Fast weights with batch norm's scale and shift of set ``number``, if there are sets."""
         if not self.affine:
             return fast_weights
         episodes = len(next(iter(fast_weights.values())))
@@ -275,19 +317,23 @@ class MAMLpp(MAML):
             return super()._stepped(adapted, gradients, index)
         number = self._set(index)
         return {
-            name: weight - self.rates[self._rate_of[name]][number] * gradients[name] for name, weight in adapted.items()
+            name: weight - self.rates[self._rate_of[name]][number] * gradients[name]
+            for name, weight in adapted.items()
         }
 
     def diagnostics(self) -> dict[str, Any]:
-        """Learnt rates by tensor or layer and step, weights of the step losses, and running statistics' means."""
+        """Learnt rates by tensor or layer and step, step-loss weights, mean running statistics."""
         return {
             "learned_rates": {_name(key): rates.tolist() for key, rates in self.rates.items()},
             "step_weights": self.step_weights,
             "first_order": self.first_order,
             "running_var": {
-                name: self.get_buffer(f"running_var/{_key(name)}").mean(1).tolist() for name in self._norms
-            } if self.per_step_statistics else {},
-        }  # fmt: skip
+                name: self.get_buffer(f"running_var/{_key(name)}").mean(1).tolist()
+                for name in self._norms
+            }
+            if self.per_step_statistics
+            else {},
+        }
 
 
 def _key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Transfer learning: pretrain on all training classes, freeze the body, train a new head on every support set."""
+"""Transfer learning: pretrain on all training classes, freeze, train a head per support set."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal, Protocol, Self, cast
@@ -23,7 +23,8 @@ from innerloop.models.batch_norm import (
 )
 
 Head = Literal["gradient", "logistic", "cosine"]
-"""How a head is found on frozen features: some gradient steps, a converged logistic regression, or prototypes."""
+"""How a head is found on frozen features: some gradient steps, a converged logistic regression, or
+prototypes."""
 
 
 class FrozenFeatures(Learner):
@@ -33,19 +34,21 @@ class FrozenFeatures(Learner):
 
         (W, b)_{k+1} = (W, b)_k − α ∇ L((W, b)_k; f(support))
 
-    ``logistic`` is what they converge to with a penalty, multinomial logistic regression by Newton's method::
+    ``logistic`` is what they converge to with a penalty, multinomial logistic regression by
+    Newton's method::
 
         argmin over (W, b):  L((W, b); f(support)) + λ/2 ‖W‖²
 
-    ``cosine`` takes no step: logits are s cos(f(x), c_j), where c_j is the mean of class j's support features,
-    each of length one (s = 10 does not change which class wins). After 0 steps these two are the initial head,
-    after one step they are done, and further steps change nothing.
+    ``cosine`` takes no step: logits are s cos(f(x), c_j), where c_j is the mean of class j's
+    support features, each of length one (s = 10 does not change which class wins). After 0 steps
+    these two are the initial head, after one step they are done, and further steps change nothing.
 
     Args:
-        model: has ``embed(images) -> (n, features)``, and ``head``, a linear layer that is not used here.
-        batch_norm_modes: whose statistics normalise, the method's own first. With ``running`` the stored ones
-            do, and `BatchNorm2d` layers get them if they have none; otherwise the support features are normalised
-            by the support set.
+        model: has ``embed(images) -> (n, features)``, and ``head``, a linear layer that is not used
+            here.
+        batch_norm_modes: whose statistics normalise, the method's own first. With ``running`` the
+            stored ones do, and `BatchNorm2d` layers get them if they have none; otherwise the
+            support features are normalised by the support set.
         head: how the head is found.
         head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
         inner_lr: α.
@@ -53,7 +56,8 @@ class FrozenFeatures(Learner):
         penalty: λ of ``logistic``.
 
     Raises:
-        ConfigError: if the model has no ``embed``, or layers of PyTorch's own that keep running statistics.
+        ConfigError: if the model has no ``embed``, or layers of PyTorch's own that keep running
+            statistics.
     """
 
     def __init__(
@@ -70,11 +74,14 @@ class FrozenFeatures(Learner):
         super().__init__()
         if not callable(getattr(model, "embed", None)):
             raise ConfigError(
-                f"Transfer needs a network that can be cut before its head: give {type(model).__name__} a method "
-                f"embed(images) that returns features (n, features)."
+                "Transfer needs a network that can be cut before its head: give "
+                f"{type(model).__name__} a method embed(images) that returns features (n, "
+                "features)."
             )
         refuse_running_statistics(model)
-        if "running" in batch_norm_modes and any(layer.running_mean is None for layer in batch_norm_layers(model)):
+        if "running" in batch_norm_modes and any(
+            layer.running_mean is None for layer in batch_norm_layers(model)
+        ):
             keep_running_statistics(model)
         self.model, self.batch_norm_modes = model, batch_norm_modes
         self.head, self.head_init, self.penalty = head, head_init, penalty
@@ -89,8 +96,9 @@ class FrozenFeatures(Learner):
             episodes: E episodes.
 
         Returns:
-            The mean query loss after adaptation, a scalar; and (E,) each: ``support_accuracy_before``,
-            ``support_accuracy_after``, ``query_accuracy_before``, ``query_accuracy_after``.
+            The mean query loss after adaptation, a scalar; and (E,) each:
+            ``support_accuracy_before``, ``support_accuracy_after``, ``query_accuracy_before``,
+            ``query_accuracy_after``.
         """
         first, *_, last = self.trajectory(episodes.support, steps=max(1, self.inner_steps))
         adapted = last if self.inner_steps else first
@@ -110,12 +118,14 @@ class FrozenFeatures(Learner):
         for head, loss, correct in self.head_steps(features, support.labels, steps=steps):
             losses.append(loss)
             accuracies.append(correct)
-            yield Adaptation(head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo)
+            yield Adaptation(
+                head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
+            )
 
     def head_steps(
         self, features: Tensor, labels: Tensor, *, steps: int
     ) -> Iterator[tuple[FastWeights, Tensor, Tensor]]:
-        """The head after 0, 1, ..., ``steps`` steps on support features, with its support loss and accuracy.
+        """The head after 0, 1, ..., ``steps`` steps on support features, with loss and accuracy.
 
         Args:
             features: (E, n, features) of the support set.
@@ -123,7 +133,8 @@ class FrozenFeatures(Learner):
             steps: K >= 0.
 
         Yields:
-            The heads, ``weight`` (E, ways, features) and ``bias`` (E, ways); losses (E,); accuracies (E,).
+            The heads, ``weight`` (E, ways, features) and ``bias`` (E, ways); losses (E,);
+            accuracies (E,).
         """
         head = self._start(features, int(labels.max()) + 1)
         for index in range(steps + 1):
@@ -132,8 +143,10 @@ class FrozenFeatures(Learner):
             head = following
 
     @torch.no_grad()
-    def predict(self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None) -> Tensor:
-        """Logits (E, n, ways); see `Learner.predict`. The features of the same images are computed once."""
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        """Logits (E, n, ways), see `Learner.predict`; features of the same images computed once."""
         mode = batch_norm or self.batch_norm_modes[0]
         known_images, features = adaptation.memo.get(mode, (None, None))
         if known_images is not images:
@@ -144,7 +157,7 @@ class FrozenFeatures(Learner):
 
     @torch.no_grad()
     def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
-        """Features (E, n, features) of images (E, n, channels, height, width), normalised as the mode says."""
+        """Features (E, n, features) of images (E, n, C, H, W), normalised as the mode says."""
         body = _Body(self.model)
         if batch_norm == "support":
             return call_with_support_statistics(body, {}, support_images, images)
@@ -157,13 +170,18 @@ class FrozenFeatures(Learner):
         weight = features.new_zeros(ways, size)
         if self.head_init == "glorot":
             generator = torch.Generator().manual_seed(0)
-            weight = nn.init.xavier_uniform_(torch.empty(ways, size), generator=generator).to(features)
-        return {"weight": weight.expand(episodes, -1, -1), "bias": features.new_zeros(episodes, ways)}
+            weight = nn.init.xavier_uniform_(torch.empty(ways, size), generator=generator).to(
+                features
+            )
+        return {
+            "weight": weight.expand(episodes, -1, -1),
+            "bias": features.new_zeros(episodes, ways),
+        }
 
     def _head_step(
         self, head: FastWeights, features: Tensor, labels: Tensor, index: int
     ) -> tuple[Tensor, Tensor, FastWeights]:
-        """Support loss (E,) and accuracy (E,) of a head after ``index`` steps, and the head after one more."""
+        """Support loss and accuracy (E,) of a head after ``index`` steps, and the next head."""
         with torch.enable_grad():
             # Heads made anew, so that no graph reaches back over the steps.
             leaves = {name: value.detach().requires_grad_() for name, value in head.items()}
@@ -195,14 +213,14 @@ class FrozenFeatures(Learner):
 
 
 class Transfer(FrozenFeatures):
-    """Pretrain a classifier of all training classes; then freeze it and train a new head on every support set.
+    """Pretrain a classifier of all training classes, freeze it, train a new head per support set.
 
-    Pretraining minimises the cross-entropy over mini-batches of all training classes, with body, batch norm
-    and classification layer trained together; batch norm normalises by the mini-batch and gathers running
-    statistics. `transfer_learn` then discards the classification layer, freezes the body and its statistics,
-    and trains a new head of ``ways`` outputs by a few gradient steps on the support set. The baseline of Chen
-    et al. (2019, arXiv 1904.04232, "Baseline") and Tian et al. (2020, arXiv 2003.11539), with the
-    assignment's head: 5 steps of gradient descent at 0.4.
+    Pretraining minimises the cross-entropy over mini-batches of all training classes, with body,
+    batch norm and classification layer trained together; batch norm normalises by the mini-batch
+    and gathers running statistics. `transfer_learn` then discards the classification layer, freezes
+    the body and its statistics, and trains a new head of ``ways`` outputs by a few gradient steps
+    on the support set. The baseline of Chen et al. (2019, arXiv 1904.04232, "Baseline") and Tian et
+    al. (2020, arXiv 2003.11539), with the assignment's head: 5 steps of gradient descent at 0.4.
 
     Args:
         model: has ``embed``, and one output for each training class.
@@ -213,10 +231,15 @@ class Transfer(FrozenFeatures):
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """The settings ``inner_lr``, ``inner_steps`` and ``head_init`` are the new head's."""
-        return cls(model, inner_lr=config.inner_lr, inner_steps=config.inner_steps, head_init=config.head_init)
+        return cls(
+            model,
+            inner_lr=config.inner_lr,
+            inner_steps=config.inner_steps,
+            head_init=config.head_init,
+        )
 
     def meta_loss(self, batch: LabelledImages) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of a mini-batch of images (n, channels, height, width) with labels (n,), and its accuracy."""
+        """Cross-entropy and accuracy on images (n, channels, height, width) with labels (n,)."""
         with batch_norm_statistics(self.model, "update"):
             logits = self.model(batch.images.contiguous(memory_format=torch.channels_last))
         return F.cross_entropy(logits, batch.labels), {

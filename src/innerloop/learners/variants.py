@@ -1,4 +1,4 @@
-"""Other ways to adapt a trained network: what separates better features from a better adaptation."""
+"""Other ways to adapt a trained network: they tell better features from better adaptation."""
 
 import copy
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from innerloop.models.batch_norm import use_running_statistics
 from innerloop.models.conv4 import Conv4
 
 Adapts = Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"]
-"""What takes inner steps: what the method itself adapts, the head, it and the last blocks, everything, or the body."""
+"""What takes inner steps: what the method itself adapts, the head, it and the last blocks,
+everything, or the body."""
 
 BLOCKS = [(f"convs.{block}", f"norms.{block}") for block in range(4)]
 """Submodules of each block of `innerloop.Conv4`."""
@@ -26,9 +27,11 @@ class Variant:
 
     Attributes:
         adapts: what takes inner steps. ``own`` changes nothing but the rate.
-        head: how the head is found on frozen features; other than ``gradient`` only with ``head`` adapted.
-        head_init: where the new head starts; None: as the method does. With a zero head the body has no
-            gradient, so ``body`` always has a fixed ``glorot`` one, the same in every episode.
+        head: how the head is found on frozen features; other than ``gradient`` only with ``head``
+            adapted.
+        head_init: where the new head starts; None: as the method does. With a zero head the body
+            has no gradient, so ``body`` always has a fixed ``glorot`` one, the same in every
+            episode.
         inner_lr: rate of the inner steps; None: the run's.
         penalty: λ of a ``logistic`` head.
         untrained: initial weights instead of the trained ones.
@@ -46,20 +49,31 @@ class Variant:
 
     def __post_init__(self):
         if self.adapts not in get_args(Adapts):
-            raise ConfigError(f"What is adapted must be one of {', '.join(get_args(Adapts))}: got {self.adapts!r}.")
+            raise ConfigError(
+                f"What is adapted must be one of {', '.join(get_args(Adapts))}: got "
+                f"{self.adapts!r}."
+            )
         if self.head != "gradient" and self.adapts != "head":
-            raise ConfigError(f"A {self.head} head is found on frozen features: it needs --adapt head.")
+            raise ConfigError(
+                f"A {self.head} head is found on frozen features: it needs --adapt head."
+            )
         if self.head != "gradient" and (self.head_init or self.inner_lr is not None):
-            raise ConfigError(f"A {self.head} head takes no inner steps: it has no initial head and no rate.")
+            raise ConfigError(
+                f"A {self.head} head takes no inner steps: it has no initial head and no rate."
+            )
         if self.adapts == "body" and self.head_init:
-            raise ConfigError("Adapting the body alone takes a fixed uniform head: leave --head-init out.")
+            raise ConfigError(
+                "Adapting the body alone takes a fixed uniform head: leave --head-init out."
+            )
         if self.inner_lr is not None and not 0 <= self.inner_lr <= 1000:
             raise ConfigError(f"The inner rate must be between 0 and 1,000: got {self.inner_lr}.")
         if not 0 < self.penalty <= 1e6:
-            raise ConfigError(f"The penalty must be above 0 and at most 1,000,000: got {self.penalty}.")
+            raise ConfigError(
+                f"The penalty must be above 0 and at most 1,000,000: got {self.penalty}."
+            )
 
     def describe(self) -> str:
-        """A short name for tables and files, for instance ``own`` or ``head-logistic``; the rate is apart."""
+        """A short name for tables and files: ``own``, ``head-logistic``, ...; without the rate."""
         parts = [self.adapts] + ([self.head] if self.head != "gradient" else [])
         if self.head == "logistic":
             parts.append(f"l2_{self.penalty:g}")
@@ -74,7 +88,7 @@ class Variant:
         return config.inner_lr if self.inner_lr is None else self.inner_lr
 
     def of(self, learner: Learner, config: RunConfig) -> Learner:
-        """The learner that adapts ``learner``'s network this way; they share weights, and nothing is changed.
+        """The learner that adapts ``learner``'s network this way; shares weights, changes nothing.
 
         Args:
             learner: a trained learner around an `innerloop.Conv4`, ``learner.model``.
@@ -85,14 +99,25 @@ class Variant:
             return learner
         model = getattr(learner, "model", None)
         if not isinstance(model, Conv4):
-            raise ConfigError("Only a method around Conv4, as its attribute model, can be adapted in other ways.")
+            raise ConfigError(
+                "Only a method around Conv4, as its attribute model, can be adapted in other ways."
+            )
         if isinstance(learner, MAMLpp) and self != Variant(untrained=self.untrained):
-            raise ConfigError("MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own way.")
+            raise ConfigError(
+                "MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own "
+                "way."
+            )
         if self.adapts == "own" and not self.head_init:
             return type(learner).from_config(config.replace(inner_lr=rate), model)
-        adapts = ("head" if isinstance(learner, FrozenFeatures) else "all") if self.adapts == "own" else self.adapts
+        adapts = (
+            ("head" if isinstance(learner, FrozenFeatures) else "all")
+            if self.adapts == "own"
+            else self.adapts
+        )
         # A meta-learned head is part of what was learnt: it is kept unless a new one is asked for.
-        meta_learned_head = isinstance(learner, MAML) and not config.fresh_head and not self.head_init
+        meta_learned_head = (
+            isinstance(learner, MAML) and not config.fresh_head and not self.head_init
+        )
         if adapts == "head" and not (meta_learned_head and self.head == "gradient"):
             return FrozenFeatures(
                 model,

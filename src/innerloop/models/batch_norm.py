@@ -1,4 +1,4 @@
-"""Batch normalisation by named statistics: of the batch itself, of another batch seen before, or stored ones."""
+"""Batch normalisation by named statistics: the batch's own, an earlier batch's, or stored ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +12,26 @@ BatchNormMode = Literal["transductive", "support", "running"]
 """Whose statistics normalise a prediction.
 
 ``transductive``: every forward pass uses the statistics of its own batch; the query images help one
-another, and a single image on its own means nothing. ``support``: the statistics of one forward pass of the support
-set at the adapted weights; predictions do not depend on the other query images. ``running``: stored
-statistics, gathered in training; predictions depend on nothing but the image and the weights.
+another, and a single image on its own means nothing. ``support``: the statistics of one forward
+pass of the support set at the adapted weights; predictions do not depend on the other query images.
+``running``: stored statistics, gathered in training; predictions depend on nothing but the image
+and the weights.
 """
 
 Statistics = Literal["batch", "record", "recorded", "update", "running"]
-"""What a layer does in a forward pass. ``batch``: normalise by the batch. ``record``: the same, and remember its
-statistics. ``recorded``: normalise by those. ``update``: normalise by the batch, and take its statistics into the
-running ones. ``running``: normalise by the running ones.
+"""What a layer does in a forward pass. ``batch``: normalise by the batch. ``record``: the same, and
+remember its statistics. ``recorded``: normalise by those. ``update``: normalise by the batch, and
+take its statistics into the running ones. ``running``: normalise by the running ones.
 """
 
 
 class BatchNorm2d(nn.Module):
     """Batch normalisation of (n, channels, height, width); running statistics only where asked for.
 
-    y = (x - m) / sqrt(v + eps) * weight + bias per channel (Ioffe and Szegedy, 2015), where m and v (the
-    biased variance) are those of the batch, unless `batch_norm_statistics` says otherwise. Running
-    statistics (`keep_running_statistics`) move by ``momentum`` towards those of each batch, the
-    variance towards the unbiased one, as PyTorch's do.
+    y = (x - m) / sqrt(v + eps) * weight + bias per channel (Ioffe and Szegedy, 2015), where m and v
+    (the biased variance) are those of the batch, unless `batch_norm_statistics` says otherwise.
+    Running statistics (`keep_running_statistics`) move by ``momentum`` towards those of each batch,
+    the variance towards the unbiased one, as PyTorch's do.
 
     Args:
         channels: number of channels; ``weight`` starts at one and ``bias`` at zero.
@@ -42,7 +43,9 @@ class BatchNorm2d(nn.Module):
     running_mean: Tensor | None
     running_var: Tensor | None
 
-    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True, momentum: float = 0.1):
+    def __init__(
+        self, channels: int, eps: float = 1e-5, *, affine: bool = True, momentum: float = 0.1
+    ):
         super().__init__()
         self.channels, self.momentum = channels, momentum
         self.register_buffer("running_mean", None)
@@ -57,14 +60,20 @@ class BatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (n, channels, height, width); n * height * width must exceed one."""
         if self._mode == "recorded":
-            assert self._recorded is not None, "no statistics were recorded before this forward pass"
+            assert self._recorded is not None, (
+                "no statistics were recorded before this forward pass"
+            )
             mean, variance = self._recorded
-            standardised = (x - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[:, None, None]
+            standardised = (x - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[
+                :, None, None
+            ]
             if self.weight is None or self.bias is None:
                 return standardised
             return standardised * self.weight[:, None, None] + self.bias[:, None, None]
         if self._mode == "running":
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         if self._mode == "record":
             variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
             self._recorded, self._count = (mean, variance), x.numel() // self.channels
@@ -78,16 +87,24 @@ def batch_norm_layers(model: nn.Module) -> list[BatchNorm2d]:
 
 
 def keep_running_statistics(model: nn.Module) -> None:
-    """Give every `BatchNorm2d` of ``model`` running statistics, at mean 0 and variance 1; saved with its state."""
+    """Give each `BatchNorm2d` of ``model`` running statistics, mean 0, variance 1, in its state."""
     like = next(model.parameters())
     for layer in batch_norm_layers(model):
-        layer.running_mean, layer.running_var = like.new_zeros(layer.channels), like.new_ones(layer.channels)
+        layer.running_mean, layer.running_var = (
+            like.new_zeros(layer.channels),
+            like.new_ones(layer.channels),
+        )
 
 
 @contextmanager
 def batch_norm_statistics(model: nn.Module, mode: Statistics) -> Iterator[None]:
-    """Within the context, every `BatchNorm2d` of ``model`` does what ``mode`` says, afterwards what it did before."""
-    before: list[tuple[BatchNorm2d, Statistics]] = [(layer, layer._mode) for layer in batch_norm_layers(model)]
+    """Within the context, every `BatchNorm2d` of ``model`` does what ``mode`` says.
+
+    Afterwards it does what it did before.
+    """
+    before: list[tuple[BatchNorm2d, Statistics]] = [
+        (layer, layer._mode) for layer in batch_norm_layers(model)
+    ]
     for layer, _ in before:
         layer._mode = mode
     try:
@@ -99,9 +116,10 @@ def batch_norm_statistics(model: nn.Module, mode: Statistics) -> Iterator[None]:
 
 @contextmanager
 def recorded_statistics(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Within the context every `BatchNorm2d` normalises by its batch; afterwards the list holds what it saw.
+    """In the context every `BatchNorm2d` normalises by its batch; the list then holds what it saw.
 
-    One (mean, variance) a layer, each (channels,), the variance unbiased as running ones are, without a graph.
+    One (mean, variance) a layer, each (channels,), the variance unbiased as running ones are,
+    without a graph.
     """
     seen: list[tuple[Tensor, Tensor]] = []
     with batch_norm_statistics(model, "record"):
@@ -115,7 +133,7 @@ def recorded_statistics(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]
 
 @contextmanager
 def given_statistics(model: nn.Module, statistics: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Within the context every `BatchNorm2d` normalises by the (mean, variance) that is given for it."""
+    """Within the context every `BatchNorm2d` normalises by the (mean, variance) given for it."""
     for layer, given in zip(batch_norm_layers(model), statistics, strict=True):
         layer._recorded = given
     try:
@@ -132,6 +150,6 @@ def use_running_statistics(model: nn.Module) -> None:
 
 
 def forget_statistics(model: nn.Module) -> None:
-    """Drop what `batch_norm_statistics` recorded, so that no graph or image outlives its prediction."""
+    """Drop what `batch_norm_statistics` recorded: no graph or image may outlive its prediction."""
     for layer in batch_norm_layers(model):
         layer._recorded = None

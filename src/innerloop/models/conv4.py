@@ -21,19 +21,21 @@ class Conv4(nn.Module):
         channels: channels of an image.
         image_size: side of the square images in pixels; at least 16 with ``max-pool``.
         filters: channels of every block.
-        downsample: ``stride`` (convolutions of stride 2, as Finn et al. do on Omniglot: 28 -> 14 -> 7
-            -> 4 -> 2) or ``max-pool`` (stride 1, then 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1).
+        downsample: ``stride`` (convolutions of stride 2, as Finn et al. do on Omniglot: 28 -> 14 ->
+            7 -> 4 -> 2) or ``max-pool`` (stride 1, then 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1).
         features: ``flatten`` (filters * side * side) or ``mean`` over the positions (filters).
         last_relu: apply the ReLU of the last block.
-        feature_norm: standardise each feature over the batch (batch norm without learnt scale and shift).
-            Centred features of unit variance let the head learn in a few large steps: no direction common
-            to all images dominates, and the size of its curvature is known.
+        feature_norm: standardise each feature over the batch (batch norm without learnt scale and
+            shift).
+            Centred features of unit variance let the head learn in a few large steps: no direction
+            common to all images dominates, and the size of its curvature is known.
         feature_scale: the features are multiplied by this; it sets the head's effective step size.
-        conv_bias: give convolutions a bias. Batch norm cancels it, and Adam turns the round-off of its
-            zero gradient into drift; only the course's network has it.
-        conv_init: ``pytorch`` (uniform within 1 / sqrt(fan in), what `torch.nn.Conv2d` does), ``kaiming``
-            (He et al. 2015, normal, fan in) or ``glorot`` (Glorot and Bengio 2010, uniform). Batch norm makes
-            the network indifferent to the scale of these weights, so smaller ones take larger inner steps.
+        conv_bias: give convolutions a bias. Batch norm cancels it, and Adam turns the round-off of
+            its zero gradient into drift; only the course's network has it.
+        conv_init: ``pytorch`` (uniform within 1 / sqrt(fan in), what `torch.nn.Conv2d` does),
+            ``kaiming`` (He et al. 2015, normal, fan in) or ``glorot`` (Glorot and Bengio 2010,
+            uniform). Batch norm makes the network indifferent to the scale of these weights, so
+            smaller ones take larger inner steps.
         head_init: ``zero`` or ``glorot`` (uniform); the head's bias is zero.
 
     Raises:
@@ -63,16 +65,21 @@ class Conv4(nn.Module):
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for block in range(4):
             inputs = channels if block == 0 else filters
-            self.convs.append(nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=conv_bias))
+            self.convs.append(
+                nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=conv_bias)
+            )
             self.norms.append(BatchNorm2d(filters))
             side = (side + 1) // 2 if downsample == "stride" else side // 2
         if side < 1:
-            raise ConfigError(f"Images of {image_size} pixels vanish in four blocks; use 16 or more.")
+            raise ConfigError(
+                f"Images of {image_size} pixels vanish in four blocks; use 16 or more."
+            )
         self.feature_size = filters * side * side if features == "flatten" else filters
         self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
         self.head = nn.Linear(self.feature_size, ways)
         self._initialise(conv_init, head_init)
-        # On a CPU oneDNN's kernels are faster when a pixel's channels lie together (see benchmarks/).
+        # On a CPU oneDNN's kernels are faster when a pixel's channels lie together (see
+        # benchmarks/).
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _initialise(self, conv_init: str, head_init: str) -> None:

@@ -8,7 +8,9 @@ from innerloop.runs import RunDirectory, write_atomic
 
 
 def write_results(run: RunDirectory) -> None:
-    """Write ``hyperparameters.md``, ``figures/``, and, of a finished run, ``MODEL_CARD.md`` into a run directory.
+    """Write a run's ``hyperparameters.md``, ``figures/`` and, once finished, ``MODEL_CARD.md``.
+
+    They go into the run directory.
 
     Raises:
         DataError: if the run holds no validation yet.

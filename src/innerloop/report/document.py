@@ -1,4 +1,4 @@
-"""What a report consists of, before it is a page or a PDF: sections of text, tables, figures and commands."""
+"""What a report is before it is a page or a PDF: sections of text, tables, figures, commands."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -128,11 +128,19 @@ class Document:
     @property
     def pictures(self) -> list[Picture]:
         """Every figure, in the order of reading."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
+        return [
+            block
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Picture)
+        ]
 
     @property
     def missing(self) -> list[str]:
         """What the report says is missing."""
         return [
-            plain(block.what) for section in self.sections for block in section.blocks if isinstance(block, Missing)
+            plain(block.what)
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Missing)
         ]

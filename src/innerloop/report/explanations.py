@@ -45,10 +45,12 @@ def names(explanation: dict[str, Any]) -> list[str]:
 def describe(explanation: dict[str, Any], episodes: int) -> str:
     """Over which episodes, in one line."""
     one = explanation["subjects"][0]
-    modes = ", ".join(f"{subject['name']}: {subject['batch_norm']}" for subject in explanation["subjects"])
+    modes = ", ".join(
+        f"{subject['name']}: {subject['batch_norm']}" for subject in explanation["subjects"]
+    )
     return (
-        f"{data_name(one['data'])}, split {one['split']}, part {one['part']}, {one['ways']}-way {one['shots']}-shot, "
-        f"{one['queries']} queries, {episodes} episodes; batch norm {modes}"
+        f"{data_name(one['data'])}, split {one['split']}, part {one['part']}, {one['ways']}-way "
+        f"{one['shots']}-shot, {one['queries']} queries, {episodes} episodes; batch norm {modes}"
     )
 
 
@@ -75,17 +77,42 @@ def explanation_page(explanation: dict[str, Any]) -> str:
     ]
     cells = explanation["table"]["cells"]
     for name, mode in dict.fromkeys((cell["features"], cell["batch_norm"]) for cell in cells):
-        found = {cell["head"]: cell for cell in cells if (cell["features"], cell["batch_norm"]) == (name, mode)}
-        lines.append(f"| {name} | {mode} | " + " | ".join(_percent(found[head]) for head in HEADS) + " |")
+        found = {
+            cell["head"]: cell
+            for cell in cells
+            if (cell["features"], cell["batch_norm"]) == (name, mode)
+        }
+        lines.append(
+            f"| {name} | {mode} | " + " | ".join(_percent(found[head]) for head in HEADS) + " |"
+        )
     lines += ["", f"The gap, {a} minus {b}, in points:", "", "| part | points |", "|---|---|"]
     lines += [f"| {name} | {_points(part)} |" for name, part in explanation["table"]["gap"].items()]
     lines += ["", "## Steps and rates", ""]
     lines += _steps_table(explanation)
-    lines += ["", "## What is adapted", "", f"{explanation['few_episodes']} episodes. Best is the best rate of those "
-              "tried, on these same episodes.", "", "| adapted | " + " | ".join(f"{name}, {column}" for name in (a, b)
-              for column in ("at its rate", "best", "best rate")) + " |", "|---|" + "---|" * 6]  # fmt: skip
+    lines += [
+        "",
+        "## What is adapted",
+        "",
+        f"{explanation['few_episodes']} episodes. Best is the best rate of those "
+        "tried, on these same episodes.",
+        "",
+        "| adapted | "
+        + " | ".join(
+            f"{name}, {column}"
+            for name in (a, b)
+            for column in ("at its rate", "best", "best rate")
+        )
+        + " |",
+        "|---|" + "---|" * 6,
+    ]
     lines += _parts_rows(explanation)
-    lines += ["", "## What adaptation changes", "", "| quantity | where | " + f"{a} | {b} |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "## What adaptation changes",
+        "",
+        "| quantity | where | " + f"{a} | {b} |",
+        "|---|---|---|---|",
+    ]
     lines += _change_rows(explanation)
     lines += ["", "## Shift", "", *_shift_table(explanation)]
     lines += ["", "## Shots", "", f"| shots, 10 queries | {a} | {b} |", "|---|---|---|"]
@@ -110,8 +137,15 @@ def _shift_table(explanation: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row in explanation["shift"]:
-        cells = [cell for name in (a, b) for cell in (_percent(row[name]) + _by_batch(row[name]), _change(row[name]))]
-        lines.append(f"| {row['shift']} ({row['episodes']}) | {' | '.join(cells)} | {_points(row['difference'])} |")
+        cells = [
+            cell
+            for name in (a, b)
+            for cell in (_percent(row[name]) + _by_batch(row[name]), _change(row[name]))
+        ]
+        lines.append(
+            f"| {row['shift']} ({row['episodes']}) | {' | '.join(cells)} | "
+            f"{_points(row['difference'])} |"
+        )
     return lines
 
 
@@ -133,16 +167,25 @@ def _curves(explanation: dict[str, Any]) -> list[dict[str, Any]]:
 def _steps_table(explanation: dict[str, Any]) -> list[str]:
     curves = _curves(explanation)
     shown = [step for step in curves[0]["steps"] if step in (0, 1, 5, 10, 20, 50, 100, 200)]
-    lines = ["| rate | run | adapted | episodes | " + " | ".join(f"{step} steps" for step in shown) + " |"]
+    lines = [
+        "| rate | run | adapted | episodes | "
+        + " | ".join(f"{step} steps" for step in shown)
+        + " |"
+    ]
     lines.append("|---|---|---|---|" + "---|" * len(shown))
     for curve in curves:
         values = dict(zip(curve["steps"], curve["accuracy"], strict=True))
         cells = " | ".join(f"{100 * values[step]:.1f}" for step in shown)
-        lines.append(f"| {curve['rate']:g} | {curve['name']} | {curve['adapted']} | {curve['episodes']} | {cells} |")
+        lines.append(
+            f"| {curve['rate']:g} | {curve['name']} | {curve['adapted']} | {curve['episodes']} | "
+            f"{cells} |"
+        )
     return lines
 
 
-def _of_part(rows: list[dict[str, Any]], adapts: str, rate: float) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def _of_part(
+    rows: list[dict[str, Any]], adapts: str, rate: float
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The row at the run's own rate, if that was tried, and the best one."""
     found = [row for row in rows if row["adapts"] == adapts]
     at_rate = next((row for row in found if row["rate"] == rate), None)
@@ -174,7 +217,8 @@ def _change_rows(explanation: dict[str, Any]) -> list[str]:
         "weights": "relative change of weights",
     }
     return [
-        f"| {words[quantity]} | {where} | {_number(a[quantity].get(where))} | {_number(b[quantity].get(where))} |"
+        f"| {words[quantity]} | {where} | {_number(a[quantity].get(where))} | "
+        f"{_number(b[quantity].get(where))} |"
         for quantity in words
         for where in dict.fromkeys([*a[quantity], *b[quantity]])
     ]
@@ -191,11 +235,23 @@ def draw_table(explanation: dict[str, Any]) -> Figure:
     cells = explanation["table"]["cells"]
     pairs = list(dict.fromkeys((cell["features"], cell["batch_norm"]) for cell in cells))
     for index, (name, mode) in enumerate(pairs):
-        found = {cell["head"]: cell for cell in cells if (cell["features"], cell["batch_norm"]) == (name, mode)}
-        places = [position + 0.12 * (index - (len(pairs) - 1) / 2) for position in range(len(HEADS))]
-        left.errorbar(places, [100 * found[head]["mean"] for head in HEADS],
-                      yerr=[100 * found[head]["ci95"] for head in HEADS], fmt="o", capsize=3, color=PALETTE[index],
-                      label=f"{name}'s features ({mode})")  # fmt: skip
+        found = {
+            cell["head"]: cell
+            for cell in cells
+            if (cell["features"], cell["batch_norm"]) == (name, mode)
+        }
+        places = [
+            position + 0.12 * (index - (len(pairs) - 1) / 2) for position in range(len(HEADS))
+        ]
+        left.errorbar(
+            places,
+            [100 * found[head]["mean"] for head in HEADS],
+            yerr=[100 * found[head]["ci95"] for head in HEADS],
+            fmt="o",
+            capsize=3,
+            color=PALETTE[index],
+            label=f"{name}'s features ({mode})",
+        )
     left.set_xticks(range(len(HEADS)), list(HEADS.values()))
     left.set_xlim(-0.5, len(HEADS) - 0.5)
     left.set_xlabel("new head on frozen features")
@@ -203,7 +259,9 @@ def draw_table(explanation: dict[str, Any]) -> Figure:
     left.legend(fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
     gap = explanation["table"]["gap"]
     for index, part in enumerate(gap.values()):
-        right.errorbar(100 * part["mean"], index, xerr=100 * part["ci95"], fmt="o", capsize=4, color="black")
+        right.errorbar(
+            100 * part["mean"], index, xerr=100 * part["ci95"], fmt="o", capsize=4, color="black"
+        )
     right.axvline(0, color=GREY, linestyle="--", linewidth=1)
     right.set_yticks(range(len(gap)), list(gap), fontsize=8)
     right.set_ylim(len(gap) - 0.5, -0.5)
@@ -214,18 +272,35 @@ def draw_table(explanation: dict[str, Any]) -> Figure:
 
 def draw_steps(explanation: dict[str, Any]) -> Figure:
     """Accuracy against adaptation steps at three rates."""
-    subtitle = describe(explanation, explanation["few_episodes"]) + f" (head alone: {explanation['episodes']})"
+    subtitle = (
+        describe(explanation, explanation["few_episodes"])
+        + f" (head alone: {explanation['episodes']})"
+    )
     curves = _curves(explanation)
     rates = list(dict.fromkeys(curve["rate"] for curve in curves))
-    figure, axes = panels("Accuracy against adaptation steps", subtitle, len(rates), width=12, share_y=True)
+    figure, axes = panels(
+        "Accuracy against adaptation steps", subtitle, len(rates), width=12, share_y=True
+    )
     for panel, rate in zip(axes, rates, strict=True):
         for curve in (curve for curve in curves if curve["rate"] == rate):
             colour = PALETTE[names(explanation).index(curve["name"])]
             if curve["adapted"] == "own":
-                band(panel, curve["steps"], curve["accuracy"], curve["ci95"], f"{curve['name']}, its own way", colour)
+                band(
+                    panel,
+                    curve["steps"],
+                    curve["accuracy"],
+                    curve["ci95"],
+                    f"{curve['name']}, its own way",
+                    colour,
+                )
             else:
-                panel.plot(curve["steps"], [100 * value for value in curve["accuracy"]], color=colour, linestyle="--",
-                           label=f"{curve['name']}, head alone")  # fmt: skip
+                panel.plot(
+                    curve["steps"],
+                    [100 * value for value in curve["accuracy"]],
+                    color=colour,
+                    linestyle="--",
+                    label=f"{curve['name']}, head alone",
+                )
         panel.set_xscale("symlog", linthresh=1)
         panel.set_xticks([0, 1, 5, 20, 50, 200], ["0", "1", "5", "20", "50", "200"])
         panel.set_xlim(0, 220)
@@ -239,20 +314,39 @@ def draw_steps(explanation: dict[str, Any]) -> Figure:
 
 def draw_parts(explanation: dict[str, Any]) -> Figure:
     """What is adapted: accuracy at the run's own rate and at the best one."""
-    figure, axes = panels("Head or body?", describe(explanation, explanation["few_episodes"]), 2, width=10,
-                          share_y=True)  # fmt: skip
+    figure, axes = panels(
+        "Head or body?",
+        describe(explanation, explanation["few_episodes"]),
+        2,
+        width=10,
+        share_y=True,
+    )
     for panel, subject in zip(axes, explanation["subjects"], strict=True):
         rows = [row for row in explanation["parts"][subject["name"]] if row["adapts"] != "own"]
         for index, adapts in enumerate(_adapted(rows)):
             own, best = _of_part(rows, adapts, subject["inner_lr"])
             for row, colour, offset, label in (
-                (own, PALETTE[0], -0.1, f"at {subject['inner_lr']:g}"), (best, PALETTE[1], 0.1, "at its best rate")
-            ):  # fmt: skip
+                (own, PALETTE[0], -0.1, f"at {subject['inner_lr']:g}"),
+                (best, PALETTE[1], 0.1, "at its best rate"),
+            ):
                 if row:
-                    panel.errorbar(index + offset, 100 * row["mean"], yerr=100 * row["ci95"], fmt="o", capsize=3,
-                                   color=colour, label=label if index == 0 else None)  # fmt: skip
-            panel.annotate(f"{best['rate']:g}", (index + 0.1, 100 * best["mean"]), xytext=(6, -3), fontsize=7,
-                           textcoords="offset points", color=PALETTE[1])  # fmt: skip
+                    panel.errorbar(
+                        index + offset,
+                        100 * row["mean"],
+                        yerr=100 * row["ci95"],
+                        fmt="o",
+                        capsize=3,
+                        color=colour,
+                        label=label if index == 0 else None,
+                    )
+            panel.annotate(
+                f"{best['rate']:g}",
+                (index + 0.1, 100 * best["mean"]),
+                xytext=(6, -3),
+                fontsize=7,
+                textcoords="offset points",
+                color=PALETTE[1],
+            )
         panel.set_xticks(range(len(_adapted(rows))), _adapted(rows))
         panel.set_xlabel("what takes inner steps")
         panel.set_title(subject["name"], fontsize=10)
@@ -269,11 +363,23 @@ def draw_change(explanation: dict[str, Any]) -> Figure:
     for index, name in enumerate(names(explanation)):
         change = explanation["change"][name]
         blocks = list(change["cka"])
-        left.plot(blocks, [np.nan if value is None else value for value in change["cka"].values()], marker="o",
-                  color=PALETTE[index], label=name)  # fmt: skip
+        left.plot(
+            blocks,
+            [np.nan if value is None else value for value in change["cka"].values()],
+            marker="o",
+            color=PALETTE[index],
+            label=name,
+        )
         for key, style, when in (("spread_before", ":", "before"), ("spread_after", "-", "after")):
             values = [np.nan if value is None else value for value in change[key].values()]
-            right.plot(blocks, values, marker="o", linestyle=style, color=PALETTE[index], label=f"{name}, {when}")
+            right.plot(
+                blocks,
+                values,
+                marker="o",
+                linestyle=style,
+                color=PALETTE[index],
+                label=f"{name}, {when}",
+            )
     left.set_ylim(0, 1.05)
     left.set_ylabel("unbiased linear CKA, before against after")
     right.set_ylim(bottom=0)
@@ -287,17 +393,33 @@ def draw_change(explanation: dict[str, Any]) -> Figure:
 def draw_sensitivity(explanation: dict[str, Any]) -> Figure:
     """Accuracy over inner rates, over shots, and each rate over the head's safe rate."""
     subtitle = describe(explanation, explanation["few_episodes"])
-    figure, (rates, shots, safe) = panels("Sensitivity of each run's own adaptation", subtitle, 3, width=12.5)
+    figure, (rates, shots, safe) = panels(
+        "Sensitivity of each run's own adaptation", subtitle, 3, width=12.5
+    )
     for index, subject in enumerate(explanation["subjects"]):
         name, colour = subject["name"], PALETTE[index]
         own = [row for row in explanation["parts"][name] if row["adapts"] == "own"]
-        band(rates, [row["rate"] for row in own], [row["mean"] for row in own], [row["ci95"] for row in own], name,
-             colour)  # fmt: skip
+        band(
+            rates,
+            [row["rate"] for row in own],
+            [row["mean"] for row in own],
+            [row["ci95"] for row in own],
+            name,
+            colour,
+        )
         rows = explanation["shots"][name]
-        band(shots, [row["shots"] for row in rows], [row["mean"] for row in rows], [row["ci95"] for row in rows],
-             name, colour)  # fmt: skip
+        band(
+            shots,
+            [row["shots"] for row in rows],
+            [row["mean"] for row in rows],
+            [row["ci95"] for row in rows],
+            name,
+            colour,
+        )
         ratios = [subject["inner_lr"] / rate for rate in explanation["safe_rates"][name]]
-        safe.hist(ratios, bins=30, color=colour, alpha=0.6, label=f"{name} at {subject['inner_lr']:g}")
+        safe.hist(
+            ratios, bins=30, color=colour, alpha=0.6, label=f"{name} at {subject['inner_lr']:g}"
+        )
     rates.set_xscale("log")
     rates.xaxis.set_major_formatter("{x:g}")
     rates.xaxis.set_minor_formatter("")
@@ -316,7 +438,9 @@ def draw_sensitivity(explanation: dict[str, Any]) -> Figure:
 def draw_shift(explanation: dict[str, Any]) -> Figure:
     """Accuracy of each run at each step of the ladder, and the difference."""
     rows, (a, b) = explanation["shift"], names(explanation)
-    figure, (left, right) = panels("A ladder of shift", describe(explanation, rows[0]["episodes"]), 2, width=10.5)
+    figure, (left, right) = panels(
+        "A ladder of shift", describe(explanation, rows[0]["episodes"]), 2, width=10.5
+    )
     for index, name in enumerate((a, b)):
         _bars(left, [row[name] for row in rows], PALETTE[index], name, 0.24 * index - 0.12)
         if "batch_statistics" in rows[0][name]:
@@ -333,7 +457,16 @@ def draw_shift(explanation: dict[str, Any]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, values: list[dict[str, Any]], colour: str, label: str | None, offset: float) -> None:
+def _bars(
+    axes: Axes, values: list[dict[str, Any]], colour: str, label: str | None, offset: float
+) -> None:
     places = [index + offset for index in range(len(values))]
-    axes.errorbar([100 * value["mean"] for value in values], places, xerr=[100 * value["ci95"] for value in values],
-                  fmt="o", capsize=3, color=colour, label=label)  # fmt: skip
+    axes.errorbar(
+        [100 * value["mean"] for value in values],
+        places,
+        xerr=[100 * value["ci95"] for value in values],
+        fmt="o",
+        capsize=3,
+        color=colour,
+        label=label,
+    )

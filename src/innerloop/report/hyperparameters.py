@@ -12,7 +12,9 @@ from innerloop.runs import RunDirectory
 def setting_descriptions() -> dict[str, str]:
     """The sentence under each setting of `RunConfig`, by name."""
     source = inspect.getsource(RunConfig)
-    found = re.findall(r'^    (\w+): [^\n]+\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r'^    (\w+): [^\n]+\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL
+    )
     return {name: " ".join(text.split()) for name, text in found}
 
 
@@ -34,8 +36,8 @@ def hyperparameters(run: RunDirectory) -> str:
         "",
         "## Training",
         "",
-        f"{run.status['state'].capitalize()} at outer step {run.status['step']} of {config.meta_steps}. "
-        + (run.status["message"] or "No divergence was seen."),
+        f"{run.status['state'].capitalize()} at outer step {run.status['step']} of "
+        f"{config.meta_steps}. " + (run.status["message"] or "No divergence was seen."),
         "",
         "## Environment",
         "",
@@ -54,19 +56,22 @@ def fixed_settings(run: RunDirectory) -> str:
     """What no setting changes, in words."""
     if run.environment.get("trains_on") == "images":
         objective = (
-            "the pretraining loss is the mean cross-entropy over the images of a mini-batch; batch norm in pretraining "
-            "by the statistics of each mini-batch, with running statistics of momentum 0.1 that predictions use, "
-            "eps 1e-5; the body and its statistics are frozen in adaptation."
+            "the pretraining loss is the mean cross-entropy over the images of a mini-batch; "
+            "batch norm in pretraining by the statistics of each mini-batch, with running "
+            "statistics of momentum 0.1 that predictions use, eps 1e-5; the body and its "
+            "statistics are frozen in adaptation."
         )
     else:
         objective = (
-            "the outer loss is the mean over the episodes of a meta-batch; batch norm in training by the statistics "
-            "of each batch (transductive), eps 1e-5."
+            "the outer loss is the mean over the episodes of a meta-batch; batch norm in "
+            "training by the statistics of each batch (transductive), eps 1e-5."
         )
-    schedule = "" if run.config.method == "mamlpp" and run.config.cosine_annealing else ", no schedule"
+    schedule = (
+        "" if run.config.method == "mamlpp" and run.config.cosine_annealing else ", no schedule"
+    )
     return (
-        "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, eps 1e-8, "
-        f"no weight decay{schedule}; {objective}"
+        "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
+        f"eps 1e-8, no weight decay{schedule}; {objective}"
     )
 
 

@@ -8,7 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from innerloop.comparison import common_episodes, evaluations, is_primary, method_settings, results, sentence
+from innerloop.comparison import (
+    common_episodes,
+    evaluations,
+    is_primary,
+    method_settings,
+    results,
+    sentence,
+)
 from innerloop.errors import DataError
 from innerloop.explanation.verdict import verdict
 from innerloop.intervals import Difference
@@ -42,7 +49,9 @@ class Material:
 
     def path(self, run: RunDirectory) -> str:
         """A run's path as a command takes it."""
-        return shlex.quote(str(run.path) if self.folder is None else f"{self.folder}/{run.path.name}")
+        return shlex.quote(
+            str(run.path) if self.folder is None else f"{self.folder}/{run.path.name}"
+        )
 
     @cached_property
     def main(self) -> tuple[RunDirectory, ...]:
@@ -58,14 +67,20 @@ class Material:
     def methods(self) -> list[str]:
         """The methods of the main runs: the assignment's in its order, then others."""
         found = dict.fromkeys(run.config.method for run in self.main)
-        return [method for method in NAMES if method in found] + [method for method in found if method not in NAMES]
+        return [method for method in NAMES if method in found] + [
+            method for method in found if method not in NAMES
+        ]
 
     def all_of(self, method: str) -> list[RunDirectory]:
         """The main runs of a method that were validated at least once."""
-        return [run for run in self.main if run.config.method == method and run.read_metrics("validation")]
+        return [
+            run
+            for run in self.main
+            if run.config.method == method and run.read_metrics("validation")
+        ]
 
     def of(self, method: str) -> list[RunDirectory]:
-        """Those with the settings of the first one, which differ from it in the training seed alone."""
+        """Those that differ from the first one in the training seed alone."""
         runs = self.all_of(method)
         return [run for run in runs if method_settings(run) == method_settings(runs[0])]
 
@@ -100,7 +115,9 @@ class Material:
         """The result of a method with the settings of its first run, over its training seeds."""
         names = {run.path.name for run in self.of(method)}
         rows = self.results["rows"] if self.results else []
-        return next((row for row in rows if row["method"] == method and names & set(row["runs"])), None)
+        return next(
+            (row for row in rows if row["method"] == method and names & set(row["runs"])), None
+        )
 
     def difference(self, a: str, b: str) -> dict[str, Any] | None:
         """Method A minus method B, with its sentence; None if one is missing."""
@@ -110,8 +127,14 @@ class Material:
         names = {"a": first["name"], "b": second["name"]}
         for pair in self.results["pairs"]:
             if {pair["a"], pair["b"]} == set(names.values()):
-                difference = _difference(pair) if pair["a"] == names["a"] else _difference(pair).reversed()
-                return names | difference.to_json() | {"sentence": sentence(names["a"], names["b"], difference)}
+                difference = (
+                    _difference(pair) if pair["a"] == names["a"] else _difference(pair).reversed()
+                )
+                return (
+                    names
+                    | difference.to_json()
+                    | {"sentence": sentence(names["a"], names["b"], difference)}
+                )
         return None
 
     @property
@@ -120,8 +143,20 @@ class Material:
         return self.runs[0].config.data == "strokes"
 
 
-EXPLAINED = {"subjects", "episodes", "few_episodes", "own", "table", "disjoint", "steps", "safe_rates", "parts",
-             "shots", "change", "shift"}  # fmt: skip
+EXPLAINED = {
+    "subjects",
+    "episodes",
+    "few_episodes",
+    "own",
+    "table",
+    "disjoint",
+    "steps",
+    "safe_rates",
+    "parts",
+    "shots",
+    "change",
+    "shift",
+}
 """What an explanation holds."""
 
 
@@ -134,7 +169,8 @@ def read_explanation(file: Path) -> dict[str, Any]:
     found = read_json(file)
     if not found.keys() >= EXPLAINED or not isinstance(found["subjects"], list):
         raise DataError(
-            f"{file} is no explanation: it lacks {', '.join(sorted(EXPLAINED - found.keys())) or 'subjects'}."
+            f"{file} is no explanation: it lacks "
+            f"{', '.join(sorted(EXPLAINED - found.keys())) or 'subjects'}."
         )
     return found
 
@@ -144,12 +180,15 @@ def _difference(pair: dict[str, Any]) -> Difference:
 
 
 def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
-    """An explanation whose two subjects are named as the report names methods, and whose verdict says so."""
+    """An explanation whose subjects are named as the report names methods, in its verdict too."""
     names = {subject["name"]: named(subject["name"]) for subject in explanation["subjects"]}
 
     def rename(value: Any) -> Any:
         if isinstance(value, dict):
-            return {names.get(key, key): held if key == "method" else rename(held) for key, held in value.items()}
+            return {
+                names.get(key, key): held if key == "method" else rename(held)
+                for key, held in value.items()
+            }
         if isinstance(value, list):
             return [rename(item) for item in value]
         return names.get(value, value) if isinstance(value, str) else value
@@ -161,22 +200,34 @@ def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
 def setting(run: RunDirectory) -> tuple[Any, ...]:
     """What runs must share to be compared."""
     shared = ("data", "split", "ways", "shots", "queries")
-    return (*(getattr(run.config, name) for name in shared), run.environment.get("data_fingerprint"))
+    return (
+        *(getattr(run.config, name) for name in shared),
+        run.environment.get("data_fingerprint"),
+    )
 
 
 def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
-    """Whether an explanation is about two of some runs: their method, seed, data and episodes, and their weights."""
+    """Whether an explanation is about two of some runs: method, seed, data, episodes, weights."""
 
     def is_of(subject: dict[str, Any], run: RunDirectory) -> bool:
         config = run.config
-        mine = {"method": config.method, "training_seed": config.seed, "data": config.data, "split": config.split,
-                "ways": config.ways, "shots": config.shots, "queries": config.queries, "inner_lr": config.inner_lr,
-                "data_fingerprint": run.environment.get("data_fingerprint")}  # fmt: skip
+        mine = {
+            "method": config.method,
+            "training_seed": config.seed,
+            "data": config.data,
+            "split": config.split,
+            "ways": config.ways,
+            "shots": config.shots,
+            "queries": config.queries,
+            "inner_lr": config.inner_lr,
+            "data_fingerprint": run.environment.get("data_fingerprint"),
+        }
         if any(subject.get(name) != value for name, value in mine.items()):
             return False
         # Explanations did not always name the weights.
         return (
-            run.weights_path.is_file() and subject.get("weights_sha256", run.weights_sha256()) == run.weights_sha256()
+            run.weights_path.is_file()
+            and subject.get("weights_sha256", run.weights_sha256()) == run.weights_sha256()
         )
 
     return all(any(is_of(subject, run) for run in runs) for subject in explanation["subjects"])

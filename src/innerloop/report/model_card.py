@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md``: what a weight file is, what it was made from, what it reaches, and what it is not for."""
+"""``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
 from innerloop.comparison import evaluations, is_own
 from innerloop.report.figures import data_name
@@ -14,20 +14,22 @@ def model_card(run: RunDirectory) -> str:
     lines = [
         f"# {named(config.method)} on {data_name(config.data)}",
         "",
-        f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, safetensors. "
-        f"SHA-256 `{run.weights_sha256()}`.",
+        f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, "
+        f"safetensors. SHA-256 `{run.weights_sha256()}`.",
         "",
         "## What it is",
         "",
-        f"A network of 4 convolutional blocks of {config.filters} filters for pictures of {config.image_size} x "
-        f"{config.image_size} pixels, trained by {named(config.method)} to tell {config.ways} new classes apart from "
-        f"{config.shots} pictures of each. It is adapted to new classes before it is used; as it is it knows none.",
+        f"A network of 4 convolutional blocks of {config.filters} filters for pictures of "
+        f"{config.image_size} x {config.image_size} pixels, trained by {named(config.method)} to "
+        f"tell {config.ways} new classes apart from {config.shots} pictures of each. It is "
+        "adapted to new classes before it is used; as it is it knows none.",
         "",
         "## Training",
         "",
-        f"{config.meta_steps} outer steps of {batch}, Adam at {config.outer_lr:g}, training seed {config.seed}, on the "
-        f"training classes of split `{config.split}`. All settings: `hyperparameters.md` and `config.json`. "
-        f"innerloop {environment.get('innerloop', '-')}, PyTorch {environment.get('torch', '-')}.",
+        f"{config.meta_steps} outer steps of {batch}, Adam at {config.outer_lr:g}, training seed "
+        f"{config.seed}, on the training classes of split `{config.split}`. All settings: "
+        f"`hyperparameters.md` and `config.json`. innerloop {environment.get('innerloop', '-')}, "
+        f"PyTorch {environment.get('torch', '-')}.",
         "",
         "## Results",
         "",
@@ -54,14 +56,15 @@ def _results(run: RunDirectory) -> list[str]:
     if not rows:
         return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
     return [
-        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_rate}, {run.config.ways}-way "
-        f"{run.config.shots}-shot, {run.config.queries} query pictures a class, with the 95 % interval over episodes:",
+        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_rate}, "
+        f"{run.config.ways}-way {run.config.shots}-shot, {run.config.queries} query pictures a "
+        "class, with the 95 % interval over episodes:",
         "",
         "| part | batch norm | episodes | accuracy, % |",
         "|---|---|---|---|",
         *(
-            f"| {row['part']} | {row['batch_norm']} | {row['episodes']} | {100 * row['query_accuracy']:.2f} ± "
-            f"{100 * row['query_accuracy_ci95']:.2f} |"
+            f"| {row['part']} | {row['batch_norm']} | {row['episodes']} | "
+            f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} |"
             for row in rows
         ),
     ]

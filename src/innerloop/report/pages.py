@@ -1,7 +1,7 @@
 """A report as one HTML file, and as a PDF.
 
-The PDF is typeset by Typst, which comes as one wheel without system libraries, has bookmarks, page numbers and
-alternative texts, and keeps SVG as vectors and text as text.
+The PDF is typeset by Typst, which comes as one wheel without system libraries, has bookmarks, page
+numbers and alternative texts, and keeps SVG as vectors and text as text.
 """
 
 import json
@@ -17,7 +17,17 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 from innerloop import __version__
-from innerloop.report.document import Bullets, Commands, Document, Missing, Paragraph, Picture, Table, plain, spans
+from innerloop.report.document import (
+    Bullets,
+    Commands,
+    Document,
+    Missing,
+    Paragraph,
+    Picture,
+    Table,
+    plain,
+    spans,
+)
 from innerloop.report.drawings import Drawing
 
 WIDE = 66
@@ -28,10 +38,15 @@ FILES = resources.files("innerloop.report")
 
 
 def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
-    """The report as one HTML file that refers to nothing outside it; ``drawings`` are its pictures by name."""
+    """The report as one HTML file that refers to nothing outside it.
+
+    ``drawings`` are its pictures by name.
+    """
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     template = environment.from_string(_file("page.html.j2"))
     return template.render(
         document=document,
@@ -40,7 +55,10 @@ def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
         script=Markup(_file("page.js")),
         spans=spans,
         plain=plain,
-        svg={one.name: Markup(drawings[one.name].on_page(one.name, one.alt)) for one in document.pictures},
+        svg={
+            one.name: Markup(drawings[one.name].on_page(one.name, one.alt))
+            for one in document.pictures
+        },
         number={one.name: number for number, one in enumerate(document.pictures, start=1)},
     )
 
@@ -57,7 +75,9 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
         (root / "report.typ").write_text(_file("report.typ"), encoding="utf-8")
         # The figures' own font, which matplotlib brings along.
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        made = typst.compile(str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf")
+        made = typst.compile(
+            str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf"
+        )
     assert isinstance(made, bytes)
     return made
 
@@ -104,9 +124,17 @@ def _block(block: Any) -> dict[str, Any]:
             return {"kind": "bullets", "items": [inline(item) for item in items]}
         case Table(caption, head, rows):
             cells = [[inline(cell) for cell in row] for row in rows]
-            wide = [max(len(plain(cell)) for cell in column) > WIDE for column in zip(head, *rows, strict=True)]
-            return {"kind": "table", "caption": inline(caption), "head": [inline(cell) for cell in head],
-                    "rows": cells, "wide": wide}  # fmt: skip
+            wide = [
+                max(len(plain(cell)) for cell in column) > WIDE
+                for column in zip(head, *rows, strict=True)
+            ]
+            return {
+                "kind": "table",
+                "caption": inline(caption),
+                "head": [inline(cell) for cell in head],
+                "rows": cells,
+                "wide": wide,
+            }
         case Picture(name, _, alt, caption):
             return {"kind": "picture", "name": name, "alt": alt, "caption": inline(caption)}
         case Commands(lines):

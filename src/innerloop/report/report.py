@@ -34,7 +34,8 @@ def document(material: Material) -> Document:
     ]
     return Document(
         f"FO-MAML, MAML++ and transfer learning on {data_name(config.data)}",
-        f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split {config.split}",
+        f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split "
+        f"{config.split}",
         [section for section in sections if section is not None],
         material.author,
     )
@@ -53,15 +54,16 @@ def read_material(
 
     Args:
         runs: the run directories, at least one.
-        explanation: folder with an ``explanation.json``; by default ``explanation`` beside the first run, if any.
+        explanation: folder with an ``explanation.json``; by default ``explanation`` beside the
+            first run, if any.
         collaborators: named in the report.
         references: named in the report.
         folder: where the report's commands find the runs, if it is not where they are now.
         author: on the report's first page.
 
     Raises:
-        ConfigError: if there is no run, one is given twice or is none, a collaborator or reference is empty, or the
-            explanation is not there or is of other runs.
+        ConfigError: if there is no run, one is given twice or is none, a collaborator or reference
+            is empty, or the explanation is not there or is of other runs.
         DataError: if a file is damaged.
     """
     if not runs:
@@ -81,9 +83,14 @@ def read_material(
     found = read_explanation(file) if file.is_file() else None
     if found and not explains(found, opened):
         if explanation:
-            raise ConfigError(f"{explanation} explains other runs than these; innerloop explain makes one of them.")
+            raise ConfigError(
+                f"{explanation} explains other runs than these; innerloop explain makes one of "
+                "them."
+            )
         found = None  # of other runs, which happen to lie beside these
-    return Material(opened, with_names(found) if found else None, collaborators, references, folder, author)
+    return Material(
+        opened, with_names(found) if found else None, collaborators, references, folder, author
+    )
 
 
 def write_report(material: Material, folder: Path) -> Document:
