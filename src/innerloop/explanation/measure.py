@@ -208,7 +208,7 @@ def table(
         own_a − own_b =
             [M(a, converged) − M(b, converged)]                                     features
             + [M(a, steps) − M(a, converged)] − [M(b, steps) − M(b, converged)]     head's steps
-            + [own_a − M(a, steps)] − [own_b − M(b, steps)]                         body's adaptation
+            + [own_a − M(a, steps)] − [own_b − M(b, steps)]                        body's adaptation
     """
     cells, accuracies = [], {}
     for subject in subjects:
