@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from innerloop.config import json_text, settings_of
-from innerloop.experiments import prepare
-from innerloop.learners.base import Learner
-from innerloop.runs import write_atomic
+from innerloop.experiments.experiment import prepare
+from innerloop.methods.base import Learner
+from innerloop.runs.directory import write_atomic
+from innerloop.settings.run import json_text, settings_of
 
 ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "FO-MAML": ("fomaml", 500, {}),

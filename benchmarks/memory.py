@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from innerloop import RunConfig
-from innerloop.experiments import environment, prepare, train
-from innerloop.runs import RunDirectory
+from innerloop.experiments.experiment import environment, prepare, train
+from innerloop.runs.directory import RunDirectory
 
 
 def resident_mb() -> float:

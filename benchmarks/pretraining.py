@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.config import settings_of
+from innerloop.analysis.explanation.features import frozen_features, head_accuracies
+from innerloop.core.intervals import mean_and_interval
+from innerloop.core.seeding import stream
 from innerloop.data.splits import Split
-from innerloop.experiments import Experiment, prepare
-from innerloop.explanation.features import frozen_features, head_accuracies
-from innerloop.intervals import mean_and_interval
-from innerloop.learners.base import Learner
-from innerloop.runs import RunDirectory
-from innerloop.seeding import stream
-from innerloop.training import Training
+from innerloop.experiments.experiment import Experiment, prepare
+from innerloop.experiments.training import Training
+from innerloop.methods.base import Learner
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import settings_of
 
 HEADS = {
     "5 steps at 0.4": ("gradient", 5),

@@ -20,8 +20,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-from innerloop.runs import RunDirectory  # noqa: E402
-from innerloop.seeding import stream  # noqa: E402
+from innerloop.core.seeding import stream  # noqa: E402
+from innerloop.runs.directory import RunDirectory  # noqa: E402
 from killing import report_without_durations, results_of  # noqa: E402
 
 COMMAND = ["innerloop", "reproduce", "--budget", "quick"]

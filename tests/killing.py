@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from innerloop.runs import RunDirectory
-from innerloop.seeding import stream
+from innerloop.core.seeding import stream
+from innerloop.runs.directory import RunDirectory
 
 SETTINGS = (
     "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 "
@@ -288,15 +288,19 @@ def _serve() -> None:
     # More threads, or a backward pass, before the fork would leave the children with locks that
     # nobody frees.
     torch.set_num_threads(1)
-    from innerloop import cli, experiments, progress, report, reproduction
+    from innerloop import cli, report
+    from innerloop.cli import progress, reproduce
     from innerloop.data import strokes
-    from innerloop.learners import maml, mamlpp, transfer
+    from innerloop.experiments import experiment
+    from innerloop.methods.maml import learner as maml
+    from innerloop.methods.mamlpp import learner as mamlpp
+    from innerloop.methods.transfer import learner as transfer
 
-    assert cli and progress and reproduction and maml and mamlpp and transfer, (
+    assert cli and progress and reproduce and maml and mamlpp and transfer, (
         "imported here, so that no child has to"
     )
     dataset = strokes.generate(100, drawings=4, size=16)
-    experiments.load_dataset = lambda *_, **__: dataset
+    experiment.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []
     started: list[int] = []
     print(json.dumps("ready"), flush=True)

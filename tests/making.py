@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from innerloop.config import json_text, settings_of
-from innerloop.runs import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.settings.run import json_text, settings_of
 
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"

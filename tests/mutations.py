@@ -13,9 +13,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from innerloop.config import RunConfig, load_config
-from innerloop.errors import ConfigError, DataError
-from innerloop.weights import load_weights, save_weights
+from innerloop.core.errors import ConfigError, DataError
+from innerloop.runs.weights import load_weights, save_weights
+from innerloop.settings.run import RunConfig, load_config
 
 CONFIG = RunConfig(data="strokes", split="alphabets", device="cpu", threads=1, episodes_per_chunk=1)
 TENSORS = {

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from innerloop import cli
-from innerloop.bundle.check import check
-from innerloop.bundle.pack import SUMS, archive_name
-from innerloop.errors import ConfigError, DataError
+from innerloop.assignment.check import check
+from innerloop.assignment.pack import SUMS, archive_name
+from innerloop.core.errors import ConfigError, DataError
 from making import make_run
 
 PACK = ["bundle", "runs", "--name", "Ada Lovelace", "--student-number", "7"]
@@ -68,8 +68,8 @@ def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
         SUMS,
         "code/requirements.txt",
         "code/ASSIGNMENT.md",
-        "code/innerloop/learners/maml.py",
-        "code/innerloop/learners/transfer.py",
+        "code/innerloop/methods/maml/learner.py",
+        "code/innerloop/methods/transfer/learner.py",
     } <= names
     for method in ("fomaml", "mamlpp", "transfer"):
         for file in (
@@ -103,9 +103,9 @@ def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
 
 
 def test_every_name_of_the_assignment_is_where_its_page_says(archive):
-    from innerloop.learners.maml import MAML
-    from innerloop.learners.mamlpp import MAMLpp
-    from innerloop.learners.transfer import Transfer
+    from innerloop.methods.maml.learner import MAML
+    from innerloop.methods.mamlpp.learner import MAMLpp
+    from innerloop.methods.transfer.learner import Transfer
 
     with zipfile.ZipFile(archive) as packed:
         names, page = packed.namelist(), packed.read(f"{STEM}/code/ASSIGNMENT.md").decode()
@@ -158,7 +158,7 @@ def test_names_that_file_systems_refuse_are_errors(name, number, said):
 
 
 @pytest.mark.parametrize(
-    "file", ["report.html", "runs/fomaml-s0/model.safetensors", "code/innerloop/cli.py"]
+    "file", ["report.html", "runs/fomaml-s0/model.safetensors", "code/innerloop/cli/app.py"]
 )
 def test_a_changed_file_is_named(file, archive):
     def change(content):

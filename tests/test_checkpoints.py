@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from innerloop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from innerloop.config import RunConfig
-from innerloop.errors import DiskError, NonFiniteError
-from innerloop.runs import RunDirectory
+from innerloop.core.errors import DiskError, NonFiniteError
+from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 EXPECTED = {"learner.head": torch.zeros(3), "optimiser.head.step": torch.zeros(())}
 

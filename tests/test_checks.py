@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from innerloop.errors import ConfigError
-from innerloop.learners.checks import check_model
-from innerloop.learners.maml import MAML
-from innerloop.models.conv4 import Conv4
+from innerloop.core.errors import ConfigError
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.checks import check_model
+from innerloop.networks.conv4 import Conv4
 
 IMAGES = torch.rand(4, 1, 28, 28)
 

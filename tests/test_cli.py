@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from innerloop import cli
-from innerloop.config import RunConfig
+from innerloop.cli.progress import TrainingProgress
 from innerloop.data import omniglot, strokes
-from innerloop.progress import TrainingProgress
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 TINY = [
     "--data",
@@ -563,7 +563,7 @@ def test_ctrl_c_elsewhere_is_a_sentence_too(finished, capsys, monkeypatch):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("innerloop.actions.evaluate_run", interrupt)
+    monkeypatch.setattr("innerloop.cli.actions.evaluate_run", interrupt)
 
     assert refusal(["evaluate", str(finished)], capsys, 130, untouched=finished) == "Interrupted."
 
@@ -687,7 +687,7 @@ def test_a_part_that_the_split_lacks_is_refused(finished, capsys, monkeypatch):
             split.name, {part: names for part, names in split.parts.items() if part != "test"}
         )
 
-    monkeypatch.setattr("innerloop.experiments.find_split", without_test)
+    monkeypatch.setattr("innerloop.experiments.experiment.find_split", without_test)
 
     sentence = "Split 'alphabets' has no part 'test'; it has: train, val."
     assert (
@@ -766,7 +766,7 @@ def test_transfer_says_what_it_trains_on_and_is_judged_by_running_statistics(cap
 
 
 def test_transfers_weights_hold_body_statistics_and_classification_layer(pretrained):
-    from innerloop.weights import load_weights
+    from innerloop.runs.weights import load_weights
 
     tensors = load_weights(pretrained / "model.safetensors")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.comparison import MUST_AGREE, compare, sentence
-from innerloop.config import RunConfig
-from innerloop.errors import ConfigError, DataError
-from innerloop.intervals import independent_difference, paired_difference
-from innerloop.report.comparisons import write_comparison
-from innerloop.runs import RunDirectory
+from innerloop.analysis.comparison import MUST_AGREE, compare, sentence
+from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.intervals import independent_difference, paired_difference
+from innerloop.report.comparison import write_comparison
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 EPISODES = 4
 CONFIG = RunConfig(

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from innerloop.config import (
+from innerloop.core.errors import ConfigError
+from innerloop.experiments.training import build_learner
+from innerloop.settings.run import (
     FORMAT_VERSION,
     LATER_SETTINGS,
     PRESETS,
@@ -14,8 +16,6 @@ from innerloop.config import (
     load_config,
     settings_of,
 )
-from innerloop.errors import ConfigError
-from innerloop.training import build_learner
 
 FIELDS = dataclasses.fields(RunConfig)
 RANGES = {spec.name: spec.metadata["range"] for spec in FIELDS if "range" in spec.metadata}

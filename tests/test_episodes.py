@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import FewShotDataset
-from innerloop.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.errors import ConfigError
 
 
 def numbered(classes: int = 12, examples: int = 20) -> FewShotDataset:

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from innerloop.config import RunConfig
+from innerloop.core.errors import ConfigError
+from innerloop.core.intervals import mean_and_interval
+from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
-from innerloop.episodes import EpisodeSampler
-from innerloop.errors import ConfigError
-from innerloop.evaluation import evaluate
-from innerloop.intervals import mean_and_interval
-from innerloop.learners.base import accuracy
-from innerloop.training import build_learner
+from innerloop.experiments.evaluation import evaluate
+from innerloop.experiments.training import build_learner
+from innerloop.methods.base import accuracy
+from innerloop.settings.run import RunConfig
 
 TINY = RunConfig(filters=4, device="cpu")
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.config import RunConfig
+from innerloop.analysis.explanation import measurements as measure
+from innerloop.analysis.explanation.features import frozen_features, head_accuracies
+from innerloop.analysis.explanation.measurements import Subject, explain
+from innerloop.analysis.explanation.representations import blocks_and_logits, change_by_adaptation
+from innerloop.analysis.explanation.shifts import SHIFTS, shifted_episodes
+from innerloop.analysis.explanation.verdict import verdict
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import find_split
-from innerloop.evaluation import evaluate
-from innerloop.experiments import Experiment
-from innerloop.explanation import measure
-from innerloop.explanation.features import frozen_features, head_accuracies
-from innerloop.explanation.measure import Subject, explain
-from innerloop.explanation.representations import blocks_and_logits, change_by_adaptation
-from innerloop.explanation.shifts import SHIFTS, shifted_episodes
-from innerloop.explanation.verdict import verdict
-from innerloop.learners.variants import Variant
-from innerloop.models.conv4 import Conv4
-from innerloop.report.explanations import explanation_page, write_explanation
+from innerloop.experiments.evaluation import evaluate
+from innerloop.experiments.experiment import Experiment
+from innerloop.methods.variants import Variant
+from innerloop.networks.conv4 import Conv4
+from innerloop.report.explanation import explanation_page, write_explanation
+from innerloop.settings.run import RunConfig
 
 SETTINGS = RunConfig(
     data="strokes",
@@ -85,9 +85,8 @@ def test_a_head_on_features_computed_once_is_the_variant_evaluated_from_images(s
                 protocol={},
             )
             for evaluation in evaluations:
-                found = head_accuracies(
-                    features[evaluation.protocol["batch_norm"]], head=head, at=(steps,)
-                )  # type: ignore[arg-type]
+                of_mode = features[evaluation.protocol["batch_norm"]]
+                found = head_accuracies(of_mode, head=head, at=(steps,))  # type: ignore[arg-type]
                 assert np.allclose(found[steps], evaluation.query_accuracy[:, steps])
 
 

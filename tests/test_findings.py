@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from innerloop.comparison import sentence
-from innerloop.intervals import paired_difference
+from innerloop.analysis.comparison import sentence
+from innerloop.core.intervals import paired_difference
 from innerloop.report import findings
 from making import make_run
 

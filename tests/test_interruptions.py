@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
 from killing import SETTINGS, Nursery, campaign, outcome, steps_done, wait_for_step
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from innerloop import cli
-from innerloop.experiments import open_run
+from innerloop.experiments.experiment import open_run
 from innerloop.report.report import document, read_material
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
 
 LEGACY = Path(__file__).parent / "legacy"
 sys.path.insert(0, str(LEGACY))

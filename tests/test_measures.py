@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from innerloop.explanation.measures import (
+from innerloop.analysis.explanation.formulas import (
     relative_change,
     safe_rates,
     spread_ratio,

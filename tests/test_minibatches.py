@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from innerloop.core.errors import ConfigError
 from innerloop.data.images import FewShotDataset
-from innerloop.errors import ConfigError
-from innerloop.minibatches import ImageSampler
+from innerloop.data.minibatches import ImageSampler
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from innerloop.config import RunConfig, settings_of
-from innerloop.errors import ConfigError
-from innerloop.models.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
-from innerloop.models.conv4 import Conv4
-from innerloop.training import build_learner
+from innerloop.core.errors import ConfigError
+from innerloop.experiments.training import build_learner
+from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
+from innerloop.networks.conv4 import Conv4
+from innerloop.settings.run import RunConfig, settings_of
 
 
 def parameter_count(model: torch.nn.Module) -> int:

@@ -12,13 +12,13 @@ import pypdf
 import pytest
 
 from innerloop.cli import main
-from innerloop.errors import ConfigError, DataError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
-from innerloop.report.drawings import drawn
-from innerloop.report.figures import band, canvas
-from innerloop.report.pages import boxes
+from innerloop.report.figures.run import band, canvas
+from innerloop.report.render.pages import boxes
+from innerloop.report.render.svg import drawn
 from innerloop.report.report import document, read_material
-from innerloop.report.why import over_shots
+from innerloop.report.sections.causes import over_shots
 from making import evaluate, make_run
 
 REPOSITORY = Path(__file__).parents[1]

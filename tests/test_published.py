@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from innerloop.comparison import evaluations
+from innerloop.analysis.comparison import evaluations
 from innerloop.report.material import NAMES, Material
 from innerloop.report.report import document, read_material
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from innerloop import cli
-from innerloop.config import RunConfig
+from innerloop.cli import app as cli
+from innerloop.settings.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ("command-line.md", "python.md")  # written by the build of the site
@@ -78,7 +78,7 @@ def test_the_python_example_learns():
 
     exec(compile(python_example(), "README.md", "exec"), names)
 
-    logits, labels = names["logits"], names["unseen"].query.labels
+    logits, labels = names["logits"], names["new"].query.labels
     assert logits.shape == (10, 75, 5)
     assert (logits.argmax(dim=-1) == labels).float().mean().item() > 0.5  # chance is 0.2
 

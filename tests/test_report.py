@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop.config import RunConfig
-from innerloop.errors import DataError
+from innerloop.core.errors import DataError
 from innerloop.report import write_results
-from innerloop.report.figures import draw_figures
+from innerloop.report.figures.run import draw_figures
+from innerloop.report.figures.seeds import draw_seeds
 from innerloop.report.hyperparameters import hyperparameters, setting_descriptions
-from innerloop.report.stability import draw_seeds
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 CONFIG = RunConfig(data="strokes", split="alphabets", meta_steps=4)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from innerloop import cli, reproduction, runs
-from innerloop.progress import Overall
-from innerloop.reproduction import Budget, budgets, plan_in_words
-from innerloop.runs import RunDirectory
+from innerloop import cli
+from innerloop.cli import reproduce as reproduction
+from innerloop.cli.progress import Overall
+from innerloop.cli.reproduce import Budget, budgets, plan_in_words
+from innerloop.runs import directory as runs
+from innerloop.runs.directory import RunDirectory
 from killing import report_without_durations, results_of
 
 SMALL = dict(
@@ -44,7 +46,7 @@ def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
         "PARTS": ("head", "all"),
     }
     for name, value in shorter.items():
-        patch.setattr(f"innerloop.explanation.measure.{name}", value)
+        patch.setattr(f"innerloop.analysis.explanation.measurements.{name}", value)
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +208,7 @@ def test_the_plan_is_said_with_its_times():
 
 def test_overall_progress_counts_by_weight_and_learns_the_pace(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("innerloop.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("innerloop.cli.progress.time.monotonic", lambda: now[0])
     overall = Overall([100.0, 100.0, 200.0])
     overall.begin(0)
     overall.skip()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.config import RunConfig
-from innerloop.errors import ConfigError, DataError, DiskError
-from innerloop.runs import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.core.errors import ConfigError, DataError, DiskError
+from innerloop.runs.directory import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.settings.run import RunConfig
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_a_run_in_use_is_refused_and_free_again_afterwards(run):
 def test_a_lock_dies_with_its_process(run):
     holder = (
         "import os, pathlib, sys\n"
-        "from innerloop.runs import RunDirectory\n"
+        "from innerloop.runs.directory import RunDirectory\n"
         "with RunDirectory(pathlib.Path(sys.argv[1])).locked():\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

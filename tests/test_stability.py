@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.config import RunConfig
-from innerloop.experiments import divergence
-from innerloop.runs import RunDirectory
-from innerloop.stability import (
+from innerloop.core.stability import (
     DIVERGED,
     area,
     diverged,
@@ -21,6 +18,9 @@ from innerloop.stability import (
     sign_flip_test,
     wilson_interval,
 )
+from innerloop.experiments.experiment import divergence
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 
 def test_drawdown_is_the_largest_fall_from_a_former_best_above_eighty():

@@ -13,20 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import innerloop
-from innerloop import cli, experiments, report
-from innerloop.config import UNUSED, RunConfig
+from innerloop import cli, report
+from innerloop.core.errors import ConfigError, DataError, DiskError, NonFiniteError
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.splits import find_split
-from innerloop.episodes import EpisodeBatch
-from innerloop.errors import ConfigError, DataError, DiskError, NonFiniteError
-from innerloop.experiments import Experiment, environment, open_run, train, validator
-from innerloop.learners.base import Adaptation, accuracy
-from innerloop.learners.maml import MAML
-from innerloop.models.batch_norm import BatchNormMode
-from innerloop.models.conv4 import Conv4
-from innerloop.runs import RunDirectory
-from innerloop.training import MovingAverage, Stop, Training, accumulate_meta_gradient
-from innerloop.weights import load_weights
+from innerloop.experiments import experiment as experiments
+from innerloop.experiments.experiment import Experiment, environment, open_run, train, validator
+from innerloop.experiments.training import MovingAverage, Stop, Training, accumulate_meta_gradient
+from innerloop.methods.base import Adaptation, accuracy
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.conv4 import Conv4
+from innerloop.runs.directory import RunDirectory
+from innerloop.runs.weights import load_weights
+from innerloop.settings.run import UNUSED, RunConfig
 
 TINY = RunConfig(
     data="strokes",
@@ -357,7 +358,7 @@ def test_the_final_weights_are_the_average(experiment, tmp_path):
 
 
 def open_run_of(experiment: Experiment, run: RunDirectory) -> tuple[Experiment, innerloop.Learner]:
-    from innerloop.weights import load_weights
+    from innerloop.runs.weights import load_weights
 
     learner = experiment.build_learner()
     learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from innerloop.errors import DataError, NonFiniteError
-from innerloop.weights import load_weights, save_weights
+from innerloop.core.errors import DataError, NonFiniteError
+from innerloop.runs.weights import load_weights, save_weights
 
 WEIGHTS = {
     "conv": torch.arange(8, dtype=torch.float32).view(2, 2, 2),
@@ -78,7 +78,7 @@ def test_weights_that_are_not_finite_are_not_saved(path, value):
 
 def test_weights_that_are_not_finite_are_not_loaded(path):
     """With a checksum that is right, as another program could write it."""
-    from innerloop.weights import _digest
+    from innerloop.runs.weights import _digest
 
     broken = {"head": torch.tensor([1.0, torch.nan])}
     path.write_bytes(save(broken, {"sha256": _digest(broken)}))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.config import RunConfig, settings_of
+from innerloop.settings.run import RunConfig, settings_of
 
 ARMS = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++"}
 """The three arms, and how figures call them."""

@@ -21,16 +21,16 @@ from grid import PARTS, Cell, cells
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.config import json_text
-from innerloop.errors import NonFiniteError
-from innerloop.evaluation import evaluate
-from innerloop.experiments import Experiment, environment, prepare, train
-from innerloop.explanation.measures import safe_rates
-from innerloop.intervals import mean_and_interval
-from innerloop.learners.maml import MAML
-from innerloop.learners.mamlpp import MAMLpp
-from innerloop.runs import RunDirectory, write_atomic
-from innerloop.weights import load_weights
+from innerloop.analysis.explanation.formulas import safe_rates
+from innerloop.core.errors import NonFiniteError
+from innerloop.core.intervals import mean_and_interval
+from innerloop.experiments.evaluation import evaluate
+from innerloop.experiments.experiment import Experiment, environment, prepare, train
+from innerloop.methods.maml.learner import MAML
+from innerloop.methods.mamlpp.learner import MAMLpp
+from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.weights import load_weights
+from innerloop.settings.run import json_text
 
 RESULTS = Path(__file__).parent / "results"
 TEST_STEPS, TEST_EPISODES, GRADIENT_EPISODES = 20, 60, 8

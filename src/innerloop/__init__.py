@@ -6,48 +6,48 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from innerloop.config import RunConfig as RunConfig
+    from innerloop.core.errors import InnerloopError as InnerloopError
     from innerloop.data import load_dataset as load_dataset
+    from innerloop.data.episodes import EpisodeBatch as EpisodeBatch
+    from innerloop.data.episodes import EpisodeSampler as EpisodeSampler
     from innerloop.data.images import FewShotDataset as FewShotDataset
     from innerloop.data.images import LabelledImages as LabelledImages
+    from innerloop.data.minibatches import ImageSampler as ImageSampler
     from innerloop.data.splits import Split as Split
     from innerloop.data.splits import find_split as find_split
-    from innerloop.episodes import EpisodeBatch as EpisodeBatch
-    from innerloop.episodes import EpisodeSampler as EpisodeSampler
-    from innerloop.errors import InnerloopError as InnerloopError
-    from innerloop.evaluation import Evaluation as Evaluation
-    from innerloop.evaluation import evaluate as evaluate
-    from innerloop.learners.base import Adaptation as Adaptation
-    from innerloop.learners.base import Learner as Learner
-    from innerloop.learners.checks import check_model as check_model
-    from innerloop.learners.maml import MAML as MAML
-    from innerloop.learners.mamlpp import MAMLpp as MAMLpp
-    from innerloop.learners.transfer import FrozenFeatures as FrozenFeatures
-    from innerloop.learners.transfer import Transfer as Transfer
-    from innerloop.minibatches import ImageSampler as ImageSampler
-    from innerloop.models.batch_norm import BatchNorm2d as BatchNorm2d
-    from innerloop.models.conv4 import Conv4 as Conv4
+    from innerloop.experiments.evaluation import Evaluation as Evaluation
+    from innerloop.experiments.evaluation import evaluate as evaluate
+    from innerloop.methods.base import Adaptation as Adaptation
+    from innerloop.methods.base import Learner as Learner
+    from innerloop.methods.maml.learner import MAML as MAML
+    from innerloop.methods.mamlpp.learner import MAMLpp as MAMLpp
+    from innerloop.methods.transfer.learner import FrozenFeatures as FrozenFeatures
+    from innerloop.methods.transfer.learner import Transfer as Transfer
+    from innerloop.networks.batch_norm import BatchNorm2d as BatchNorm2d
+    from innerloop.networks.checks import check_model as check_model
+    from innerloop.networks.conv4 import Conv4 as Conv4
+    from innerloop.settings.run import RunConfig as RunConfig
 
 _HOME = {
-    "Adaptation": "learners.base",
-    "BatchNorm2d": "models.batch_norm",
-    "Conv4": "models.conv4",
-    "EpisodeBatch": "episodes",
-    "EpisodeSampler": "episodes",
-    "Evaluation": "evaluation",
+    "Adaptation": "methods.base",
+    "BatchNorm2d": "networks.batch_norm",
+    "Conv4": "networks.conv4",
+    "EpisodeBatch": "data.episodes",
+    "EpisodeSampler": "data.episodes",
+    "Evaluation": "experiments.evaluation",
     "FewShotDataset": "data.images",
-    "FrozenFeatures": "learners.transfer",
-    "ImageSampler": "minibatches",
-    "InnerloopError": "errors",
+    "FrozenFeatures": "methods.transfer.learner",
+    "ImageSampler": "data.minibatches",
+    "InnerloopError": "core.errors",
     "LabelledImages": "data.images",
-    "Learner": "learners.base",
-    "MAML": "learners.maml",
-    "MAMLpp": "learners.mamlpp",
-    "RunConfig": "config",
+    "Learner": "methods.base",
+    "MAML": "methods.maml.learner",
+    "MAMLpp": "methods.mamlpp.learner",
+    "RunConfig": "settings.run",
     "Split": "data.splits",
-    "Transfer": "learners.transfer",
-    "check_model": "learners.checks",
-    "evaluate": "evaluation",
+    "Transfer": "methods.transfer.learner",
+    "check_model": "networks.checks",
+    "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
     "load_dataset": "data",
 }

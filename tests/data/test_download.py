@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from innerloop.core.errors import DataError, DiskError
 from innerloop.data import omniglot
 from innerloop.data.archives import ArchiveContents
 from innerloop.data.download import fetch
-from innerloop.errors import DataError, DiskError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

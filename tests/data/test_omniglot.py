@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from innerloop.core.errors import DataError
 from innerloop.data import omniglot, splits
 from innerloop.data.archives import (
     DIGITS,
@@ -28,7 +29,6 @@ from innerloop.data.archives import (
     read_characters,
 )
 from innerloop.data.images import FewShotDataset, resize
-from innerloop.errors import DataError
 
 REAL = os.environ.get("INNERLOOP_DATA")
 needs_real_archives = pytest.mark.skipif(

@@ -6,10 +6,10 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.data import omniglot, splits, strokes
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import OMNIGLOT_SPLITS, Split, find_split
-from innerloop.errors import ConfigError, DataError
 
 COUNTS = {
     "assignment": {"train": 964, "val": 659},

@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
+from innerloop.core.errors import ConfigError
 from innerloop.data import strokes
 from innerloop.data.strokes import CANVAS, CHARACTERS_PER_ALPHABET, generate
-from innerloop.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from innerloop.config import RunConfig
-from innerloop.episodes import EpisodeBatch
-from innerloop.errors import ConfigError
-from innerloop.learners.maml import MAML
-from innerloop.learners.mamlpp import EPOCHS, MAMLpp, multi_step_weights
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.methods.maml.learner import MAML
+from innerloop.methods.mamlpp.learner import EPOCHS, MAMLpp, multi_step_weights
+from innerloop.settings.run import RunConfig
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.episodes import EpisodeBatch
-from innerloop.errors import ConfigError
-from innerloop.fast_weights import FastWeights, call_looped, call_vmapped, expand
-from innerloop.learners.maml import MAML
-from innerloop.models.batch_norm import BatchNorm2d
-from innerloop.models.conv4 import Conv4
+from innerloop.fast_weights.functional import FastWeights, call_looped, call_vmapped, expand
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.batch_norm import BatchNorm2d
+from innerloop.networks.conv4 import Conv4
 
 DOUBLE = torch.float64
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.config import RunConfig
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.episodes import EpisodeBatch
-from innerloop.errors import ConfigError
-from innerloop.learners.maml import MAML
-from innerloop.learners.transfer import FrozenFeatures, Transfer
-from innerloop.learners.variants import Variant
-from innerloop.models.batch_norm import BatchNorm2d, batch_norm_layers, keep_running_statistics
-from innerloop.models.conv4 import Conv4
+from innerloop.methods.maml.learner import MAML
+from innerloop.methods.transfer.learner import FrozenFeatures, Transfer
+from innerloop.methods.variants import Variant
+from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_layers, keep_running_statistics
+from innerloop.networks.conv4 import Conv4
+from innerloop.settings.run import RunConfig
 from laws.test_meta_gradient import random_episodes, relative
 
 TRAINING_CLASSES = 7

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from innerloop.config import settings_of
-from innerloop.experiments import environment, open_run, prepare, train
-from innerloop.runs import RunDirectory
+from innerloop.experiments.experiment import environment, open_run, prepare, train
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import settings_of
 
 FOLDER = Path(__file__).parent / "0.1"
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from innerloop.errors import DataError
+from innerloop.core.errors import DataError
 
 SIDE = 105
 DRAWINGS = 20

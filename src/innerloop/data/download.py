@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from innerloop.errors import DataError, DiskError
+from innerloop.core.errors import DataError, DiskError
 
 Progress = Callable[[str, int, int | None], None]
 """Told the file's name, the bytes that are here, and how many there will be (None where the server

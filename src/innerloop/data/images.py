@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from innerloop.errors import DataError
+from innerloop.core.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from innerloop.core.errors import DataError, DiskError
 from innerloop.data.archives import (
     DRAWINGS,
     MAX_ARCHIVE_BYTES,
@@ -28,7 +29,6 @@ from innerloop.data.archives import (
 )
 from innerloop.data.download import Progress, fetch
 from innerloop.data.images import FewShotDataset, resize
-from innerloop.errors import DataError, DiskError
 
 MIRRORS = (
     "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",

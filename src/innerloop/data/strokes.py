@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from innerloop.core.errors import ConfigError
+from innerloop.core.seeding import stream
 from innerloop.data.images import FewShotDataset, resize
-from innerloop.errors import ConfigError
-from innerloop.seeding import stream
 
 CHARACTERS_PER_ALPHABET = 25
 MOST_CHARACTERS = 1000 * CHARACTERS_PER_ALPHABET  # three digits number an alphabet

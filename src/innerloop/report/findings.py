@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
 
 ROUGHLY = 0.01
 """Accuracies that are nearer to one another than this are called level."""
@@ -143,8 +143,8 @@ def stability(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Which of several methods trains more steadily, by each seed's validation curve.
 
     Args:
-        arms: name of a method -> what `innerloop.stability.measures` says of each of its trainings,
-            by seed.
+        arms: name of a method -> what `innerloop.core.stability.measures` says of each of its
+            trainings, by seed.
     """
     said = []
     for name, rows in arms.items():

@@ -5,8 +5,8 @@ import inspect
 import re
 from typing import Any
 
-from innerloop.config import UNUSED, RunConfig
-from innerloop.runs import RunDirectory
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import UNUSED, RunConfig
 
 
 def setting_descriptions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from innerloop.comparison import (
+from innerloop.analysis.comparison import (
     common_episodes,
     evaluations,
     is_primary,
@@ -16,10 +16,10 @@ from innerloop.comparison import (
     results,
     sentence,
 )
-from innerloop.errors import DataError
-from innerloop.explanation.verdict import verdict
-from innerloop.intervals import Difference
-from innerloop.runs import RunDirectory, read_json
+from innerloop.analysis.explanation.verdict import verdict
+from innerloop.core.errors import DataError
+from innerloop.core.intervals import Difference
+from innerloop.runs.directory import RunDirectory, read_json
 
 NAMES = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++", "transfer": "Transfer"}
 """How the report calls the methods."""

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.errors import ConfigError
-from innerloop.report import account, answers, why
+from innerloop.core.errors import ConfigError
 from innerloop.report.document import Document
-from innerloop.report.drawings import drawn
-from innerloop.report.figures import data_name
+from innerloop.report.figures.run import data_name
 from innerloop.report.material import Material, explains, read_explanation, with_names
-from innerloop.report.pages import html_page, pdf
-from innerloop.runs import RunDirectory, disk_errors, write_atomic
+from innerloop.report.render.pages import html_page, pdf
+from innerloop.report.render.svg import drawn
+from innerloop.report.sections import account, answers, causes
+from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
 
 
 def document(material: Material) -> Document:
@@ -22,8 +22,8 @@ def document(material: Material) -> Document:
         answers.mamlpp(material),
         answers.maml(material),
         answers.transfer(material),
-        why.comparison(material),
-        why.questions(material),
+        causes.comparison(material),
+        causes.questions(material),
         answers.other_splits(material),
         account.protocol(material),
         account.limits(material),

@@ -1,0 +1,216 @@
+"""Check a hand-in: every checksum, every accuracy of its report, and what its weights do."""
+
+import hashlib
+import json
+import re
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from innerloop.analysis.comparison import evaluations, is_primary
+from innerloop.assignment.pack import NEEDED, SUMS
+from innerloop.core.errors import ConfigError, DataError
+from innerloop.experiments.experiment import evaluate_run, open_run
+from innerloop.methods.base import METHODS
+from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import load_config
+
+LARGEST = 2 * 1024**3
+"""Bytes of an archive's content beyond which it is not unpacked."""
+CHECKED_EPISODES = 100
+LEVEL = 0.005
+"""Another processor rounds differently, so that a query picture may change its class: means may
+differ by this."""
+
+
+def check(
+    path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
+
+    Args:
+        path: the archive.
+        data_dir: where Omniglot's archives are.
+        say: told in sentences what is done.
+
+    Returns:
+        For each run: its name, the mean over the checked episodes as stored and as found, how many
+            episodes agree.
+
+    Raises:
+        DataError: if the archive is damaged, a file was changed, added or taken away (it is named),
+            the weights do not give the stored accuracies, or the report does not say them.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        root = _unpacked(path, Path(temporary))
+        say(f"{path}: every file matches its checksum.")
+        for needed in ("report.html", "report.pdf", "results.json"):
+            if not (root / needed).is_file():
+                raise DataError(f"{path} holds no {needed}.")
+        page = (root / "report.html").read_text(encoding="utf-8", errors="replace")
+        words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
+        rows = _rows(root / "results.json")
+        return [_checked(root / "runs" / row["run"], row, words, data_dir, say) for row in rows]
+
+
+def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
+    if done < episodes and done % max(episodes // 4, 1) == 0:
+        say(f"  {done} of {episodes}")
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """What the archive says of its runs; those that the assignment needs are among them."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        methods = {
+            load_config(file.parent / "runs" / row["run"] / "config.json").method for row in rows
+        }
+        whole = all(
+            isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows
+        )
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"{file.name} does not name the runs of the archive: {error}.") from error
+    for method in methods - METHODS.keys():  # it would be imported from whatever the archive names
+        raise DataError(
+            f"{file.name} has a run of {method!r}; only {', '.join(METHODS)} are checked."
+        )
+    if not whole or not methods >= set(NEEDED):
+        raise DataError(
+            f"{file.name} lacks a run of "
+            f"{', '.join(sorted(set(NEEDED) - methods)) or 'its episodes'}."
+        )
+    return rows
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The archive's folder, once every file is what its checksum says."""
+    root, content = _content(path)
+    _verify(path, content)
+    try:
+        for name, data in content.items():
+            target = folder / root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path} cannot be unpacked: {error}.") from error
+    return folder / root
+
+
+def _content(path: Path) -> tuple[str, dict[str, bytes]]:
+    """The name of the archive's one folder, and its files; nothing is written."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not a zip archive: {error}.") from error
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        names = [entry.filename for entry in entries]
+        if not any(name.endswith(f"/{SUMS}") for name in names):
+            raise DataError(f"{path} is no hand-in: it holds no {SUMS}.")
+        for entry in entries:
+            inside = PurePosixPath(entry.filename)
+            strange = "\\" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16)
+            if inside.is_absolute() or ".." in inside.parts or len(inside.parts) < 2 or strange:
+                raise DataError(
+                    f"{path} holds {entry.filename!r}, which does not stay in its folder."
+                )
+        if len(set(names)) < len(names):
+            raise DataError(
+                f"{path} holds {next(name for name in names if names.count(name) > 1)!r} twice."
+            )
+        if sum(entry.file_size for entry in entries) > LARGEST:
+            raise DataError(f"{path} would unpack to more than {LARGEST:,} bytes.")
+        roots = {PurePosixPath(name).parts[0] for name in names}
+        if len(roots) != 1 or f"{next(iter(roots))}/{SUMS}" not in names:
+            raise DataError(f"{path} is no hand-in: {SUMS} and all the rest are not in one folder.")
+        (root,) = roots
+        return root, {name.removeprefix(f"{root}/"): _read(archive, path, name) for name in names}
+
+
+def _verify(path: Path, content: dict[str, bytes]) -> None:
+    """Hold every file against its checksum; name the first that was changed, added or removed."""
+    wanted = dict(_wanted(path, content[SUMS]))
+    for name in sorted(wanted.keys() | content.keys() - {SUMS}):
+        if name not in content:
+            raise DataError(f"{path}: {name} is missing, which {SUMS} names.")
+        if name not in wanted:
+            raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
+        if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
+            raise DataError(f"{path}: {name} was changed; its checksum is not the one in {SUMS}.")
+
+
+def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise DataError(f"{path}: {name} is damaged: {error}.") from error
+
+
+def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
+    for line in sums.decode("utf-8", errors="replace").splitlines():
+        if not (found := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
+            raise DataError(f"{path}: {SUMS} has a line that is no checksum: {line[:80]!r}.")
+        yield found[2], found[1]
+
+
+def _checked(
+    path: Path, said: dict[str, Any], words: str, data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Compare what is said of a run with its evaluation, the report, and what its weights do."""
+    run = RunDirectory(path)
+    rows = [row for row in evaluations(run, said["part"], said["episodes"]) if is_primary(run, row)]
+    if not rows or not np.isclose(rows[0]["query_accuracy"], said["query_accuracy"], atol=1e-6):
+        raise DataError(f"{path.name}: results.json and its evaluation do not agree.")
+    stored = np.array(rows[0]["query_accuracy_per_episode"])
+    if not np.isclose(stored.mean(), said["query_accuracy"], atol=1e-6):
+        raise DataError(f"{path.name}: its mean accuracy is not that of its episodes.")
+    if f"{100 * said['query_accuracy']:.2f}" not in words:
+        raise DataError(
+            f"{path.name}: the report does not say its accuracy, "
+            f"{100 * said['query_accuracy']:.2f} %."
+        )
+    episodes = min(CHECKED_EPISODES, len(stored))
+    say(f"{path.name}: {episodes} episodes are evaluated again.")
+    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    steps = rows[0]["inner_steps"]
+    (evaluation,) = evaluate_run(
+        experiment,
+        learner,
+        part=said["part"],
+        episodes=episodes,
+        inner_steps=steps,
+        batch_norms=(said["batch_norm"],),
+        on_episodes=lambda done: _say_quarters(done, episodes, say),
+    )
+    found, stored = evaluation.query_accuracy[:, steps], stored[:episodes]
+    shown = (
+        f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says "
+        f"{100 * stored.mean():.2f} %"
+    )
+    if abs(found.mean() - stored.mean()) > LEVEL:
+        raise DataError(f"{path.name}: its weights give {shown}.")
+    agree = int(np.isclose(found, stored, atol=1e-5).sum())
+    say(f"{path.name}: {shown}; {agree} of {episodes} episodes agree exactly.")
+    return {
+        "run": path.name,
+        "episodes": episodes,
+        "stored": float(stored.mean()),
+        "found": float(found.mean()),
+        "agree": agree,
+    }

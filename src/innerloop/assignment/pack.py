@@ -1,0 +1,291 @@
+"""Make the hand-in: one archive with report, plots, results, weights, settings and code."""
+
+import hashlib
+import io
+import re
+import shlex
+import stat
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from innerloop import __version__
+from innerloop.analysis.comparison import evaluations, is_primary
+from innerloop.core.errors import ConfigError
+from innerloop.report import write_results
+from innerloop.report.material import Material, primary_row
+from innerloop.report.model_card import write_model_card
+from innerloop.report.report import read_material, write_report
+from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
+from innerloop.settings.run import json_text
+
+NEEDED = ("fomaml", "mamlpp", "transfer")
+"""Methods whose final weights the assignment asks for."""
+KEPT = (
+    "config.json",
+    "env.json",
+    "metrics.jsonl",
+    "status.json",
+    "model.safetensors",
+    "MODEL_CARD.md",
+    "hyperparameters.md",
+    "episode.npz",
+    "evaluation-*.json",
+)
+"""What of a run directory goes into the archive."""
+SUMS = "SHA256SUMS"
+
+
+def bundle(
+    folder: Path,
+    *,
+    name: str,
+    student_number: str,
+    assignment: int,
+    out: Path,
+    collaborators: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> Path:
+    """Make the archive; the same content gives the same bytes.
+
+    Args:
+        folder: what `innerloop reproduce` made, or any folder of finished run directories, with
+            ``explanation`` beside them.
+        name: of the student, in any script.
+        student_number: of the student.
+        assignment: its number.
+        out: folder that the archive goes to.
+        collaborators: for the report.
+        references: for the report.
+
+    Returns:
+        The archive, ``{name}_{student_number}_Assignment{assignment}.zip``.
+
+    Raises:
+        ConfigError: if a name cannot be a file's, or a run is missing, unfinished or not evaluated.
+        DataError: if a run is damaged.
+        DiskError: if it cannot be written.
+    """
+    stem = archive_name(name, student_number, assignment)
+    runs = _runs(folder)
+    explanation, content = folder / "explanation", dict[str, bytes]()
+    with tempfile.TemporaryDirectory() as made:
+        material = read_material(
+            [run.path for run in runs],
+            explanation if (explanation / "explanation.json").is_file() else None,
+            collaborators=collaborators,
+            references=references,
+            folder="runs",
+            author=f"{name}, {student_number}, Assignment {assignment}",
+        )
+        rows = [row for run in runs if (row := _row_of(material, run))]
+        for run in material.main:
+            if run not in material.evaluated or material.episodes is None:
+                raise ConfigError(
+                    f"{run.path} was not evaluated on the validation episodes of the others: "
+                    f"innerloop evaluate {run.path}"
+                )
+        content["results.json"] = (json_text(rows, indent=1) + "\n").encode()
+        write_report(material, Path(made))
+        for path in sorted(Path(made).rglob("*")):
+            if path.is_file():
+                inside = path.relative_to(made).as_posix()
+                content[inside.replace("figures/", "plots/")] = path.read_bytes()
+    for run in runs:
+        write_model_card(run)
+        if not (run.path / "hyperparameters.md").is_file():
+            write_results(run)
+        for pattern in KEPT:
+            content |= {
+                f"runs/{run.path.name}/{path.name}": path.read_bytes()
+                for path in run.path.glob(pattern)
+            }
+        for path in (run.path / "figures").glob("*.png"):
+            content[f"plots/{run.path.name}/{path.name}"] = path.read_bytes()
+    if (explanation / "explanation.json").is_file():
+        content["runs/explanation/explanation.json"] = (
+            explanation / "explanation.json"
+        ).read_bytes()
+    content |= dict(_code())
+    content["README.md"] = _how_to_run(stem, runs).encode()
+    content[SUMS] = _sums(content).encode()
+    with disk_errors(str(out)):
+        out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{stem}.zip"
+    write_atomic(path, _zipped(stem, content))
+    return path
+
+
+def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
+    """What the report says of a run, and how many episodes it is over."""
+    found = [
+        row
+        for part in ("val", "test")
+        for row in evaluations(run, part)
+        if is_primary(run, row)
+        and (run not in material.main or row["episodes"] == material.episodes)
+    ]
+    if not found:
+        return None
+    names = (
+        "method",
+        "training_seed",
+        "data",
+        "split",
+        "part",
+        "ways",
+        "shots",
+        "queries",
+        "inner_steps",
+        "batch_norm",
+        "episodes",
+        "episode_seed",
+        "query_accuracy",
+        "query_accuracy_ci95",
+    )
+    return {"run": run.path.name} | {name: found[0][name] for name in names}
+
+
+def archive_name(name: str, student_number: str, assignment: int) -> str:
+    """``{name}_{student_number}_Assignment{assignment}``, in NFC: every system spells it alike.
+
+    Raises:
+        ConfigError: if a part is empty or holds what a file system refuses.
+    """
+    if assignment < 1:
+        raise ConfigError(f"--assignment is a number from 1 on: got {assignment}.")
+    for what, value in (("--name", name), ("--student-number", student_number)):
+        if not value.strip() or value != value.strip():
+            raise ConfigError(
+                f"{what} must not be empty, and must not begin or end with a space: got {value!r}."
+            )
+        refused = [
+            one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"
+        ]
+        if refused:
+            raise ConfigError(
+                f"{what} holds {refused[0]!r}, which a file's name must not hold on every system."
+            )
+    if name.startswith("."):
+        raise ConfigError(
+            f"--name must not begin with a dot, or the archive is hidden: got {name!r}."
+        )
+    stem = unicodedata.normalize("NFC", f"{name}_{student_number}_Assignment{assignment}")
+    if len(stem.encode()) > 200:
+        raise ConfigError(
+            f"The archive's name is {len(stem.encode())} bytes long; file systems take 200 safely."
+        )
+    return stem
+
+
+def _runs(folder: Path) -> list[RunDirectory]:
+    """The finished, evaluated run directories of a folder, with all that the assignment needs."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder: give the one that innerloop reproduce wrote.")
+    runs = [RunDirectory(path.parent) for path in sorted(folder.glob("*/config.json"))]
+    for run in runs:
+        run.refuse_unfinished()
+        run.refuse_damaged()
+        if not any(primary_row(run, part) for part in ("val", "test")):
+            raise ConfigError(f"{run.path} was not evaluated: innerloop evaluate {run.path}")
+    for method in NEEDED:
+        if not any(run.config.method == method for run in runs):
+            raise ConfigError(
+                f"{folder} holds no run of {method}, which the hand-in needs: innerloop train "
+                f"{method} --run-dir {folder / method}"
+            )
+    order = list(dict.fromkeys((*NEEDED, *(run.config.method for run in runs))))
+    first = (
+        runs[0].config.split
+        if all(run.config.split == runs[0].config.split for run in runs)
+        else "assignment"
+    )
+    return sorted(
+        runs,
+        key=lambda run: (
+            run.config.split != first,
+            order.index(run.config.method),
+            run.config.seed,
+        ),
+    )
+
+
+def _code() -> Iterator[tuple[str, bytes]]:
+    """The source of the package, what it needs, and how the assignment's names map to ours."""
+    package = Path(str(resources.files("innerloop")))
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+            yield f"code/innerloop/{path.relative_to(package).as_posix()}", path.read_bytes()
+    needed = [
+        re.split(r"[<>=!~ ;\[]", line)[0]
+        for line in metadata.requires("innerloop") or []
+        if "extra" not in line
+    ]
+    versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
+    yield "code/requirements.txt", "".join(versions).encode()
+    licence = metadata.distribution("innerloop").read_text("licenses/LICENSE")
+    if licence:  # not there in what was installed without its metadata
+        yield "LICENSE", licence.encode()
+    yield (
+        "code/ASSIGNMENT.md",
+        resources.files("innerloop.assignment").joinpath("assignment.md").read_bytes(),
+    )
+
+
+def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
+    first = shlex.quote(f"runs/{runs[0].path.name}")
+    by_method = {run.config.method: run for run in reversed(runs)}  # the first of each
+    pair = " ".join(
+        shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml")
+    )
+    commits = ", ".join(sorted({str(run.environment.get("git")) for run in runs}))
+    return f"""# {stem}
+
+`report.html` and `report.pdf` are the report. `plots/` holds its figures. `runs/` holds the
+results: of every training its settings, hyperparameters, curve, evaluations, and final weights
+(`model.safetensors`) with a model card. `code/` is the toolkit, version {__version__}, as it was
+when this archive was packed; the trainings were made at the commits {commits}
+(`git` in `runs/*/env.json`). `code/ASSIGNMENT.md` says where the assignment's names are.
+`SHA256SUMS` has the checksum of every file.
+
+## How to run
+
+Python 3.11 or newer, on Linux or macOS. On Linux pip's usual PyTorch can be a CUDA build of 3 GB;
+without a GPU install `torch` first, from PyTorch's CPU wheel index (see pytorch.org).
+
+```sh
+python3 -m venv .venv
+.venv/bin/python -m pip install -r code/requirements.txt
+export PYTHONPATH=code
+# FOLDER has images_background.zip and images_evaluation.zip; without it they are downloaded
+export INNERLOOP_DATA=FOLDER
+innerloop() {{ .venv/bin/python -m innerloop.cli "$@"; }}   # what the report's commands call
+innerloop evaluate {first}
+innerloop train --config {first}/config.json
+innerloop compare {pair}
+innerloop explain {pair}
+innerloop bundle --check {shlex.quote(f"../{stem}.zip")}
+```
+"""
+
+
+def _sums(content: dict[str, bytes]) -> str:
+    return "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(content.items())
+    )
+
+
+def _zipped(stem: str, content: dict[str, bytes]) -> bytes:
+    """A zip archive under one folder, without times of its own, in the order of names."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in sorted(content.items()):
+            entry = zipfile.ZipInfo(f"{stem}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, data)
+    return packed.getvalue()

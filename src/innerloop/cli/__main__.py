@@ -1,0 +1,7 @@
+"""`python -m innerloop.cli`."""
+
+import sys
+
+from innerloop.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,99 @@
+"""What several commands do: train with progress and figures; evaluate what was not evaluated."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from innerloop.analysis.comparison import evaluations, is_primary
+from innerloop.cli.progress import CountProgress, Overall, TrainingProgress, stop_on_signals
+from innerloop.experiments.experiment import (
+    Experiment,
+    evaluate_run,
+    open_run,
+    save_evaluation,
+    train,
+)
+from innerloop.methods.base import Learner
+from innerloop.report import write_results
+from innerloop.report.model_card import write_model_card
+from innerloop.runs.directory import RunDirectory
+
+
+def run_training(
+    experiment: Experiment,
+    run: RunDirectory,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    quiet: bool = False,
+    max_minutes: float | None = None,
+    overall: Overall | None = None,
+    go_on: str = "",
+) -> int:
+    """Train, or go on with, a run, and draw its figures; signals and the time limit stop it.
+
+    After a stop it says ``go_on``, or the command that resumes the run.
+
+    Returns:
+        The exit code: 0 if it is finished, or paused by the time limit.
+    """
+    progress = TrainingProgress(experiment.config.meta_steps, quiet=quiet, overall=overall)
+    with stop_on_signals(max_minutes) as should_stop, progress.shown():
+        stop = train(
+            experiment,
+            run,
+            resume=resume,
+            say=say,
+            should_stop=should_stop,
+            on_step=progress.on_step,
+        )
+    if stop:
+        say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
+        return stop.exit_code
+    write_results(run)
+    if run.status["message"]:
+        say(run.status["message"])
+    return 0
+
+
+def evaluate_if_needed(
+    run: RunDirectory,
+    part: str,
+    episodes: int,
+    *,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+    quiet: bool = False,
+    overall: Overall | None = None,
+) -> None:
+    """Evaluate a run in its own way, unless that was done on the same episodes."""
+    if any(is_primary(run, row) for row in evaluations(run, part, episodes)):
+        return
+    say(f"{run.path} is evaluated on {episodes} episodes.")
+    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    evaluate_and_save(
+        run,
+        experiment,
+        learner,
+        part=part,
+        episodes=episodes,
+        inner_steps=experiment.config.inner_steps,
+        batch_norms=learner.batch_norm_modes,
+        on_episodes=CountProgress("episodes", episodes, quiet=quiet, overall=overall),
+    )
+
+
+def evaluate_and_save(
+    run: RunDirectory, experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
+) -> list[dict[str, Any]]:
+    """Evaluate as `evaluate_run` does, and write rows and model card into the run directory.
+
+    Returns:
+        A row for each batch-norm mode.
+    """
+    rows = []
+    for evaluation in evaluate_run(experiment, learner, inner_steps=inner_steps, **how):
+        save_evaluation(run, evaluation, inner_steps=inner_steps)
+        rows.append(evaluation.to_json(step=inner_steps))
+    write_model_card(run)
+    return rows

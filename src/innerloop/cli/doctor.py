@@ -1,0 +1,51 @@
+"""What this installation can do, in names and sentences."""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+
+from innerloop.core.errors import DataError
+from innerloop.data import omniglot
+
+
+def diagnose(data_dir: Path | None) -> dict[str, str]:
+    """Versions, device, threads, data and free disk, ready to print.
+
+    Args:
+        data_dir: where to look for Omniglot before the other places.
+    """
+    import innerloop
+
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    return {
+        "innerloop": innerloop.__version__,
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}{_cuda_remark()}",
+        "device": "cuda: " + torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
+        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "omniglot": _omniglot(data_dir),
+        "strokes": "built in",
+        "free disk": f"{free_gb:.1f} GB here"
+        + ("" if free_gb > 1 else "; a run needs up to 0.1 GB"),
+    }
+
+
+def _cuda_remark() -> str:
+    if torch.version.cuda and not torch.cuda.is_available():
+        return (
+            f"; a CUDA {torch.version.cuda} build on a machine where no GPU can be used. It "
+            "works on the CPU; the CPU build is 3 GB smaller (see README)"
+        )
+    return ""
+
+
+def _omniglot(data_dir: Path | None) -> str:
+    try:
+        dataset = omniglot.load(data_dir, download=False)
+    except DataError as error:
+        return f"not found: {error}"
+    return f"found in {dataset.source}: {len(dataset.class_names)} characters"

@@ -1,0 +1,178 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from innerloop.experiments.training import Stop
+
+LINE_EVERY_S = 5.0
+
+
+class Overall:
+    """Where several jobs, one after the other, stand together.
+
+    Args:
+        weights: of each job, what it is expected to take; only their ratios count.
+    """
+
+    def __init__(self, weights: Sequence[float]):
+        self.weights, self.number = list(weights), 0
+        self._started, self._skipped = time.monotonic(), 0.0
+
+    def begin(self, number: int) -> None:
+        """Go on to a job, counted from 0."""
+        self.number = number
+
+    def skip(self) -> None:
+        """The job at hand was done before: it says nothing about the pace."""
+        self.resume(1.0)
+
+    def resume(self, fraction: float) -> None:
+        """So much of the job was done by an earlier process; it says nothing about the pace."""
+        self._skipped += fraction * self.weights[self.number]
+
+    def said(self, fraction: float) -> str:
+        """All that is done, in words, when ``fraction`` of the job at hand is."""
+        before = sum(self.weights[: self.number])
+        done, total = before + fraction * self.weights[self.number], sum(self.weights)
+        worked, elapsed = done - self._skipped, time.monotonic() - self._started
+        left = (
+            f", about {_duration(elapsed / worked * (total - done))} left"
+            if worked > 0.01 * total
+            else ""
+        )
+        return f"[{self.number + 1}/{len(self.weights)}, {100 * done / total:.0f} % of all{left}] "
+
+
+class TrainingProgress:
+    """Shows the outer steps with loss, latest validation accuracy and time left.
+
+    Args:
+        total: outer steps of the run.
+        quiet: show nothing (``--json``).
+        overall: of which jobs the run is one.
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False, overall: Overall | None = None):
+        self.total, self.quiet, self.overall = total, quiet, overall
+        self.validation, self.loss = "", ""
+        self._first: tuple[int, float] | None = None
+        self._last_line, self._began = 0.0, False
+        self._bar: Any = None
+
+    @contextmanager
+    def shown(self) -> Iterator["TrainingProgress"]:
+        """Within the context a bar is on the terminal, if standard error is one."""
+        if self.quiet or not sys.stderr.isatty():
+            yield self
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as self._bar:
+            self._task = self._bar.add_task("", total=self.total)
+            yield self
+
+    def on_step(self, step: int, record: dict[str, Any]) -> None:
+        """Take in a record of the metrics."""
+        if not self._began and self.overall:
+            self.overall.resume(max(0, step - 1) / self.total)
+        self._began = True
+        if record["kind"] == "validation":
+            accuracy, half = 100 * record["query_accuracy"], 100 * record["query_accuracy_ci95"]
+            self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
+        else:
+            self.loss = f"loss {record['loss']:.3f}  "
+        if self._bar:
+            overall = self.overall.said(step / self.total) if self.overall else ""
+            self._bar.update(
+                self._task, completed=step, description=f"{overall}{self.loss}{self.validation}"
+            )
+        elif not self.quiet:
+            self._print_line(step, important=record["kind"] == "validation")
+
+    def _print_line(self, step: int, *, important: bool) -> None:
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        if not important and step < self.total and now - self._last_line < LINE_EVERY_S:
+            return
+        self._last_line = now
+        done, seconds = step - self._first[0], now - self._first[1]
+        left = (
+            f"  about {_duration(seconds / done * (self.total - step))} left"
+            if done and step < self.total
+            else ""
+        )
+        left = "" if self.overall else left
+        overall = self.overall.said(step / self.total) if self.overall else ""
+        print(
+            f"{overall}step {step}/{self.total}  {self.loss}{self.validation}{left}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class CountProgress:
+    """A line every few seconds with how many of a number of things are done."""
+
+    def __init__(
+        self, what: str, total: int, *, quiet: bool = False, overall: Overall | None = None
+    ):
+        self.what, self.total, self.quiet, self.overall = what, total, quiet, overall
+        self._last_line = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Take in how many are done."""
+        now = time.monotonic()
+        if not self.quiet and (now - self._last_line >= LINE_EVERY_S):
+            self._last_line = now
+            overall = self.overall.said(done / self.total) if self.overall else ""
+            print(f"{overall}{self.what} {done}/{self.total}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | None]]:
+    """In the context Ctrl-C, SIGTERM and a time limit ask the run to stop after the step at hand.
+
+    Yields:
+        A function for `Training.train`: what to stop for, or None. A second Ctrl-C is not caught.
+    """
+    received: list[int] = []
+    started = time.monotonic()
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
+
+    def should_stop() -> Stop | None:
+        if received:
+            name = signal.Signals(received[0]).name
+            return Stop("interrupted", 128 + received[0], f"Interrupted by {name} and saved.")
+        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
+            return Stop("paused", 0, f"Paused after {max_minutes:g} minutes and saved.")
+        return None
+
+    previous = {
+        number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield should_stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,203 @@
+"""Episodes: (support, query) pairs sampled from a set of classes, counted rather than drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.core.errors import ConfigError
+from innerloop.core.seeding import stream
+from innerloop.data.images import FewShotDataset, LabelledImages
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """A batch of E episodes; one episode is a batch of one.
+
+    Attributes:
+        support: images (E, ways * shots, channels, height, width) and labels (E, ways * shots), by
+            class.
+        query: images (E, ways * queries, channels, height, width) and labels (E, ways * queries),
+            by class.
+        classes: (E, ways) int64; ``classes[e, k]`` is the data set's class that has label k in
+            episode e.
+        support_drawings: (E, ways, shots) int64, which examples of each class are the support.
+        query_drawings: (E, ways, queries) int64, which are the query.
+    """
+
+    support: LabelledImages
+    query: LabelledImages
+    classes: Tensor
+    support_drawings: Tensor
+    query_drawings: Tensor
+
+    def __len__(self) -> int:
+        """Number of episodes, E."""
+        return len(self.classes)
+
+    def __getitem__(self, episodes: slice) -> "EpisodeBatch":
+        """The episodes of a slice."""
+        return EpisodeBatch(
+            self.support[episodes],
+            self.query[episodes],
+            self.classes[episodes],
+            self.support_drawings[episodes],
+            self.query_drawings[episodes],
+        )
+
+    @property
+    def ways(self) -> int:
+        """Classes of each episode."""
+        return self.classes.shape[1]
+
+    def chunks(self, size: int) -> Iterator["EpisodeBatch"]:
+        """Split along the episodes; every chunk has ``size`` of them except perhaps the last."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def query_batches(self, count: int) -> list[LabelledImages]:
+        """Split the query into ``count`` equal mini-batches, each with equally many of every class.
+
+        Args:
+            count: number of mini-batches; must divide the queries per class.
+
+        Returns:
+            ``count`` batches of images (E, ways * queries / count, ...) and their labels.
+        """
+        queries = self.query_drawings.shape[2]
+        if queries % count:
+            raise ConfigError(
+                f"query_batches={count} must divide the queries per class ({queries}), so that "
+                "every mini-batch holds the same number of each class."
+            )
+        order = torch.arange(self.ways * queries).view(self.ways, count, queries // count)
+        return [
+            LabelledImages(self.query.images[:, index], self.query.labels[:, index])
+            for index in (order[:, part].flatten() for part in range(count))
+        ]
+
+    def to(self, device: str) -> "EpisodeBatch":
+        """Move images and labels to a device; the bookkeeping stays where it is."""
+        return EpisodeBatch(
+            self.support.to(device),
+            self.query.to(device),
+            self.classes,
+            self.support_drawings,
+            self.query_drawings,
+        )
+
+
+class EpisodeSampler:
+    """Samples episodes from some classes of a data set.
+
+    Episode i is a pure function of (seed, stream, i): the same whatever the batch size, the order
+    of asking, the method, or the rank that asks. Within an episode the classes are distinct and
+    come in a random order (else a head could memorise which class has which label), and support and
+    query share no drawing.
+
+    Args:
+        dataset: where the drawings come from.
+        classes: indices of the classes to sample from, as ``dataset.class_indices`` gives them.
+        ways: classes of an episode.
+        shots: support drawings per class.
+        queries: query drawings per class.
+        seed: seed of the episodes.
+        stream_name: which stream of episodes, for instance ``"episodes/train"``.
+        rotations: turn each class of each episode by a random multiple of 90 degrees, support and
+            query alike. A character and its rotations share their name, so they cannot straddle a
+            split.
+        disjoint: no class comes twice: there are then only classes // ways episodes. An interval
+            over them is one for new characters; over episodes that share characters it is too small
+            for that.
+
+    Raises:
+        ConfigError: if there are fewer classes or drawings than asked for, or a count is below one.
+    """
+
+    def __init__(
+        self,
+        dataset: FewShotDataset,
+        classes: np.ndarray,
+        *,
+        ways: int,
+        shots: int,
+        queries: int,
+        seed: int,
+        stream_name: str,
+        rotations: bool = False,
+        disjoint: bool = False,
+    ):
+        for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
+            if count < 1:
+                raise ConfigError(f"{name} must be at least 1: got {count}.")
+        if ways > len(classes):
+            raise ConfigError(
+                f"Cannot sample {ways}-way episodes: there are {len(classes)} classes to sample "
+                f"from. Choose ways <= {len(classes)}, or a split with more classes."
+            )
+        if shots + queries > dataset.examples:
+            raise ConfigError(
+                f"Cannot sample {shots} shots and {queries} queries per class: data set "
+                f"{dataset.name!r} has {dataset.examples} drawings of each. Choose shots + "
+                f"queries <= {dataset.examples}."
+            )
+        if rotations and dataset.image_shape[1] != dataset.image_shape[2]:
+            raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
+        self.dataset, self.classes = dataset, np.asarray(classes)
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.seed, self.stream_name, self.rotations, self.disjoint = (
+            seed,
+            stream_name,
+            rotations,
+            disjoint,
+        )
+
+    def batch(self, start: int, count: int) -> EpisodeBatch:
+        """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
+        if self.disjoint and start + count > (available := len(self.classes) // self.ways):
+            raise ConfigError(
+                f"{len(self.classes)} classes make {available} disjoint episodes, not "
+                f"{start + count}."
+            )
+        plans = [self._plan(index) for index in range(start, start + count)]
+        classes = np.stack([plan[0] for plan in plans])  # (E, ways)
+        drawings = np.stack([plan[1] for plan in plans])  # (E, ways, shots + queries)
+        turns = np.stack([plan[2] for plan in plans])  # (E, ways)
+        support, query = drawings[..., : self.shots], drawings[..., self.shots :]
+        return EpisodeBatch(
+            self._labelled(classes, support, turns),
+            self._labelled(classes, query, turns),
+            torch.from_numpy(classes),
+            torch.from_numpy(support),
+            torch.from_numpy(query),
+        )
+
+    def _plan(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which classes (ways,), drawings (ways, shots + queries) and quarter turns (ways,)."""
+        random = stream(self.seed, self.stream_name, index)
+        if self.disjoint:
+            order = stream(self.seed, f"{self.stream_name}/disjoint", 0).permutation(
+                len(self.classes)
+            )
+            chosen = order[index * self.ways : (index + 1) * self.ways]
+        else:
+            chosen = random.choice(len(self.classes), self.ways, replace=False)
+        classes = self.classes[chosen]
+        # The whole order is drawn, so that the first shots are the same whatever the queries.
+        order = random.random((self.ways, self.dataset.examples)).argsort(axis=1)
+        return classes, order[:, : self.shots + self.queries], random.integers(0, 4, self.ways)
+
+    def _labelled(
+        self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray
+    ) -> LabelledImages:
+        """Gather drawings (E, ways, n) of classes (E, ways), labelled: (E, ways * n, C, H, W)."""
+        pixels = self.dataset.images[classes[..., None], drawings]
+        if self.rotations:
+            for quarter_turns in (1, 2, 3):
+                turned = turns == quarter_turns
+                pixels[turned] = np.rot90(pixels[turned], quarter_turns, axes=(-2, -1))
+        episodes, ways, n = drawings.shape
+        labels = torch.arange(ways).repeat_interleave(n).expand(episodes, -1)
+        return LabelledImages(torch.from_numpy(pixels).flatten(1, 2).float().div_(255), labels)

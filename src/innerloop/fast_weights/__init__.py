@@ -1,0 +1,1 @@
+"""A network called with weights of its own for every episode."""

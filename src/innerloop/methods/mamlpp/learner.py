@@ -1,0 +1,350 @@
+"""MAML++: six independent changes to MAML, each a switch."""
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.fast_weights.functional import (
+    FastWeights,
+    call,
+    call_looped,
+    call_with_support_statistics,
+)
+from innerloop.methods.base import Adaptation
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.batch_norm import (
+    BatchNorm2d,
+    BatchNormMode,
+    given_statistics,
+    recorded_statistics,
+)
+from innerloop.settings.run import RunConfig
+
+EPOCHS = 100
+"""A run counts as this many epochs, whatever its length; schedules that the paper steps by the
+epoch are stepped so."""
+
+
+def multi_step_weights(steps: int, epoch: int, epochs: int) -> list[float]:
+    """Weights v_0 ... v_{N−1} of the query losses after each inner step, annealed: epoch e of E.
+
+    ::
+
+        v_i     = max(1/N − e / (N E), 0.03/N)                                  i < N − 1
+        v_{N−1} = min(1/N + e (N − 1) / (N E), 1 − (N − 1) 0.03/N)
+
+    and from e = E on the last loss alone: the authors' code, the paper gives no formula. They sum
+    to one. At integer e < E the floor is not reached for E up to 33; at e = E the weights jump.
+
+    Args:
+        steps: N >= 1.
+        epoch: e >= 0.
+        epochs: E >= 0.
+    """
+    if epoch >= epochs:
+        return [0.0] * (steps - 1) + [1.0]
+    early = max(1 / steps - epoch / (steps * epochs), 0.03 / steps)
+    last = min(1 / steps + epoch * (steps - 1) / (steps * epochs), 1 - (steps - 1) * 0.03 / steps)
+    return [early] * (steps - 1) + [last]
+
+
+class MAMLpp(MAML):
+    """MAML++ (Antoniou, Edwards and Storkey, 2019, arXiv 1810.09502), with N inner steps.
+
+    With every switch off it is second-order `MAML`, bit for bit. A run counts as 100 epochs of
+    equal length.
+
+    Args:
+        model: as in `MAML`; its batch norm is `BatchNorm2d` where a switch is about batch norm.
+        multi_step_loss: the objective is the sum over k of v_k L(φ_{k+1}; query),
+            `multi_step_weights`.
+        multi_step_fraction: over this part of the run; afterwards the last loss alone.
+        derivative_order_annealing: first order at first, then second.
+        first_order_fraction: how much of the run is of first order (the paper's 50 of 150 epochs).
+        per_step_statistics: running batch-norm statistics for every step, gathered in training and
+            used by predictions under ``running``. Training and inner loop normalise by the batch.
+            One update an outer
+            step, by the mean over all passes of a step: the support pass at φ_i and the query pass
+            at φ_{i+1} of every episode belong to set i.
+        per_step_affine: batch norm's scale and shift for every step, learnt by the outer loop
+            alone; set i serves the same two passes. Otherwise they are adapted like every other
+            tensor.
+        learned_rates: a learnt inner rate for every step and ``layer`` (the paper) or ``tensor``
+            (the authors' code), from ``inner_lr`` on; None: ``inner_lr``.
+        cosine_annealing: the outer rate falls along a cosine, epoch by epoch.
+        outer_lr_floor: to this fraction of its start (the paper's 1e-3 to 1e-5).
+        settings: those of `MAML`.
+
+    More steps at test than N take the last set and the last rates again.
+
+    Deviations: a fraction of the run stands for numbers of epochs; a mean over the episodes for a
+    sum.
+
+    Raises:
+        ConfigError: if a fraction is out of [0, 1], or there is no inner step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        multi_step_loss: bool = True,
+        multi_step_fraction: float = 0.1,
+        derivative_order_annealing: bool = True,
+        first_order_fraction: float = 1 / 3,
+        per_step_statistics: bool = True,
+        per_step_affine: bool = True,
+        learned_rates: str | None = "layer",
+        cosine_annealing: bool = True,
+        outer_lr_floor: float = 0.01,
+        **settings: Any,
+    ):
+        super().__init__(model, first_order=False, **settings)
+        for name, value in (
+            ("multi_step_fraction", multi_step_fraction),
+            ("outer_lr_floor", outer_lr_floor),
+            ("first_order_fraction", first_order_fraction),
+        ):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1: got {value}.")
+        if self.inner_steps < 1:
+            raise ConfigError(
+                "MAML++ has sets of batch norm and rates for each inner step: got "
+                f"{self.inner_steps}."
+            )
+        if learned_rates not in (None, "layer", "tensor"):
+            raise ConfigError(
+                f"learned_rates must be layer, tensor or None: got {learned_rates!r}."
+            )
+        self.multi_step_loss, self.multi_step_fraction = multi_step_loss, multi_step_fraction
+        self.derivative_order_annealing, self.first_order_fraction = (
+            derivative_order_annealing,
+            first_order_fraction,
+        )
+        self.per_step_statistics, self.cosine_annealing = per_step_statistics, cosine_annealing
+        self.outer_lr_floor, self._fraction = outer_lr_floor, 0.0
+        self._norms = {
+            name: layer for name, layer in model.named_modules() if isinstance(layer, BatchNorm2d)
+        }
+        self.affine, self.rates = nn.ParameterDict(), nn.ParameterDict()
+        if per_step_affine:
+            for name, weight in super().params.items():
+                if name.rpartition(".")[0] in self._norms:
+                    self.affine[_key(name)] = nn.Parameter(
+                        weight.detach().repeat(self.inner_steps, 1)
+                    )
+                    model.get_parameter(name).requires_grad_(False)  # the sets take its place
+        if learned_rates:
+            for name in [*self.params, *self._fresh]:
+                if self._adapted is None or name in self._adapted:
+                    key = _key(
+                        name if learned_rates == "tensor" else name.rpartition(".")[0] or name
+                    )
+                    self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
+        self._rate_of = {
+            name: key
+            for name in [*self.params, *self._fresh]
+            for key in (_key(name), _key(name.rpartition(".")[0]))
+            if key and key in self.rates
+        }
+        self._gathers, self._gathered = False, {}
+        if per_step_statistics:
+            self.batch_norm_modes = (*self.batch_norm_modes, "running")
+            for name, layer in self._norms.items():
+                shape = self.inner_steps, layer.channels
+                self.register_buffer(f"running_mean/{_key(name)}", torch.zeros(shape))
+                self.register_buffer(f"running_var/{_key(name)}", torch.ones(shape))
+
+    @classmethod
+    def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
+        """The six switches and their schedules are settings of the same names."""
+        return cls(
+            model,
+            inner_lr=config.inner_lr,
+            inner_steps=config.inner_steps,
+            fresh_head="head" if config.fresh_head else None,
+            query_batches=config.query_batches,
+            multi_step_loss=config.multi_step_loss,
+            multi_step_fraction=config.multi_step_fraction,
+            derivative_order_annealing=config.derivative_order_annealing,
+            first_order_fraction=config.first_order_fraction,
+            per_step_statistics=config.per_step_statistics,
+            per_step_affine=config.per_step_affine,
+            learned_rates=None if config.learned_rates == "off" else config.learned_rates,
+            cosine_annealing=config.cosine_annealing,
+            outer_lr_floor=config.outer_lr_floor,
+        )
+
+    @classmethod
+    def image_passes(cls, config: RunConfig, steps: int) -> int:
+        """As for MAML, and N − 1 query passes more while the multi-step loss is on."""
+        extra = (config.inner_steps - 1) * config.ways * config.queries * config.meta_batch_size
+        with_them = (
+            min(steps, round(config.multi_step_fraction * config.meta_steps))
+            if config.multi_step_loss
+            else 0
+        )
+        return super().image_passes(config, steps) + with_them * extra
+
+    # Where in the run
+
+    def begin_outer_step(self, step: int, total: int) -> float:
+        """Take the schedules to outer step ``step`` of ``total``; returns the outer-rate factor."""
+        self._fraction, self._gathered = step / total, {}
+        # Outer steps before the switch are of first order: exactly step < fraction * total.
+        self.first_order = (
+            self.derivative_order_annealing and step < self.first_order_fraction * total
+        )
+        if not self.cosine_annealing:
+            return 1.0
+        falling = (1 + math.cos(math.pi * self.epoch / EPOCHS)) / 2
+        return self.outer_lr_floor + (1 - self.outer_lr_floor) * falling
+
+    @property
+    def epoch(self) -> int:
+        """In which of the run's 100 epochs the schedules are."""
+        return min(int(self._fraction * EPOCHS + 1e-9), EPOCHS - 1)
+
+    @property
+    def step_weights(self) -> list[float]:
+        """Weights of the query losses after each inner step, now."""
+        epochs = round(self.multi_step_fraction * EPOCHS) if self.multi_step_loss else 0
+        return multi_step_weights(self.inner_steps, self.epoch, epochs)
+
+    @torch.no_grad()
+    def end_outer_step(self) -> None:
+        """Move each set of running statistics once, towards the mean of what its passes saw."""
+        for index, passes in self._gathered.items():
+            for layer, running, seen in zip(
+                self._norms.values(), self._running(index), zip(*passes, strict=True), strict=True
+            ):
+                for stored, values in zip(running, zip(*seen, strict=True), strict=True):
+                    stored.lerp_(torch.stack(values).mean(0), layer.momentum)
+        self._gathered = {}
+
+    # What a step is
+
+    def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+        weights = self.step_weights
+        if not any(weights[:-1]):
+            return super()._objective(batch)
+        fast_weights, first = (
+            self._start(self.params, batch.support),
+            torch.full((len(batch),), torch.nan),
+        )
+        total, after = torch.zeros(()), first
+        for index, weight in enumerate(weights):
+            fast_weights, _, correct = self._inner_step(
+                fast_weights, batch.support, index, create_graph=not self.first_order
+            )
+            first = correct if index == 0 else first
+            loss, after = self._query_loss(fast_weights, batch, index + 1)
+            total = total + weight * loss
+        return (
+            total,
+            fast_weights,
+            {"support_accuracy_before": first, "query_accuracy_after": after},
+        )
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
+        self._gathers = self.per_step_statistics
+        try:
+            return super().meta_loss(batch)
+        finally:
+            self._gathers = False
+
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        """Logits (E, n, ways) at φ_K; ``running`` takes the statistics that serve φ_K."""
+        number = self._set(max(adaptation.steps - 1, 0))
+        weights = self._with_affine(adaptation.fast_weights, number)
+        if batch_norm == "support":
+            return call_with_support_statistics(
+                self.model, weights, adaptation.support.images, images
+            )
+        if batch_norm == "running":
+            with given_statistics(self.model, self._running(number)):
+                return call_looped(self.model, weights, images)
+        return call(self.model, weights, images)
+
+    def _running(self, number: int) -> list[tuple[Tensor, Tensor]]:
+        """Mean and variance of every batch norm in set ``number``."""
+        return [
+            (
+                self.get_buffer(f"running_mean/{_key(name)}")[number],
+                self.get_buffer(f"running_var/{_key(name)}")[number],
+            )
+            for name in self._norms
+        ]
+
+    def _set(self, index: int) -> int:
+        """Which set serves step ``index``: there are N, and the last serves all later ones."""
+        return min(index, self.inner_steps - 1)
+
+    def _query_loss(
+        self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
+    ) -> tuple[Tensor, Tensor]:
+        # The query pass at φ_{i+1} shares set i with the support pass at φ_i.
+        return super()._query_loss(fast_weights, episodes, max(index - 1, 0))
+
+    def _outputs(self, fast_weights: FastWeights, images: Tensor, index: int) -> Tensor:
+        number = self._set(index)
+        weights = self._with_affine(fast_weights, number)
+        if not self._gathers:
+            return call(self.model, weights, images)
+        outputs = []
+        for episode in range(len(images)):
+            of_one = {name: weight[episode : episode + 1] for name, weight in weights.items()}
+            with recorded_statistics(self.model) as seen:
+                outputs.append(call(self.model, of_one, images[episode : episode + 1]))
+            self._gathered.setdefault(number, []).append(seen)
+        return torch.cat(outputs)
+
+    def _with_affine(self, fast_weights: FastWeights, number: int) -> FastWeights:
+        """Fast weights with batch norm's scale and shift of set ``number``, if there are sets."""
+        if not self.affine:
+            return fast_weights
+        episodes = len(next(iter(fast_weights.values())))
+        return fast_weights | {
+            name: self.affine[_key(name)][number].expand(episodes, -1)
+            for name, _ in self.model.named_parameters()
+            if _key(name) in self.affine
+        }
+
+    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
+        if not self.rates:
+            return super()._stepped(adapted, gradients, index)
+        number = self._set(index)
+        return {
+            name: weight - self.rates[self._rate_of[name]][number] * gradients[name]
+            for name, weight in adapted.items()
+        }
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Learnt rates by tensor or layer and step, step-loss weights, mean running statistics."""
+        return {
+            "learned_rates": {_name(key): rates.tolist() for key, rates in self.rates.items()},
+            "step_weights": self.step_weights,
+            "first_order": self.first_order,
+            "running_var": {
+                name: self.get_buffer(f"running_var/{_key(name)}").mean(1).tolist()
+                for name in self._norms
+            }
+            if self.per_step_statistics
+            else {},
+        }
+
+
+def _key(name: str) -> str:
+    """A tensor's or layer's name as a key: PyTorch keeps dots for submodules."""
+    return name.replace(".", "/")
+
+
+def _name(key: str) -> str:
+    return key.replace("/", ".")

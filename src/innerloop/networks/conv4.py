@@ -1,0 +1,116 @@
+"""Conv4: the four-block convolutional network of the few-shot literature."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError
+from innerloop.networks.batch_norm import BatchNorm2d
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, batch norm, ReLU; then features; then one linear layer.
+
+    The network of Vinyals et al. (2016) and Finn et al. (2017, section 5.2). It knows nothing of
+    meta-learning: it maps images (n, channels, height, width) to logits (n, ways).
+
+    Args:
+        ways: outputs of the linear head.
+        channels: channels of an image.
+        image_size: side of the square images in pixels; at least 16 with ``max-pool``.
+        filters: channels of every block.
+        downsample: ``stride`` (convolutions of stride 2, as Finn et al. do on Omniglot: 28 -> 14 ->
+            7 -> 4 -> 2) or ``max-pool`` (stride 1, then 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1).
+        features: ``flatten`` (filters * side * side) or ``mean`` over the positions (filters).
+        last_relu: apply the ReLU of the last block.
+        feature_norm: standardise each feature over the batch (batch norm without learnt scale and
+            shift).
+            Centred features of unit variance let the head learn in a few large steps: no direction
+            common to all images dominates, and the size of its curvature is known.
+        feature_scale: the features are multiplied by this; it sets the head's effective step size.
+        conv_bias: give convolutions a bias. Batch norm cancels it, and Adam turns the round-off of
+            its zero gradient into drift; only the course's network has it.
+        conv_init: ``pytorch`` (uniform within 1 / sqrt(fan in), what `torch.nn.Conv2d` does),
+            ``kaiming`` (He et al. 2015, normal, fan in) or ``glorot`` (Glorot and Bengio 2010,
+            uniform). Batch norm makes the network indifferent to the scale of these weights, so
+            smaller ones take larger inner steps.
+        head_init: ``zero`` or ``glorot`` (uniform); the head's bias is zero.
+
+    Raises:
+        ConfigError: if the image is too small for four halvings.
+    """
+
+    def __init__(
+        self,
+        ways: int,
+        *,
+        channels: int = 1,
+        image_size: int = 28,
+        filters: int = 64,
+        downsample: Literal["stride", "max-pool"] = "stride",
+        features: Literal["flatten", "mean"] = "mean",
+        last_relu: bool = True,
+        feature_norm: bool = True,
+        feature_scale: float = 1.0,
+        conv_bias: bool = False,
+        conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch",
+        head_init: Literal["zero", "glorot"] = "zero",
+    ):
+        super().__init__()
+        self.downsample, self.features = downsample, features
+        self.last_relu, self.feature_scale = last_relu, feature_scale
+        stride, side = (2, image_size) if downsample == "stride" else (1, image_size)
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        for block in range(4):
+            inputs = channels if block == 0 else filters
+            self.convs.append(
+                nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=conv_bias)
+            )
+            self.norms.append(BatchNorm2d(filters))
+            side = (side + 1) // 2 if downsample == "stride" else side // 2
+        if side < 1:
+            raise ConfigError(
+                f"Images of {image_size} pixels vanish in four blocks; use 16 or more."
+            )
+        self.feature_size = filters * side * side if features == "flatten" else filters
+        self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
+        self.head = nn.Linear(self.feature_size, ways)
+        self._initialise(conv_init, head_init)
+        # On a CPU oneDNN's kernels are faster when a pixel's channels lie together (see
+        # benchmarks/).
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _initialise(self, conv_init: str, head_init: str) -> None:
+        for conv in self.convs:  # made by PyTorch as ``pytorch`` says
+            assert isinstance(conv, nn.Conv2d)
+            if conv_init == "kaiming":
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            elif conv_init == "glorot":
+                nn.init.xavier_uniform_(conv.weight)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        if head_init == "zero":
+            nn.init.zeros_(self.head.weight)
+        else:
+            nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (n, feature_size) of images (n, channels, height, width)."""
+        x = images  # in the layout that the caller gave them: vmap cannot ask for one
+        for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = norm(conv(x))
+            if block < 3 or self.last_relu:
+                x = F.relu(x)
+            if self.downsample == "max-pool":
+                x = F.max_pool2d(x, 2)
+        x = x.mean(dim=(2, 3)) if self.features == "mean" else x.flatten(1)
+        if self.feature_norm is not None:
+            x = self.feature_norm(x[:, :, None, None]).flatten(1)
+        return x if self.feature_scale == 1.0 else x * self.feature_scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, ways) of images (n, channels, height, width)."""
+        return self.head(self.embed(images))

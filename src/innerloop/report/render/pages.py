@@ -1,0 +1,144 @@
+"""A report as one HTML file, and as a PDF.
+
+The PDF is typeset by Typst, which comes as one wheel without system libraries, has bookmarks, page
+numbers and alternative texts, and keeps SVG as vectors and text as text.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+
+from innerloop import __version__
+from innerloop.report.document import (
+    Bullets,
+    Commands,
+    Document,
+    Missing,
+    Paragraph,
+    Picture,
+    Table,
+    plain,
+    spans,
+)
+from innerloop.report.render.svg import Drawing
+
+WIDE = 66
+"""A column of the PDF with longer cells takes the room that is left, and breaks its lines."""
+LAST_OF_CYRILLIC = 0x052F
+"""The PDF's own fonts have what comes before."""
+FILES = resources.files("innerloop.report.render")
+
+
+def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
+    """The report as one HTML file that refers to nothing outside it.
+
+    ``drawings`` are its pictures by name.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    template = environment.from_string(_file("page.html.j2"))
+    return template.render(
+        document=document,
+        version=__version__,
+        css=Markup(_file("page.css")),
+        script=Markup(_file("page.js")),
+        spans=spans,
+        plain=plain,
+        svg={
+            one.name: Markup(drawings[one.name].on_page(one.name, one.alt))
+            for one in document.pictures
+        },
+        number={one.name: number for number, one in enumerate(document.pictures, start=1)},
+    )
+
+
+def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
+    """The report as a PDF on A4; ``drawings`` are its pictures by name."""
+    import typst
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for one in document.pictures:
+            (root / f"{one.name}.svg").write_text(drawings[one.name].svg, encoding="utf-8")
+        (root / "report.json").write_text(json.dumps(_as_json(document)), encoding="utf-8")
+        (root / "report.typ").write_text(_file("report.typ"), encoding="utf-8")
+        # The figures' own font, which matplotlib brings along.
+        fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        made = typst.compile(
+            str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf"
+        )
+    assert isinstance(made, bytes)
+    return made
+
+
+def boxes(text: str) -> str:
+    """Characters of a text that the PDF shows as boxes: no font that it can use has them."""
+    left = {one for one in text if ord(one) > LAST_OF_CYRILLIC and not one.isspace()}
+    own = (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
+    for font in (*map(str, own), *(font_manager.findSystemFonts() if left else ())):
+        try:
+            shown = FT2Font(font).get_charmap()
+        except (OSError, RuntimeError):  # a font that matplotlib cannot read
+            continue
+        left = {one for one in left if ord(one) not in shown}
+    return "".join(sorted(left))
+
+
+def _file(name: str) -> str:
+    return FILES.joinpath(name).read_text(encoding="utf-8")
+
+
+def _as_json(document: Document) -> dict[str, Any]:
+    """What report.typ reads: strings, which Typst shows as they are, and never as markup."""
+    return {
+        "title": document.title,
+        "subtitle": document.subtitle,
+        "author": document.author,
+        "version": __version__,
+        "sections": [
+            {"title": section.title, "blocks": [_block(block) for block in section.blocks]}
+            for section in document.sections
+        ],
+    }
+
+
+def _block(block: Any) -> dict[str, Any]:
+    def inline(text: str) -> list[dict[str, Any]]:
+        return [{"text": part, "code": is_code} for part, is_code in spans(text)]
+
+    match block:
+        case Paragraph(text):
+            return {"kind": "paragraph", "text": inline(text)}
+        case Bullets(items):
+            return {"kind": "bullets", "items": [inline(item) for item in items]}
+        case Table(caption, head, rows):
+            cells = [[inline(cell) for cell in row] for row in rows]
+            wide = [
+                max(len(plain(cell)) for cell in column) > WIDE
+                for column in zip(head, *rows, strict=True)
+            ]
+            return {
+                "kind": "table",
+                "caption": inline(caption),
+                "head": [inline(cell) for cell in head],
+                "rows": cells,
+                "wide": wide,
+            }
+        case Picture(name, _, alt, caption):
+            return {"kind": "picture", "name": name, "alt": alt, "caption": inline(caption)}
+        case Commands(lines):
+            return {"kind": "commands", "text": "\n".join(lines)}
+        case Missing(what, commands):
+            return {"kind": "missing", "text": inline(what), "commands": "\n".join(commands)}
+    raise AssertionError(f"There is no block like {block!r}.")

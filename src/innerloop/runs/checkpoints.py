@@ -1,0 +1,144 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+Written so that a kill at any moment leaves the previous one whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.core.errors import DataError, DiskError
+from innerloop.runs.directory import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.runs.weights import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2
+"""How many of the newest checkpoints are kept."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after ``step`` outer steps.
+
+    Attributes:
+        step: outer steps done.
+        tensors: the learner's state, the optimiser's moments, the averaged weights, by name.
+        state: what is not a tensor: ``elapsed_s``, ``config``, ``data_fingerprint``.
+    """
+
+    step: int
+    tensors: Mapping[str, "Tensor"]
+    state: dict[str, Any]
+
+
+def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint and drop all but the newest two.
+
+    Into a temporary directory, each file synced, the manifest with SHA-256 last, then renamed: a
+    directory under a final name is complete.
+
+    Raises:
+        NonFiniteError: if a tensor is not finite.
+        DiskError: if it cannot be written. In both cases the previous checkpoints are intact.
+    """
+    parent = run.path / "checkpoints"
+    final = parent / f"step-{checkpoint.step:08d}"
+    temporary = parent / f".step-{checkpoint.step:08d}.tmp"
+    with disk_errors(f"the checkpoint {final}"):
+        for half_written in parent.glob(".step-*.tmp"):  # by a process that was killed
+            shutil.rmtree(half_written, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            save_weights(temporary / "state.safetensors", checkpoint.tensors)
+            write_atomic(
+                temporary / "state.json", json.dumps({"step": checkpoint.step} | checkpoint.state)
+            )
+            write_atomic(temporary / "manifest.json", json.dumps(_checksums(temporary)))
+            if final.exists():
+                shutil.rmtree(final)
+            os.rename(temporary, final)
+            _sync_directory(parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    # Those of later steps are damaged ones that a resume passed over.
+    kept = [directory for directory in _numbered(run) if directory <= final][-KEPT:]
+    for old in _numbered(run):
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(
+    run: RunDirectory,
+    expected: Mapping[str, "Tensor"],
+    refuse_changes: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, or None where there is none.
+
+    Args:
+        run: where to look.
+        expected: the tensors that it must hold by name, shape and kind.
+        refuse_changes: given the state of an undamaged checkpoint, before its tensors are looked
+            at; what it raises is passed on. So other settings are not taken for damage.
+
+    Returns:
+        The checkpoint, and a sentence for each newer one that was passed over because it is
+        damaged.
+    """
+    warnings = []
+    for directory in reversed(_numbered(run)):
+        try:
+            return _read(directory, expected, refuse_changes), warnings
+        except DataError as error:
+            warnings.append(f"Checkpoint {directory.name} is damaged and passed over: {error}")
+    return None, warnings
+
+
+def _read(
+    directory: Path,
+    expected: Mapping[str, "Tensor"],
+    refuse_changes: Callable[[dict[str, Any]], None],
+) -> Checkpoint:
+    manifest = read_json(directory / "manifest.json")
+    try:
+        found = _checksums(directory)
+    except DiskError as error:
+        raise DataError(str(error)) from error
+    for name in ("state.safetensors", "state.json"):
+        if manifest.get(name) is None or found.get(name) != manifest[name]:
+            raise DataError(f"{directory / name} is missing or does not match its checksum.")
+    state = read_json(directory / "state.json")
+    step = state.pop("step", None)
+    if not isinstance(step, int):
+        raise DataError(f"{directory / 'state.json'} names no step.")
+    refuse_changes(state)
+    tensors = load_weights(directory / "state.safetensors", expected)
+    return Checkpoint(step, tensors, state)
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    with disk_errors(f"a manifest of {directory}"):
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(directory.iterdir())
+            if path.name != "manifest.json"
+        }
+
+
+def _numbered(run: RunDirectory) -> list[Path]:
+    return sorted((run.path / "checkpoints").glob("step-*"))
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
