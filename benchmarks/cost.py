@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
+from innerloop.core.files import json_text
 from innerloop.experiments.experiment import prepare
 from innerloop.methods.base import Learner
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import write_atomic
-from innerloop.settings.run import json_text, settings_of
 
 ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "FO-MAML": ("fomaml", 500, {}),
@@ -52,9 +53,9 @@ def outer_step(name: str, threads: int) -> Any:
     sampler = experiment.training_sampler()
 
     def take() -> None:
-        for number in range(config.meta_batch_size):
+        for number in range(config.own.meta_batch_size):
             loss, _ = learner.meta_loss(sampler.batch(number, 1))
-            (loss / config.meta_batch_size).backward()
+            (loss / config.own.meta_batch_size).backward()
         for weight in learner.parameters():
             weight.grad = None
 

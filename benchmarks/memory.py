@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from innerloop import RunConfig
 from innerloop.experiments.experiment import environment, prepare, train
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
 
@@ -30,9 +30,7 @@ def main() -> None:
     parser.add_argument("--method", default="fomaml")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
     options = parser.parse_args()
-    config = RunConfig(
-        method=options.method, meta_steps=options.steps, validation_every=options.steps
-    )
+    config = settings_of(options.method, meta_steps=options.steps, validation_every=options.steps)
     experiment = prepare(config)
     samples: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +47,7 @@ def main() -> None:
         "command": f"python benchmarks/memory.py --steps {options.steps} --method {options.method}",
         "method": options.method,
         "data": experiment.dataset.name,
-        "threads": experiment.config.threads,
+        "threads": experiment.config.machine.threads,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "peak_mib": max(samples.values()),

@@ -23,8 +23,8 @@ from innerloop.data.splits import Split
 from innerloop.experiments.experiment import Experiment, prepare
 from innerloop.experiments.training import Training
 from innerloop.methods.base import Learner
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import settings_of
 
 HEADS = {
     "5 steps at 0.4": ("gradient", 5),
@@ -82,13 +82,13 @@ def main() -> None:
         seed=options.seed, threads=options.threads, validation_every=10_000_000
     )
     experiment = prepare(config)
-    epoch = round(len(experiment.training_sampler()) / config.batch_size)  # type: ignore[arg-type]
+    epoch = round(len(experiment.training_sampler()) / config.own.batch_size)  # type: ignore[arg-type]
     if options.what == "length":
         milestones = [epoch * 2**power for power in range(int(np.log2(options.epochs)) + 1)]
         name = "length"
     else:
         experiment = fewer_classes(experiment, options.classes, options.seed)
-        milestones, name = [config.meta_steps], f"classes-{options.classes}"
+        milestones, name = [config.training.meta_steps], f"classes-{options.classes}"
     config = experiment.config.replace(meta_steps=milestones[-1], checkpoint_every=10_000_000)
     experiment = replace(experiment, config=config)
     training = Training(
@@ -107,7 +107,7 @@ def main() -> None:
                 {
                     "steps": step,
                     "epochs_of_all_classes": round(step / epoch, 2),
-                    "image_passes": step * config.batch_size,
+                    "image_passes": step * config.own.batch_size,
                     "loss": record["loss"],
                 }
                 | found
@@ -118,9 +118,9 @@ def main() -> None:
     result = {
         "what": (
             f"transfer on {experiment.dataset.name}, split {experiment.split.name}, part val, "
-            f"{config.ways}-way {config.shots}-shot, {config.queries} queries, "
-            f"{options.episodes} episodes, seed {options.seed}, batch norm running; heads on "
-            "frozen features"
+            f"{config.episode.ways}-way {config.episode.shots}-shot, {config.episode.queries} "
+            f"queries, {options.episodes} episodes, seed {options.seed}, batch norm running; "
+            "heads on frozen features"
         ),
         "command": "python benchmarks/pretraining.py "
         + (
@@ -131,8 +131,8 @@ def main() -> None:
         "training_classes": len(experiment.split.part("train")),
         "torch": torch.__version__,
         "machine": (
-            f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {config.threads} "
-            "threads"
+            f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+            f"{config.machine.threads} threads"
         ),
         "rows": rows,
     }

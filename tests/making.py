@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from innerloop.core.files import json_text
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory, write_atomic
-from innerloop.settings.run import json_text, settings_of
 
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"
@@ -81,7 +82,7 @@ def evaluate(
     """Write an evaluation of 8 episodes."""
     config = run.config
     mode = MODES.get(config.method, "transductive")
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.training.seed)
     each = np.round(
         accuracy + 0.01 * rng.choice([-1, 0, 1], size=8) + 0.002 * np.arange(8), 6
     ).tolist()
@@ -89,21 +90,21 @@ def evaluate(
     row: dict[str, Any] = {
         "data": "omniglot",
         "data_fingerprint": FINGERPRINT,
-        "split": config.split,
+        "split": config.data.split,
         "part": "val",
-        "ways": config.ways,
-        "shots": config.shots,
-        "queries": config.queries,
+        "ways": config.episode.ways,
+        "shots": config.episode.shots,
+        "queries": config.episode.queries,
         "query_batches": 1,
         "rotations": False,
         "stream": "episodes/val",
         "episode_seed": 0,
         "episodes": 8,
         "method": config.method,
-        "training_seed": config.seed,
+        "training_seed": config.training.seed,
         "adaptation": "own",
-        "inner_lr": config.inner_lr,
-        "inner_steps": config.inner_steps,
+        "inner_lr": config.own.inner_lr,
+        "inner_steps": config.own.inner_steps,
         "batch_norm": mode,
         "query_accuracy": mean,
         "query_accuracy_ci95": float(1.96 * np.std(each, ddof=1) / np.sqrt(8)),

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.methods.catalogue import load_config, read_config, settings_of
 from innerloop.runs.weights import load_weights, save_weights
-from innerloop.settings.run import RunConfig, load_config
 
-CONFIG = RunConfig(data="strokes", split="alphabets", device="cpu", threads=1, episodes_per_chunk=1)
+CONFIG = settings_of(
+    "fomaml", data="strokes", split="alphabets", device="cpu", threads=1, episodes_per_chunk=1
+)
 TENSORS = {
     "head.weight": torch.arange(12.0).view(3, 4) / 7,
     "head.bias": torch.tensor([0.5, -0.25, 1.0]),
@@ -130,7 +132,7 @@ def check_config(content: bytes, path: Path) -> str:
     except ConfigError as error:
         _assert_one_sentence(error)
         return type(error).__name__
-    assert RunConfig.from_json(config.to_json()) == config
+    assert read_config(config.to_json()) == config
     return "loaded"
 
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from innerloop.core.errors import DiskError, NonFiniteError
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import RunConfig
 
 EXPECTED = {"learner.head": torch.zeros(3), "optimiser.head.step": torch.zeros(())}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(RunConfig(), {}, tmp_path / "run")
+    return RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "run")
 
 
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ import pytest
 from innerloop.analysis.comparison import MUST_AGREE, compare, sentence
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.intervals import independent_difference, paired_difference
+from innerloop.methods.catalogue import settings_of
 from innerloop.report.comparison import write_comparison
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.run import RunConfig
 
 EPISODES = 4
-CONFIG = RunConfig(
+SETTINGS: dict[str, Any] = dict(
     data="omniglot", split="assignment", device="cpu", threads=1, episodes_per_chunk=1
 )
+CONFIG = settings_of("fomaml", **SETTINGS)
 
 
 def run_with(
@@ -65,7 +68,7 @@ def add_evaluation(
     row = {
         "data": "omniglot",
         "data_fingerprint": "abc",
-        "split": config.split,
+        "split": config.data.split,
         "part": "val",
         "ways": 5,
         "shots": 5,
@@ -76,7 +79,7 @@ def add_evaluation(
         "episode_seed": 0,
         "episodes": len(accuracies),
         "method": config.method,
-        "training_seed": config.seed,
+        "training_seed": config.training.seed,
         "adaptation": "own",
         "inner_lr": 0.4,
         "inner_steps": 5,
@@ -153,7 +156,7 @@ def test_equal_accuracies_have_no_effect_size():
 
 def test_two_methods_are_two_rows_and_a_pair(tmp_path):
     a = run_with(tmp_path / "a", [0.9, 0.8, 0.9, 1.0])
-    b = run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], CONFIG.replace(method="maml"))
+    b = run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], settings_of("maml", **SETTINGS))
 
     compared = compare([a, b], episodes=EPISODES)
 
@@ -171,7 +174,7 @@ def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
         run_with(tmp_path / f"a{seed}", accuracies, CONFIG.replace(seed=seed))
         for seed, accuracies in enumerate([[0.9, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0]])
     ]
-    runs.append(run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], CONFIG.replace(method="maml")))
+    runs.append(run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], settings_of("maml", **SETTINGS)))
 
     row, other = compare(runs, episodes=EPISODES)["rows"]
 
@@ -197,7 +200,7 @@ def test_other_settings_of_a_method_are_a_row_of_their_own_named_by_the_run(tmp_
 
 def test_other_adaptations_are_shown_and_not_paired(tmp_path):
     a = run_with(tmp_path / "a", [0.9] * 4)
-    b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(method="maml"))
+    b = run_with(tmp_path / "b", [0.8] * 4, settings_of("maml", **SETTINGS))
     add_evaluation(
         a,
         [0.7] * 4,
@@ -300,7 +303,7 @@ def test_a_comparison_is_written_whole(tmp_path):
         run_with(tmp_path / "a", [0.9, 0.8, 0.7, 1.0]),
         run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1)),
     )
-    c = run_with(tmp_path / "c", [0.5, 0.6, 0.7, 0.8], CONFIG.replace(method="maml"))
+    c = run_with(tmp_path / "c", [0.5, 0.6, 0.7, 0.8], settings_of("maml", **SETTINGS))
 
     write_comparison(compare([a, b, c], episodes=EPISODES), tmp_path / "out")
 

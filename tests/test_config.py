@@ -1,68 +1,160 @@
 import dataclasses
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.experiments.training import build_learner
-from innerloop.settings.run import (
-    FORMAT_VERSION,
-    LATER_SETTINGS,
-    PRESETS,
-    RunConfig,
-    did_you_mean,
+from innerloop.methods.catalogue import (
+    find_card,
     load_config,
+    names,
+    presets,
+    read_config,
     settings_of,
 )
+from innerloop.settings import version1
+from innerloop.settings.fields import flag_of, plain_type
+from innerloop.settings.presets import PRESETS
+from innerloop.settings.run import FORMAT_VERSION, RunConfig
 
-FIELDS = dataclasses.fields(RunConfig)
-RANGES = {spec.name: spec.metadata["range"] for spec in FIELDS if "range" in spec.metadata}
-COUNTS = [spec.name for spec in FIELDS if spec.type is int]
-RATES = [spec.name for spec in FIELDS if spec.type is float]
-SWITCHES = [spec.name for spec in FIELDS if spec.type is bool]
+CONFIG = settings_of("mamlpp")
+FIELDS = {
+    flag_of(field): field
+    for section in CONFIG.sections.values()
+    for field in dataclasses.fields(section)
+}
+RANGES = {
+    name: (meta.ge, meta.le)
+    for name, field in FIELDS.items()
+    for meta in get_args(field.type)
+    if isinstance(meta, msgspec.Meta) and meta.ge is not None and meta.le is not None
+}
+KINDS = {name: plain_type(field.type) for name, field in FIELDS.items()}
+COUNTS = [name for name, kind in KINDS.items() if kind is int]
+RATES = [name for name, kind in KINDS.items() if kind is float]
+SWITCHES = [name for name, kind in KINDS.items() if kind is bool]
+VERSION_1 = Path(__file__).parent / "legacy" / "0.1" / "run" / "config.json"
 
 
 def wrong(**settings: Any) -> RunConfig:
     """A configuration with settings that no type checker would let through."""
-    return RunConfig(**settings)
+    return CONFIG.replace(**settings)
 
 
-def saved(**changes) -> str:
-    return json.dumps(json.loads(RunConfig().to_json()) | changes)
+def saved(section: str = "", **changes: Any) -> str:
+    """A configuration of version 2 with changes at its top, or in a section of it."""
+    values = json.loads(CONFIG.to_json())
+    (values[section] if section else values).update(changes)
+    return json.dumps(values)
+
+
+def saved_1(**changes: Any) -> str:
+    """A configuration of version 1, which an earlier innerloop wrote, with changes."""
+    return json.dumps(json.loads(VERSION_1.read_text(encoding="utf-8")) | changes)
 
 
 # Reading and writing
 
 
-def test_a_saved_configuration_reads_back_as_it_was():
-    config = RunConfig(method="maml", ways=20, inner_lr=0.1, rotations=True, features="flatten")
+@pytest.mark.parametrize("method", names())
+def test_a_saved_configuration_reads_back_as_it_was(method):
+    config = settings_of(method, ways=20, inner_lr=0.1, rotations=False, features="flatten")
 
-    assert RunConfig.from_json(config.to_json()) == config
+    assert read_config(config.to_json()) == config
 
 
-def test_a_saved_configuration_holds_every_setting_and_its_version():
-    values = json.loads(RunConfig().to_json())
+def test_a_saved_configuration_has_sections_and_holds_every_setting_and_its_version():
+    values = json.loads(CONFIG.to_json())
 
-    assert list(values) == ["format_version", *(spec.name for spec in FIELDS)]
-    assert values["format_version"] == FORMAT_VERSION
+    assert list(values) == ["format_version", "method", *CONFIG.sections]
+    assert values["format_version"] == FORMAT_VERSION == 2
+    assert sum(len(values[name]) for name in CONFIG.sections) == len(FIELDS)
 
 
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        RunConfig().ways = 20  # type: ignore[misc]
+        CONFIG.episode.ways = 20  # type: ignore[misc]
 
 
-def test_replace_checks_again():
+def test_replace_checks_again_and_knows_no_other_methods_settings():
     with pytest.raises(ConfigError, match="ways must be between 2 and 1,000: got 1"):
-        RunConfig().replace(ways=1)
+        CONFIG.replace(ways=1)
+    with pytest.raises(ConfigError, match=r"^transfer has no setting 'fresh_head'\."):
+        settings_of("transfer", fresh_head=False)
+    with pytest.raises(ConfigError, match=r"no setting 'inner_step'. Did you mean 'inner_steps'"):
+        CONFIG.replace(inner_step=3)
 
 
 def test_a_run_is_named_after_its_method_data_shape_and_seed():
-    config = RunConfig(method="package.module:Mine", data="strokes", ways=20, shots=1, seed=3)
+    config = settings_of("fomaml", data="strokes", ways=20, shots=1, seed=3)
+    mine = dataclasses.replace(config, method="package.module:Mine")
 
-    assert config.run_name == "mine-strokes-20w1s-s3"
+    assert config.run_name == "fomaml-strokes-20w1s-s3"
+    assert mine.run_name == "mine-strokes-20w1s-s3"
+
+
+# Version 1
+
+
+def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_has():
+    old = json.loads(VERSION_1.read_text(encoding="utf-8"))
+
+    config = read_config(json.dumps(old))
+
+    assert config.flat() == {name: old[name] for name in config.flat()}
+    assert json.loads(config.to_json())["format_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "first_order"), [("fomaml", True), ("maml", False)], ids=["fomaml", "maml"]
+)
+def test_the_order_of_a_run_of_version_1_follows_from_its_method(method, first_order):
+    assert read_config(saved_1(method=method)).own.first_order == first_order
+
+
+@pytest.mark.parametrize("name", version1.LATER)
+def test_a_setting_younger_than_the_file_is_as_it_was_then(name):
+    values = json.loads(saved_1(**version1.LATER))
+    whole = read_config(json.dumps(values))
+    del values[name]
+
+    assert read_config(json.dumps(values)) == whole
+
+
+def test_turned_images_were_one_class_before_there_was_a_setting_for_it():
+    values = json.loads(saved_1(method="transfer"))
+    values.pop("rotations_as_classes")
+
+    assert read_config(json.dumps(values)).own.rotations_as_classes is False
+    assert settings_of("transfer").own.rotations_as_classes is True
+
+
+@pytest.mark.parametrize("name", [name for name in version1.NAMES if name not in version1.LATER])
+def test_a_setting_that_version_1_lacks_is_named(name):
+    values = json.loads(saved_1())
+    del values[name]
+
+    with pytest.raises(
+        ConfigError, match=f"setting '{name}' is missing; a saved configuration is complete"
+    ):
+        read_config(json.dumps(values))
+
+
+def test_a_setting_of_version_1_that_there_is_no_longer_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"^old: there is no setting 'inner_rate'\. Did you mean 'inner_lr'\?$"
+    ):
+        read_config(saved_1(inner_rate=3), source="old")
+
+
+def test_a_wrong_value_in_version_1_is_refused():
+    with pytest.raises(ConfigError, match=r"^old: ways must be between 2 and 1,000: got 0\.$"):
+        read_config(saved_1(ways=0), source="old")
 
 
 # Wrong settings
@@ -108,12 +200,19 @@ def test_a_switch_that_is_not_true_or_false_is_refused(name, value):
         wrong(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["method", "data", "split", "device"])
+@pytest.mark.parametrize("name", ["data", "split", "device"])
 def test_a_name_must_be_a_text_and_not_empty(name):
     with pytest.raises(ConfigError, match=f"^{name} must not be empty"):
         wrong(**{name: "  "})
     with pytest.raises(ConfigError, match=f"^{name} must be a text: got 3"):
         wrong(**{name: 3})
+
+
+def test_a_method_must_be_a_text_and_not_empty():
+    with pytest.raises(ConfigError, match="mine: method must not be empty"):
+        read_config(saved(method=" "), source="mine")
+    with pytest.raises(ConfigError, match="mine: method must be a text: got 3"):
+        read_config(saved(method=3), source="mine")
 
 
 def test_a_choice_that_there_is_not_is_refused_with_the_nearest():
@@ -128,7 +227,7 @@ def test_a_choice_that_there_is_not_is_refused_with_the_nearest():
 
 def test_query_batches_must_divide_the_queries():
     with pytest.raises(ConfigError, match="query_batches=4 must divide queries=15"):
-        RunConfig(query_batches=4)
+        wrong(query_batches=4)
 
 
 def test_a_value_is_shown_short_however_long_or_deep_it_is():
@@ -152,48 +251,60 @@ def test_an_unknown_setting_is_refused_with_the_nearest():
         ConfigError,
         match=r"mine: there is no setting 'inner_steeps'\. Did you mean 'inner_steps'\?",
     ):
-        RunConfig.from_json(saved(inner_steeps=3), source="mine")
+        read_config(saved("own", inner_steeps=3), source="mine")
+    with pytest.raises(ConfigError, match=r"no section 'epsode'. Did you mean 'episode'"):
+        read_config(saved(epsode={}), source="mine")
 
 
-@pytest.mark.parametrize("name", LATER_SETTINGS)
-def test_a_setting_younger_than_the_file_has_its_default(name):
+def test_a_setting_of_another_method_is_unknown():
+    with pytest.raises(ConfigError, match="there is no setting 'batch_size'"):
+        read_config(saved("own", batch_size=64))
+
+
+@pytest.mark.parametrize("section", CONFIG.sections)
+def test_a_missing_section_or_setting_is_named(section):
     values = json.loads(saved())
-    del values[name]
+    name, _ = values[section].popitem()
+    with pytest.raises(ConfigError, match=f"setting '{name}' is missing"):
+        read_config(json.dumps(values))
 
-    assert RunConfig.from_json(json.dumps(values)) == RunConfig()
-
-
-@pytest.mark.parametrize("name", [spec.name for spec in FIELDS if spec.name not in LATER_SETTINGS])
-def test_a_missing_setting_is_named(name):
-    values = json.loads(saved())
-    del values[name]
-
-    with pytest.raises(
-        ConfigError, match=f"setting '{name}' is missing; a saved configuration is complete"
-    ):
-        RunConfig.from_json(json.dumps(values))
+    del values[section]
+    with pytest.raises(ConfigError, match=f"section '{section}' is missing"):
+        read_config(json.dumps(values))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", True, None, [1]])
+@pytest.mark.parametrize("value", [None, 3, "x", [], [{}]])
+def test_a_section_that_is_no_object_is_refused(value):
+    with pytest.raises(ConfigError, match="section 'episode' must be an object, not"):
+        read_config(saved(episode=value))
+
+
+def test_half_of_a_file_is_refused():
+    text = CONFIG.to_json()
+    with pytest.raises(ConfigError, match="is not JSON"):
+        read_config(text[: len(text) // 2])
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", "2", True, None, [1], 1.0, 2.0])
 def test_another_version_is_refused(version):
     with pytest.raises(
         ConfigError,
-        match=r"has format version .* and this innerloop reads 1: use the innerloop that",
+        match=r"has format version .* and this innerloop reads 2 and 1: use the innerloop that",
     ):
-        RunConfig.from_json(saved(format_version=version))
+        read_config(saved(format_version=version))
 
 
 def test_a_wrong_setting_is_refused_with_the_name_of_the_file():
     with pytest.raises(
         ConfigError, match=r"^old/config\.json: ways must be between 2 and 1,000: got 0\.$"
     ):
-        RunConfig.from_json(saved(ways=0), source="old/config.json")
+        read_config(saved("episode", ways=0), source="old/config.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", '{"ways": }', "[" * 100_000, "1" * 5000])
 def test_what_is_not_json_is_refused(text):
     with pytest.raises(ConfigError, match=r"config\.json is not JSON"):
-        RunConfig.from_json(text)
+        read_config(text)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +312,12 @@ def test_what_is_not_json_is_refused(text):
 )
 def test_json_that_is_not_an_object_is_refused(text, kind):
     with pytest.raises(ConfigError, match=f"config.json must hold one JSON object, not a {kind}"):
-        RunConfig.from_json(text)
+        read_config(text)
 
 
 def test_nan_in_a_file_is_refused():
     with pytest.raises(ConfigError, match=r"inner_lr must be between 0\.0 and 1,000\.0: got nan"):
-        RunConfig.from_json(saved().replace("0.4", "NaN"))
+        read_config(saved().replace("0.4", "NaN"))
 
 
 def test_a_file_that_is_missing_a_folder_or_binary_is_refused(tmp_path):
@@ -242,19 +353,27 @@ def test_the_course_preset_is_exactly_the_courses_network():
 def test_the_course_preset_has_the_courses_batches():
     course = settings_of("fomaml", "course")
 
-    assert (course.meta_batch_size, course.query_batches, course.averaging) == (20, 3, 0.0)
+    assert (course.own.batch, course.own.query_batches) == (20, 3)
+    assert course.training.averaging == 0.0
+    assert settings_of("transfer", "course").own.batch == 25
 
 
 def test_the_course_preset_undoes_what_is_a_methods_own_on_episodes():
     fomaml = settings_of("fomaml", "course")
 
-    assert (fomaml.feature_scale, fomaml.outer_lr, fomaml.clip_gradient) == (1.0, 0.001, 0.0)
+    assert fomaml.network.feature_scale == 1.0
+    assert (fomaml.training.outer_lr, fomaml.training.clip_gradient) == (0.001, 0.0)
     for method in ("maml", "mamlpp"):
-        assert settings_of(method, "course") == fomaml.replace(method=method), method
+        other = settings_of(method, "course").flat()
+        same = {name: value for name, value in fomaml.flat().items() if name in other}
+        same.pop("method")
+        same.pop("first_order", None)
+        assert same.items() <= other.items(), method
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    assert list(PRESETS) == ["course", "paper", "authors-code"]
+    assert list(PRESETS) == ["course"]
+    assert list(presets(find_card("mamlpp"))) == ["course", "paper", "authors-code"]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
         settings_of("fomaml", "cours")
 

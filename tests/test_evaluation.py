@@ -12,9 +12,9 @@ from innerloop.data.images import FewShotDataset
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.training import build_learner
 from innerloop.methods.base import accuracy
-from innerloop.settings.run import RunConfig
+from innerloop.methods.catalogue import settings_of
 
-TINY = RunConfig(filters=4, device="cpu")
+TINY = settings_of("fomaml", filters=4, device="cpu")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import find_split
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment
+from innerloop.methods.catalogue import settings_of
 from innerloop.methods.variants import Variant
 from innerloop.networks.conv4 import Conv4
 from innerloop.report.explanation import explanation_page, write_explanation
-from innerloop.settings.run import RunConfig
 
-SETTINGS = RunConfig(
+SETTINGS: dict[str, Any] = dict(
     data="strokes",
     split="alphabets",
     ways=3,
@@ -44,7 +45,7 @@ def subjects(drawings: FewShotDataset) -> tuple[Subject, Subject]:
     found = []
     for method in ("transfer", "fomaml"):
         experiment = Experiment(
-            SETTINGS.replace(method=method), drawings, find_split("alphabets", drawings)
+            settings_of(method, **SETTINGS), drawings, find_split("alphabets", drawings)
         )
         learner = experiment.build_learner()
         experiment.gather_statistics(learner, batches=3)

@@ -4,9 +4,9 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.training import build_learner
+from innerloop.methods.catalogue import settings_of
 from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
 from innerloop.networks.conv4 import Conv4
-from innerloop.settings.run import RunConfig, settings_of
 
 
 def parameter_count(model: torch.nn.Module) -> int:
@@ -22,7 +22,7 @@ def test_the_courses_network_has_113_221_parameters():
 
 
 def test_the_default_network_has_no_convolution_bias_and_64_features():
-    learner = build_learner(RunConfig(device="cpu"), channels=1)
+    learner = build_learner(settings_of("fomaml", device="cpu"), channels=1)
 
     assert parameter_count(learner) == 3 * 64 * 64 * 9 + 64 * 9 + 4 * 64 * 2 + 5 * 65
 
@@ -118,12 +118,12 @@ def test_initial_weights_depend_on_the_seed_alone():
     """Also when the global generator was used before, and the global generator is left as it
     was."""
     torch.manual_seed(123)
-    one = build_learner(RunConfig(filters=4, device="cpu"), channels=1)
+    one = build_learner(settings_of("fomaml", filters=4, device="cpu"), channels=1)
     after = torch.rand(1)
     torch.manual_seed(123)
     expected_after = torch.rand(1)
-    two = build_learner(RunConfig(filters=4, device="cpu"), channels=1)
-    other = build_learner(RunConfig(filters=4, device="cpu", seed=1), channels=1)
+    two = build_learner(settings_of("fomaml", filters=4, device="cpu"), channels=1)
+    other = build_learner(settings_of("fomaml", filters=4, device="cpu", seed=1), channels=1)
 
     name = "model.convs.0.weight"
     assert torch.equal(one.state_dict()[name], two.state_dict()[name])

@@ -1,6 +1,7 @@
 """The report as a page and a PDF: what is in it follows from the files, and what is missing is
 said."""
 
+import dataclasses
 import html
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.methods.catalogue import find_card
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.figures.run import band, canvas
 from innerloop.report.render.pages import boxes
@@ -133,7 +135,8 @@ def test_a_run_without_any_validation_is_no_error(tmp_path):
 def test_runs_of_another_split_stand_apart(runs, tmp_path):
     other = make_run(tmp_path, "fomaml", evaluated=None, name="other")
     config = json.loads((other.path / "config.json").read_text())
-    (other.path / "config.json").write_text(json.dumps(config | {"split": "1100-100-423"}))
+    config["data"]["split"] = "1100-100-423"
+    (other.path / "config.json").write_text(json.dumps(config))
     evaluate(other, 0.9, part="test", stream="episodes/test")
     made = of([*runs, other.path])
     (section,) = [
@@ -201,16 +204,20 @@ def test_two_settings_of_one_method_are_told_apart(tmp_path):
     assert "FO-MAML: 1 seed" in words
 
 
+MINE = dataclasses.replace(find_card("fomaml"), name="mine", title="Mine")
+"""The card of a method of one's own."""
+
+
 def test_a_method_of_ones_own_is_reported_too(tmp_path):
     run = make_run(tmp_path, "fomaml")
     config = json.loads((run.path / "config.json").read_text())
-    (run.path / "config.json").write_text(json.dumps(config | {"method": "mine.net:Mine"}))
+    (run.path / "config.json").write_text(json.dumps(config | {"method": "test_pages:MINE"}))
     row = next(run.path.glob("evaluation-*.json"))
-    row.write_text(json.dumps(json.loads(row.read_text()) | {"method": "mine.net:Mine"}))
+    row.write_text(json.dumps(json.loads(row.read_text()) | {"method": "test_pages:MINE"}))
     words = text_of(of([run.path]))
 
-    assert "Training seeds: mine.net:Mine 0." in words and "mine.net:Mine: 1 seed" in words
-    assert "mine.net:Mine is above the bar" in words
+    assert "Training seeds: Mine 0." in words and "Mine: 1 seed" in words
+    assert "Mine is above the bar" in words
 
 
 def test_what_is_not_finite_is_no_error(tmp_path):
@@ -233,7 +240,8 @@ def test_what_is_not_finite_is_no_error(tmp_path):
 def test_settings_chosen_on_the_reported_classes_are_said(tmp_path):
     run = make_run(tmp_path, "fomaml", evaluated=None)
     config = json.loads((run.path / "config.json").read_text())
-    (run.path / "config.json").write_text(json.dumps(config | {"split": "background-heldout"}))
+    config["data"]["split"] = "background-heldout"
+    (run.path / "config.json").write_text(json.dumps(config))
 
     assert "on the very classes that are reported here" in text_of(of([run.path]))
 

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save
 
 from innerloop.analysis.comparison import evaluations
-from innerloop.report.material import NAMES, Material
+from innerloop.methods.catalogue import names
+from innerloop.report.material import Material
 from innerloop.report.report import document, read_material
 from innerloop.runs.directory import RunDirectory
 
@@ -45,8 +46,8 @@ def runs(tmp_path_factory) -> list[RunDirectory]:
 
 @pytest.fixture(scope="module")
 def material(runs) -> Material:
-    first = [run.path for run in runs if run.config.split == "assignment"]
-    others = [run.path for run in runs if run.config.split != "assignment"]
+    first = [run.path for run in runs if run.config.data.split == "assignment"]
+    others = [run.path for run in runs if run.config.data.split != "assignment"]
     return read_material([*first, *others], RESULTS / "explanation")
 
 
@@ -65,8 +66,8 @@ def test_every_published_row_is_an_evaluation(runs):
             run
             for run in runs
             if run.config.method == METHODS[row["method"]]
-            and run.config.split == row["split"]
-            and run.config.seed == int(row["seed"])
+            and run.config.data.split == row["split"]
+            and run.config.training.seed == int(row["seed"])
         ]
         (found,) = [
             one
@@ -101,7 +102,7 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
         tested = [
             run
             for run in runs
-            if run.config.method == METHODS[method] and run.config.split == "1100-100-423"
+            if run.config.method == METHODS[method] and run.config.data.split == "1100-100-423"
         ]
         found = [
             one
@@ -113,7 +114,7 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
         assert [on_test] == (
             [shown(one["query_accuracy"], one["query_accuracy_ci95"]) for one in found] or ["-"]
         )
-        assert [seed_on_test] == ([str(run.config.seed) for run in tested] or ["-"])
+        assert [seed_on_test] == ([str(run.config.training.seed) for run in tested] or ["-"])
 
 
 def test_the_comparison_page_says_what_the_report_derives(material):
@@ -151,7 +152,7 @@ def test_a_report_of_the_published_runs_says_their_numbers(material):
         ensure_ascii=False,
     )
 
-    for method in NAMES:
+    for method in names():
         if row := material.row(method):
             assert shown(row["query_accuracy"], row["query_accuracy_ci95"]) in words
     assert "1100-100-423" in words

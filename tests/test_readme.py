@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.cli import app as cli
-from innerloop.settings.run import RunConfig
+from innerloop.methods.catalogue import settings_of
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ("command-line.md", "python.md")  # written by the build of the site
@@ -57,7 +57,7 @@ def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ParsedError
 
     monkeypatch.setattr(cli, "_parse", parse_only)
-    monkeypatch.setattr(cli, "load_config", lambda path: RunConfig())
+    monkeypatch.setattr(cli, "load_config", lambda path: settings_of("fomaml"))
     with pytest.raises(ParsedError):
         cli.main(shlex.split(line, comments=True)[1:])
 

@@ -1,4 +1,3 @@
-import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -7,14 +6,14 @@ import pytest
 from PIL import Image
 
 from innerloop.core.errors import DataError
+from innerloop.methods.catalogue import names, settings_of
 from innerloop.report import write_results
 from innerloop.report.figures.run import draw_figures
 from innerloop.report.figures.seeds import draw_seeds
-from innerloop.report.hyperparameters import hyperparameters, setting_descriptions
+from innerloop.report.hyperparameters import hyperparameters
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import RunConfig
 
-CONFIG = RunConfig(data="strokes", split="alphabets", meta_steps=4)
+CONFIG = settings_of("fomaml", data="strokes", split="alphabets", meta_steps=4)
 
 
 def validation(step: int, accuracy: float) -> dict:
@@ -91,15 +90,18 @@ def test_a_run_without_a_validation_is_refused(tmp_path):
 def test_hyperparameters_name_every_setting_with_its_value_and_meaning(run):
     text = hyperparameters(run)
 
-    for name in json.loads(CONFIG.to_json()):
-        if name != "format_version":
-            assert f"| `{name}` |" in text
+    for name in CONFIG.flat():
+        assert f"| `{name}` |" in text
     assert "| `inner_lr` | 0.4 | Learning rate of the inner steps" in text
     assert "- torch: 2.13.0" in text
 
 
-def test_every_setting_is_described():
-    assert set(setting_descriptions()) == set(RunConfig.__dataclass_fields__)
+@pytest.mark.parametrize("method", names())
+def test_every_setting_is_described(method):
+    config = settings_of(method)
+
+    assert config.descriptions().keys() == config.flat().keys()
+    assert all(sentence.endswith((".", ")")) for sentence in config.descriptions().values())
 
 
 def test_results_are_written_beside_the_run(run):
@@ -113,8 +115,8 @@ def test_hyperparameters_say_how_the_training_ended(run):
     run.set_status("finished", 40, "The training diverged: it fell.")
 
     assert (
-        f"Finished at outer step 40 of {CONFIG.meta_steps}. The training diverged: it fell."
-        in hyperparameters(run)
+        f"Finished at outer step 40 of {CONFIG.training.meta_steps}. The training diverged: it "
+        "fell." in hyperparameters(run)
     )
 
 

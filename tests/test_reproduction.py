@@ -23,21 +23,31 @@ SMALL = dict(
     validation_every=2,
     validation_episodes=2,
     checkpoint_every=2,
-    meta_batch_size=2,
-    batch_size=8,
     ways=3,
     shots=2,
     queries=2,
     inner_steps=2,
     threads=1,
 )
+OF_EPISODES = SMALL | dict(meta_batch_size=2)
+OF_IMAGES = SMALL | dict(batch_size=8)
 OUT = Path("out/quick")
 
 
 def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Make the quick budget one of seconds, in a folder of its own."""
     patch.chdir(folder)
-    tiny = Budget("quick", (0,), 3, 2, 2, {method: SMALL for method in reproduction.METHODS})
+    tiny = Budget(
+        "quick",
+        (0,),
+        3,
+        2,
+        2,
+        {
+            method: OF_IMAGES if method == "transfer" else OF_EPISODES
+            for method in reproduction.METHODS
+        },
+    )
     patch.setattr(reproduction, "budgets", lambda: {"quick": tiny})
     shorter = {
         "STEPS": (0, 1, 2),

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from innerloop.core.errors import ConfigError, DataError, DiskError
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory, disk_errors, read_json, write_atomic
-from innerloop.settings.run import RunConfig
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(RunConfig(seed=3), {"python": "3.11"}, tmp_path / "runs" / "name")
+    return RunDirectory.create(
+        settings_of("fomaml", seed=3), {"python": "3.11"}, tmp_path / "runs" / "name"
+    )
 
 
 def record(step: int, kind: str = "train") -> dict:
@@ -25,7 +27,7 @@ def record(step: int, kind: str = "train") -> dict:
 
 
 def test_a_new_run_holds_its_settings_and_environment(run):
-    assert run.config == RunConfig(seed=3)
+    assert run.config == settings_of("fomaml", seed=3)
     assert run.environment == {"python": "3.11"}
     assert run.read_metrics() == []
     assert run.status == {"state": "running", "step": 0, "message": ""}
@@ -42,16 +44,16 @@ def test_an_opened_run_is_the_one_created(run):
 
 
 def test_a_run_is_never_overwritten_but_numbered(run):
-    names = [RunDirectory.create(RunConfig(), {}, run.path).path.name for _ in range(3)]
+    names = [RunDirectory.create(settings_of("fomaml"), {}, run.path).path.name for _ in range(3)]
 
     assert names == ["name-2", "name-3", "name-4"]
-    assert run.config == RunConfig(seed=3)
+    assert run.config == settings_of("fomaml", seed=3)
 
 
 def test_a_file_in_the_way_is_not_overwritten_either(tmp_path):
     (tmp_path / "name").write_text("mine")
 
-    assert RunDirectory.create(RunConfig(), {}, tmp_path / "name").path.name == "name-2"
+    assert RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "name").path.name == "name-2"
     assert (tmp_path / "name").read_text() == "mine"
 
 
@@ -74,7 +76,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
         DiskError,
         match=r"Cannot write .*: No space left on device\. What was saved before is intact",
     ):
-        RunDirectory.create(RunConfig(), {}, tmp_path / "name")
+        RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "name")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +87,7 @@ def test_a_parent_that_is_a_file_is_a_sentence(tmp_path):
     with pytest.raises(
         DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"
     ):
-        RunDirectory.create(RunConfig(), {}, tmp_path / "runs" / "name")
+        RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "runs" / "name")
 
 
 # Files that are whole or not there
@@ -300,6 +302,6 @@ def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
     ],
 )
 def test_a_run_names_the_machine_that_its_seconds_are_of(environment, words, tmp_path):
-    run = RunDirectory.create(RunConfig(), environment, tmp_path / "run")
+    run = RunDirectory.create(settings_of("fomaml"), environment, tmp_path / "run")
 
     assert run.machine == words

@@ -19,8 +19,8 @@ from innerloop.core.stability import (
     wilson_interval,
 )
 from innerloop.experiments.experiment import divergence
+from innerloop.methods.catalogue import read_config, settings_of
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import RunConfig
 
 
 def test_drawdown_is_the_largest_fall_from_a_former_best_above_eighty():
@@ -87,7 +87,7 @@ def test_the_sign_flip_test_counts_patterns():
     ("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)]
 )
 def test_a_run_that_diverged_says_so(tmp_path, curve, diverges):
-    run = RunDirectory.create(RunConfig(), {}, tmp_path / "run")
+    run = RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "run")
     for index, accuracy in enumerate(curve):
         run.append_metrics({"step": 10 * index, "kind": "validation", "query_accuracy": accuracy})
 
@@ -121,15 +121,19 @@ def test_the_cells_of_a_part_are_unique_and_paired(part):
     cells = grid.cells(part)
 
     assert len({cell.name for cell in cells}) == len(cells)
-    assert {cell.config.seed for cell in cells} == {cell.seed for cell in cells}
-    assert all(cell.config.averaging == 0 and cell.config.clip_gradient == 0 for cell in cells)
+    assert {cell.config.training.seed for cell in cells} == {cell.seed for cell in cells}
+    assert all(
+        cell.config.training.averaging == 0 and cell.config.training.clip_gradient == 0
+        for cell in cells
+    )
 
 
 def test_every_result_is_of_a_cell_of_the_grid_with_its_settings():
     by_name = {cell.name: cell.config for part in grid.PARTS for cell in grid.cells(part)}
     for path in (STUDY / "results").glob("S*-s*.json"):
-        saved = json.loads(path.read_text())["config"]
-        wanted = json.loads(by_name[path.stem].to_json())
+        text = json.dumps(json.loads(path.read_text())["config"])
+        saved = read_config(text, source=path.name).flat()
+        wanted = by_name[path.stem].flat()
         decided_at_the_start = ("data", "device", "episodes_per_chunk")
         assert {k: v for k, v in saved.items() if k not in decided_at_the_start} == {
             k: v for k, v in wanted.items() if k not in decided_at_the_start

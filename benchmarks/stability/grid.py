@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.settings.run import RunConfig, settings_of
+from innerloop.methods.catalogue import settings_of
+from innerloop.settings.run import RunConfig
 
 ARMS = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++"}
 """The three arms, and how figures call them."""
@@ -92,7 +93,9 @@ def cells(part: str) -> list[Cell]:
 def _cell(
     part: str, arm: str, seed: int, method: str, *, final_episodes: int = 0, **settings: Any
 ) -> Cell:
-    config = settings_of(method).replace(**(COMMON | settings), seed=seed)
+    config = settings_of(method)
+    common = {name: value for name, value in COMMON.items() if name in config.flat()}
+    config = config.replace(**(common | settings), seed=seed)
     return Cell(part, arm, seed, config, final_episodes)
 
 

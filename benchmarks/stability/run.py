@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from innerloop.analysis.explanation.formulas import safe_rates
 from innerloop.core.errors import NonFiniteError
+from innerloop.core.files import json_text
 from innerloop.core.intervals import mean_and_interval
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, environment, prepare, train
@@ -30,7 +31,6 @@ from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
 from innerloop.runs.directory import RunDirectory, write_atomic
 from innerloop.runs.weights import load_weights
-from innerloop.settings.run import json_text
 
 RESULTS = Path(__file__).parent / "results"
 TEST_STEPS, TEST_EPISODES, GRADIENT_EPISODES = 20, 60, 8
@@ -112,7 +112,7 @@ def curve(run: RunDirectory) -> dict[str, Any]:
         "accuracy_before": [record["query_accuracy_before"] for record in validations],
         "loss": [record["query_loss"] for record in validations],
         "diagnostics": [record.get("diagnostics") for record in validations],
-        "validation_episodes": run.config.validation_episodes,
+        "validation_episodes": run.config.training.validation_episodes,
         "training_loss": [_short(record["loss"]) for record in steps],
         "gradient_norm": [_short(record["gradient_norm"]) for record in steps],
         "processor_seconds": [seconds.get(record["step"]) for record in steps],
@@ -129,7 +129,7 @@ def trained_learner(experiment: Experiment, run: RunDirectory) -> MAML:
 
 def measure(experiment: Experiment, learner: MAML) -> dict[str, Any]:
     """What the protocol measures of every training once, at the final weights."""
-    sampler, steps = experiment.evaluation_sampler("val"), experiment.config.inner_steps
+    sampler, steps = experiment.evaluation_sampler("val"), experiment.config.own.inner_steps
     (tested,) = evaluate(
         learner,
         sampler,
@@ -155,7 +155,7 @@ def measure(experiment: Experiment, learner: MAML) -> dict[str, Any]:
 
 def final_accuracy(experiment: Experiment, learner: MAML, episodes: int) -> dict[str, Any]:
     """Query accuracy of every one of many episodes, after the inner steps of the training."""
-    steps = experiment.config.inner_steps
+    steps = experiment.config.own.inner_steps
     (evaluation,) = evaluate(
         learner,
         experiment.evaluation_sampler("val"),

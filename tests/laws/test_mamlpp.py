@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import EPOCHS, MAMLpp, multi_step_weights
-from innerloop.settings.run import RunConfig
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3
@@ -435,12 +435,11 @@ def test_a_parameter_of_the_network_itself_has_a_rate_of_its_own():
 
 
 def test_image_passes_count_the_extra_query_passes_of_the_multi_step_loss():
-    config = RunConfig(method="mamlpp")
+    config = settings_of("mamlpp")
 
-    assert MAMLpp.image_passes(config, 50) == 50 * 4 * (125 + 5 * 75)
-    assert MAMLpp.image_passes(config, 1000) == 1000 * 4 * 200 + 100 * 4 * 4 * 75
-    assert (
-        MAMLpp.image_passes(config.replace(multi_step_loss=False), 50)
-        == MAML.image_passes(config, 50)
-        == 40_000
-    )
+    assert config.own.image_passes(config, 50) == 50 * 4 * (125 + 5 * 75)
+    assert config.own.image_passes(config, 1000) == 1000 * 4 * 200 + 100 * 4 * 4 * 75
+    without = config.replace(multi_step_loss=False)
+    assert without.own.image_passes(without, 50) == 40_000
+    maml = settings_of("maml")
+    assert maml.own.image_passes(maml, 50) == 40_000

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
+from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.transfer.learner import FrozenFeatures, Transfer
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_layers, keep_running_statistics
 from innerloop.networks.conv4 import Conv4
-from innerloop.settings.run import RunConfig
 from laws.test_meta_gradient import random_episodes, relative
 
 TRAINING_CLASSES = 7
@@ -277,7 +277,7 @@ def test_other_images_in_the_same_trajectory_are_not_taken_for_the_first():
 
 def test_fine_tuning_everything_is_plain_gradient_descent_with_frozen_statistics():
     learner, batch = pretrained(), episodes(1)
-    config = RunConfig(method="transfer", inner_lr=0.1)
+    config = settings_of("transfer", inner_lr=0.1)
     tuned = Variant(adapts="all").of(learner, config)
     logits = tuned.predict(tuned.adapt(batch.support, steps=3), batch.query.images)[0]
 
@@ -306,7 +306,9 @@ def test_fine_tuning_everything_is_plain_gradient_descent_with_frozen_statistics
 def test_only_what_is_named_is_adapted(adapts, moving):
     learner = MAML(network())
     batch = episodes(1)
-    tuned = Variant(adapts=adapts).of(learner, RunConfig(fresh_head=False, head_init="glorot"))
+    tuned = Variant(adapts=adapts).of(
+        learner, settings_of("fomaml", fresh_head=False, head_init="glorot")
+    )
 
     fast_weights = tuned.adapt(batch.support, steps=2).fast_weights
 

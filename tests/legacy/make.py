@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from innerloop.experiments.experiment import environment, open_run, prepare, train
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import settings_of
 
 FOLDER = Path(__file__).parent / "0.1"
 

@@ -1,6 +1,5 @@
 """Compare runs over the same episodes: paired differences, intervals, and sentences from them."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class Arm:
             "name": self.name,
             "runs": [run.path.name for run in self.runs],
             "training_seeds": [row["training_seed"] for row in self.rows],
-            "learned_rates": self.runs[0].config.learns_rates and first["adaptation"] == "own",
+            "learned_rates": self.runs[0].config.own.learns_rates and first["adaptation"] == "own",
             **{
                 field: first[field]
                 for field in ("method", "adaptation", "inner_steps", "inner_lr", "batch_norm")
@@ -150,13 +149,13 @@ def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, An
     """What an evaluation of a run has under `MUST_AGREE`, known before it is made."""
     config = run.config
     return {
-        "data": config.data,
+        "data": config.data.name,
         "data_fingerprint": run.environment.get("data_fingerprint"),
-        "split": config.split,
+        "split": config.data.split,
         "part": part,
-        "ways": config.ways,
-        "shots": config.shots,
-        "queries": config.queries,
+        "ways": config.episode.ways,
+        "shots": config.episode.shots,
+        "queries": config.episode.queries,
         "query_batches": 1,
         "rotations": False,
         "stream": f"episodes/{part}",
@@ -209,7 +208,7 @@ def evaluations(run: RunDirectory, part: str, episodes: int | None = None) -> li
     """
     rows = []
     for path in sorted(run.path.glob("evaluation-*.json")):
-        row = {"adaptation": "own", "inner_lr": run.config.inner_lr} | read_json(path)
+        row = {"adaptation": "own", "inner_lr": run.config.own.adaptation_rate} | read_json(path)
         count = row.get("episodes") if episodes is None else episodes
         if any(row.get(name) != value for name, value in protocol(run, part, count).items()):
             continue
@@ -233,8 +232,8 @@ def is_own(run: RunDirectory, row: dict[str, Any]) -> bool:
     config = run.config
     return (row["adaptation"], row["inner_lr"], row["inner_steps"]) == (
         "own",
-        config.inner_lr,
-        config.inner_steps,
+        config.own.adaptation_rate,
+        config.own.adaptation_steps,
     )
 
 
@@ -291,7 +290,7 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
 
 def method_settings(run: RunDirectory) -> tuple[Any, ...]:
     """A run's method with every setting in which two runs of one method must not differ."""
-    values = dataclasses.asdict(run.config)
+    values = run.config.flat()
     return (
         values["method"],
         tuple(value for name, value in values.items() if name not in NOT_THE_METHOD),
@@ -307,7 +306,7 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
     return {
         "run": run.path.name,
         "method": config.method,
-        "training_seed": config.seed,
+        "training_seed": config.training.seed,
         "step": [record["step"] for record in records],
         "image_passes": [_image_passes(run, record) for record in records],
         "seconds": [record["elapsed_s"] for record in records],
@@ -322,11 +321,8 @@ def learning_curve(run: RunDirectory) -> dict[str, Any]:
 def _image_passes(run: RunDirectory, record: dict[str, Any]) -> int:
     if "image_passes" in record:
         return record["image_passes"]
-    # Runs did not always record it. Imported here alone, since learners need torch and comparing
-    # does not.
-    from innerloop.methods.base import find_learner
-
-    return find_learner(run.config.method).image_passes(run.config, record["step"])
+    # Runs did not always record it.
+    return run.config.own.image_passes(run.config, record["step"])
 
 
 def compare(

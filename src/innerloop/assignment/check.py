@@ -15,11 +15,10 @@ import numpy as np
 
 from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.assignment.pack import NEEDED, SUMS
-from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.errors import DataError
 from innerloop.experiments.experiment import evaluate_run, open_run
-from innerloop.methods.base import METHODS
-from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import load_config
+from innerloop.methods.catalogue import names
+from innerloop.runs.directory import RunDirectory, read_json
 
 LARGEST = 2 * 1024**3
 """Bytes of an archive's content beyond which it is not unpacked."""
@@ -68,17 +67,17 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     """What the archive says of its runs; those that the assignment needs are among them."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
-        methods = {
-            load_config(file.parent / "runs" / row["run"] / "config.json").method for row in rows
-        }
+        configs = [file.parent / "runs" / row["run"] / "config.json" for row in rows]
+        methods = {str(read_json(config)["method"]) for config in configs}
         whole = all(
             isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows
         )
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file.name} does not name the runs of the archive: {error}.") from error
-    for method in methods - METHODS.keys():  # it would be imported from whatever the archive names
+    # Before a configuration is read: a method's card is imported from wherever its name says.
+    for method in methods - set(names()):
         raise DataError(
-            f"{file.name} has a run of {method!r}; only {', '.join(METHODS)} are checked."
+            f"{file.name} has a run of {method!r}; only {', '.join(names())} are checked."
         )
     if not whole or not methods >= set(NEEDED):
         raise DataError(

@@ -16,12 +16,12 @@ from typing import Any
 from innerloop import __version__
 from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import json_text
 from innerloop.report import write_results
 from innerloop.report.material import Material, primary_row
 from innerloop.report.model_card import write_model_card
 from innerloop.report.report import read_material, write_report
 from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
-from innerloop.settings.run import json_text
 
 NEEDED = ("fomaml", "mamlpp", "transfer")
 """Methods whose final weights the assignment asks for."""
@@ -200,16 +200,16 @@ def _runs(folder: Path) -> list[RunDirectory]:
             )
     order = list(dict.fromkeys((*NEEDED, *(run.config.method for run in runs))))
     first = (
-        runs[0].config.split
-        if all(run.config.split == runs[0].config.split for run in runs)
+        runs[0].config.data.split
+        if all(run.config.data.split == runs[0].config.data.split for run in runs)
         else "assignment"
     )
     return sorted(
         runs,
         key=lambda run: (
-            run.config.split != first,
+            run.config.data.split != first,
             order.index(run.config.method),
-            run.config.seed,
+            run.config.training.seed,
         ),
     )
 

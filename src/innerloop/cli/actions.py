@@ -37,7 +37,7 @@ def run_training(
     Returns:
         The exit code: 0 if it is finished, or paused by the time limit.
     """
-    progress = TrainingProgress(experiment.config.meta_steps, quiet=quiet, overall=overall)
+    progress = TrainingProgress(experiment.config.training.meta_steps, quiet=quiet, overall=overall)
     with stop_on_signals(max_minutes) as should_stop, progress.shown():
         stop = train(
             experiment,
@@ -77,7 +77,7 @@ def evaluate_if_needed(
         learner,
         part=part,
         episodes=episodes,
-        inner_steps=experiment.config.inner_steps,
+        inner_steps=experiment.config.own.adaptation_steps,
         batch_norms=learner.batch_norm_modes,
         on_episodes=CountProgress("episodes", episodes, quiet=quiet, overall=overall),
     )

@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from innerloop.cli.options import (
     ReportOptions,
     ReproduceOptions,
     ResumeOptions,
-    Settings,
     TrainOptions,
 )
-from innerloop.core.errors import ConfigError, InnerloopError
-from innerloop.settings.run import RunConfig, did_you_mean, json_text, load_config, settings_of
+from innerloop.cli.settings import chosen, options_of
+from innerloop.core.errors import ConfigError, InnerloopError, did_you_mean
+from innerloop.core.files import json_text
+from innerloop.methods.catalogue import cards, load_config, names, settings_of
+from innerloop.settings.run import COMMON, RunConfig
 
 
 def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
@@ -44,30 +46,32 @@ def _parse(options: type[Any], command: str, arguments: list[str]) -> Any:
 
 def _train(arguments: list[str]) -> int:
     """Two sets of options in one command: the run's, and the settings that are saved with it."""
-    if arguments and not arguments[0].startswith("-"):
-        if (other := _option(arguments, "method")) is not None:
-            raise ConfigError(f"Give one method: here are {arguments[0]!r} and --method {other!r}.")
-        arguments = [f"--method={arguments[0]}", *arguments[1:]]
-    elif not ({"--help", "-h"} & set(arguments)) and not (
-        _option(arguments, "config") or _option(arguments, "method")
-    ):
-        raise ConfigError(
-            "Say which method, before the options: innerloop train fomaml, or innerloop train maml."
-        )
-
-    start = Settings(**dataclasses.asdict(_base_settings(arguments)))
+    method, arguments = _method(arguments)
+    wants_help = bool({"--help", "-h", "--help-all"} & set(arguments))
+    config_path = _option(arguments, "config")
+    if method is None and config_path is None:
+        if not wants_help:
+            known = " or ".join(f"innerloop train {name}" for name in names())
+            raise ConfigError(f"Say which method, before the options: {known}.")
+        return _train_help()
+    start = _base_settings(method, config_path, _option(arguments, "preset"))
+    options_type = options_of(start, seldom="--help-all" in arguments or not wants_help)
 
     @dataclass(frozen=True)
     class Train(TrainOptions):
         __doc__ = TrainOptions.__doc__
-        settings: tyro.conf.OmitArgPrefixes[Settings] = start
+        settings: tyro.conf.OmitArgPrefixes[options_type] = field(  # type: ignore[valid-type]
+            default_factory=options_type
+        )
 
-    options = _parse(Train, "train METHOD", arguments)
+    typed = ["--help" if argument == "--help-all" else argument for argument in arguments]
+    options = _parse(Train, f"train {start.method}", typed)
     from innerloop.experiments.experiment import environment, prepare
-    from innerloop.methods.base import find_learner
+    from innerloop.methods.catalogue import find_learner
     from innerloop.runs.directory import RunDirectory
 
-    config, say = options.settings.checked(), _sayer(options)
+    config = chosen(options.settings, start)
+    say = _sayer(options)
     if options.run_dir and options.run_dir.name in ("", ".."):
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
     find_learner(config.method)
@@ -81,6 +85,37 @@ def _train(arguments: list[str]) -> int:
     return code
 
 
+def _method(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The method that is asked for, by its place or as ``--method``, and the other arguments."""
+    named = _option(arguments, "method")
+    if not arguments or arguments[0].startswith("-"):
+        return named, _without(arguments, "method")
+    if named is not None:
+        raise ConfigError(f"Give one method: here are {arguments[0]!r} and --method {named!r}.")
+    return arguments[0], arguments[1:]
+
+
+def _train_help() -> int:
+    """The methods there are; each has a page of its own."""
+    whole, faults = cards()
+    print("usage: innerloop train METHOD [OPTIONS]\n\nMeta-train a method. There are:\n")
+    for card in whole:
+        print(f"  {card.name:10s} {card.title}: {card.papers[0] if card.papers else card.idea}")
+    for fault in faults:
+        print(f"  {fault}")
+    print("\ninnerloop train METHOD --help tells a method's options, --help-all all of them.")
+    return 0
+
+
+def _without(arguments: list[str], name: str) -> list[str]:
+    """The arguments without an option and its value."""
+    rest = [argument for argument in arguments if not argument.startswith(f"--{name}=")]
+    if f"--{name}" in rest:
+        index = rest.index(f"--{name}")
+        del rest[index : index + 2]
+    return rest
+
+
 def _option(arguments: list[str], name: str) -> str | None:
     """The value of an option that decides the defaults of the others."""
     for index, argument in enumerate(arguments):
@@ -91,15 +126,28 @@ def _option(arguments: list[str], name: str) -> str | None:
     return None
 
 
-def _base_settings(arguments: list[str]) -> RunConfig:
-    config, name = _option(arguments, "config"), _option(arguments, "preset")
-    if config is not None and name is not None:
+def _base_settings(method: str | None, path: str | None, preset: str | None) -> RunConfig:
+    """The settings that the options change: a method's own, a preset's, or those of a file."""
+    if path is not None and preset is not None:
         raise ConfigError(
             "--config and --preset are each a complete set of settings: give one of them."
         )
-    if config is not None:
-        return load_config(Path(config))
-    return settings_of(_option(arguments, "method") or "fomaml", name)
+    if path is None:
+        assert method is not None
+        return settings_of(method, preset)
+    config = load_config(Path(path))
+    if method in (None, config.method):
+        return config
+    # Another method takes what the file says but for settings in which the two differ by nature.
+    usual = settings_of(config.method).flat()
+    other = settings_of(method)
+    same = {
+        name: value
+        for name, value in config.flat().items()
+        if name in other.own.flat() and usual[name] == other.flat()[name]
+    }
+    common = {name: getattr(config, name) for name in COMMON}
+    return dataclasses.replace(other, **common).replace(**same)
 
 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
@@ -167,14 +215,14 @@ def _evaluate(arguments: list[str]) -> int:
     )
     config = experiment.config
     # A head in closed form is there after one step.
-    own_steps = config.inner_steps if options.head == "gradient" else 1
+    own_steps = config.own.adaptation_steps if options.head == "gradient" else 1
     steps = own_steps if options.inner_steps is None else options.inner_steps
     if not 0 <= steps <= 1000:
         raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
     modes: tuple[Any, ...] = (
         learner.batch_norm_modes if options.batch_norm == "all" else (options.batch_norm,)
     )
-    if options.untrained and options.batch_norm == "all" and learner.trains_on == "episodes":
+    if options.untrained and options.batch_norm == "all" and config.own.trains_on == "episodes":
         modes = tuple(
             mode for mode in learner.batch_norm_modes if mode != "running"
         )  # nothing has gathered those
@@ -183,10 +231,12 @@ def _evaluate(arguments: list[str]) -> int:
             f"{config.method} predicts under batch norm {' or '.join(learner.batch_norm_modes)}, "
             f"not {modes[0]}."
         )
-    shots = options.shots or (config.shots,)
-    ways = config.ways if options.ways is None else options.ways
+    shots = options.shots or (config.episode.shots,)
+    ways = config.episode.ways if options.ways is None else options.ways
     queries = (
-        (10 if len(shots) > 1 else config.queries) if options.queries is None else options.queries
+        (10 if len(shots) > 1 else config.episode.queries)
+        if options.queries is None
+        else options.queries
     )
     if ways < 2:
         raise ConfigError(

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from innerloop.settings.run import RunConfig
-
 Unset = tyro.conf.arg(help_behavior_hint="")
 """Marks an option whose sentence says what happens without it, so that no "(default: None)"
 follows."""
@@ -48,18 +46,6 @@ class TrainOptions(DataOptions):
     max_minutes: Annotated[float | None, Unset] = None
     """Stop and save after this many minutes, to go on with `innerloop resume`; default: no
     limit."""
-
-
-@dataclass(frozen=True)
-class Settings(RunConfig):
-    """What decides the run's numbers; all of it is saved in the run's config.json."""
-
-    def __post_init__(self):
-        """Checked by `checked`, after parsing: so an error's sentence is the same everywhere."""
-
-    def checked(self) -> RunConfig:
-        """The same settings, refused if one of them is wrong."""
-        return RunConfig(**dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)

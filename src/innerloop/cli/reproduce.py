@@ -14,24 +14,26 @@ from innerloop.cli.actions import evaluate_and_save, evaluate_if_needed, run_tra
 from innerloop.cli.progress import CountProgress, Overall
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import Experiment, environment, open_run, prepare
+from innerloop.methods.catalogue import settings_of
 from innerloop.report import write_results
 from innerloop.report.explanation import write_explanation
 from innerloop.report.material import explains, read_explanation
 from innerloop.report.report import read_material, write_report
 from innerloop.report.sections.causes import over_shots
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import RunConfig, settings_of
+from innerloop.settings.run import RunConfig
 
 METHODS = ("fomaml", "maml", "mamlpp", "transfer")
 QUICK: dict[str, Any] = dict(
     filters=32,
     meta_steps=400,
-    meta_batch_size=2,
     validation_every=40,
     validation_episodes=20,
     checkpoint_every=40,
 )
 """What the quick budget makes smaller."""
+QUICK_EPISODES: dict[str, Any] = dict(meta_batch_size=2)
+"""Besides, of methods that train on episodes."""
 QUICK_TRANSFER: dict[str, Any] = dict(meta_steps=2000, validation_every=200, checkpoint_every=200)
 """Besides: transfer's outer steps are mini-batches of images."""
 SHOTS = tuple(range(1, 11))
@@ -67,7 +69,8 @@ class Budget:
 def budgets() -> dict[str, Budget]:
     """The two budgets by name."""
     smaller = {
-        method: QUICK | (QUICK_TRANSFER if method == "transfer" else {}) for method in METHODS
+        method: QUICK | (QUICK_TRANSFER if method == "transfer" else QUICK_EPISODES)
+        for method in METHODS
     }
     return {
         "quick": Budget("quick", (0,), 150, 20, 4, smaller),
@@ -128,7 +131,7 @@ class Reproduction:
         """Every run with its data; those of the other split last, where the data have it."""
         first, *others = self.configs()
         found = [prepare(first, data_dir=self.data_dir, say=self.say)]
-        if self.budget.other_split and found[0].config.data == "omniglot":
+        if self.budget.other_split and found[0].config.data.name == "omniglot":
             others += [
                 config.replace(split=self.budget.other_split)
                 for config in (first, *others[: len(METHODS) - 1])
@@ -139,7 +142,7 @@ class Reproduction:
 
     def path(self, config: RunConfig) -> Path:
         """Where a run goes."""
-        other = f"-{config.split}" if config.split == self.budget.other_split else ""
+        other = f"-{config.data.split}" if config.data.split == self.budget.other_split else ""
         return self.folder / f"{config.run_name}{other}"
 
     def jobs(self, experiments: list[Experiment]) -> list[Job]:
@@ -147,11 +150,13 @@ class Reproduction:
         jobs = []
         for experiment in experiments:
             jobs += [self._training(experiment), self._evaluation(experiment)]
-        main = [one for one in experiments if one.config.split == experiments[0].config.split]
+        main = [
+            one for one in experiments if one.config.data.split == experiments[0].config.data.split
+        ]
         first = {
             one.config.method: self.path(one.config)
             for one in main
-            if one.config.seed == main[0].config.seed
+            if one.config.training.seed == main[0].config.training.seed
         }
         jobs += [self._shots(first[method]) for method in ("fomaml", "transfer")]
         jobs.append(self._explanation(first["transfer"], first["fomaml"]))
@@ -159,10 +164,15 @@ class Reproduction:
 
     def _training(self, experiment: Experiment) -> Job:
         config, path = experiment.config, self.path(experiment.config)
-        size = 1 if config.method == "transfer" else config.meta_batch_size
-        validations = config.meta_steps / config.validation_every * config.validation_episodes
+        size = 1 if config.method == "transfer" else config.own.batch
+        validations = (
+            config.training.meta_steps
+            / config.training.validation_every
+            * config.training.validation_episodes
+        )
         units = (
-            config.meta_steps * size * SECONDS[config.method] + validations * SECONDS["episode"] / 2
+            config.training.meta_steps * size * SECONDS[config.method]
+            + validations * SECONDS["episode"] / 2
         )
 
         def is_done() -> bool:
@@ -186,8 +196,8 @@ class Reproduction:
                 go_on="the same command, typed again.",
             )
 
-        what = f"train {config.method}, seed {config.seed}: {experiment.describe()}"
-        return Job(what, units * config.filters / 64, is_done, do)
+        what = f"train {config.method}, seed {config.training.seed}: {experiment.describe()}"
+        return Job(what, units * config.network.filters / 64, is_done, do)
 
     def existing(self, experiment: Experiment) -> RunDirectory | None:
         """The run under its fixed name, or None.
@@ -199,8 +209,9 @@ class Reproduction:
         if not path.exists():
             return None
         run = RunDirectory(path)
-        for name in experiment.config.__dataclass_fields__:
-            found, wanted = getattr(run.config, name), getattr(experiment.config, name)
+        settings = run.config.flat()
+        for name, wanted in experiment.config.flat().items():
+            found = settings.get(name)
             if found != wanted:
                 raise ConfigError(
                     f"{path} is there with another {name!r} ({found!r}, here {wanted!r}): choose "
@@ -214,7 +225,7 @@ class Reproduction:
 
     def _evaluation(self, experiment: Experiment) -> Job:
         path, episodes = self.path(experiment.config), self.budget.episodes
-        part = "test" if experiment.config.split == self.budget.other_split else "val"
+        part = "test" if experiment.config.data.split == self.budget.other_split else "val"
 
         def is_done() -> bool:
             return _is_finished(path) and any(
@@ -234,7 +245,7 @@ class Reproduction:
             )
             return 0
 
-        seconds = episodes * SECONDS["episode"] * experiment.config.filters / 64
+        seconds = episodes * SECONDS["episode"] * experiment.config.network.filters / 64
         return Job(f"evaluate {path.name} on {episodes} {part} episodes", seconds, is_done, do)
 
     def _shots(self, path: Path) -> Job:
@@ -263,9 +274,9 @@ class Reproduction:
                     learner,
                     part="val",
                     episodes=episodes,
-                    inner_steps=experiment.config.inner_steps,
+                    inner_steps=experiment.config.own.adaptation_steps,
                     batch_norms=learner.batch_norm_modes[:1],
-                    ways=experiment.config.ways,
+                    ways=experiment.config.episode.ways,
                     shots=shots,
                     queries=10,
                     on_episodes=lambda done, before=index * episodes: count(before + done),

@@ -3,6 +3,9 @@
 Everything that innerloop refuses on purpose is an `InnerloopError`; any other exception is a bug.
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 class InnerloopError(Exception):
     """Base of all errors that innerloop raises on purpose."""
@@ -32,3 +35,14 @@ class DataError(InnerloopError, ValueError):
     """A data set, archive, image or weight file is missing, damaged or not what it claims to be."""
 
     exit_code = 5
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """To append to an error: the most similar name, or all of them."""
+    return nearest(name, names) or f" There are: {', '.join(names)}."
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Asks in an error whether the most similar name is meant, or nothing where none is similar."""
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.errors import ConfigError, DataError, did_you_mean
 from innerloop.data import omniglot, strokes
 from innerloop.data.images import FewShotDataset
-from innerloop.settings.run import did_you_mean
 
 DATASETS = ("auto", "omniglot", "strokes")
 

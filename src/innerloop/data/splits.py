@@ -5,9 +5,8 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.errors import ConfigError, DataError, nearest
 from innerloop.data.images import FewShotDataset
-from innerloop.settings.run import nearest
 
 OMNIGLOT_SPLITS = ("assignment", "background-heldout", "1100-100-423")
 """``assignment``: the 964 background characters train, the 659 evaluation characters validate.

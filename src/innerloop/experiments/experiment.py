@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, did_you_mean
+from innerloop.core.files import json_text
 from innerloop.core.seeding import EVALUATION_SEED
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data import load_dataset
@@ -23,12 +24,12 @@ from innerloop.data.minibatches import ImageSampler
 from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
 from innerloop.experiments.evaluation import Evaluation, evaluate
 from innerloop.experiments.training import Stop, Training, build_learner
-from innerloop.methods.base import Learner, find_learner
+from innerloop.methods.base import Learner
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.runs.directory import RunDirectory, write_atomic
 from innerloop.runs.weights import load_weights
-from innerloop.settings.run import RunConfig, did_you_mean, json_text
+from innerloop.settings.run import RunConfig
 
 USUAL_EPISODES = 600
 """Episodes of an evaluation whose file name does not say how many they are."""
@@ -52,22 +53,23 @@ class Experiment:
 
     @property
     def _trains_on_images(self) -> bool:
-        return find_learner(self.config.method).trains_on == "images"
+        return self.config.own.trains_on == "images"
 
     def training_sampler(self) -> EpisodeSampler | ImageSampler:
         """The stream of what the method trains on: episodes, or images of all training classes."""
         if self._trains_on_images:
             return self._image_sampler()
-        return self._sampler("train", {}, self.config.seed, self.config.rotations)
+        return self._sampler("train", {}, self.config.training.seed, self.config.data.rotations)
 
     def _image_sampler(self) -> ImageSampler:
         return ImageSampler(
             self.dataset,
             self.dataset.class_indices(self.split.part("train")),
-            seed=self.config.seed,
+            seed=self.config.training.seed,
             stream_name="images/train",
-            rotations=self.config.rotations,
-            rotations_as_classes=self.config.rotations and self.config.rotations_as_classes,
+            rotations=self.config.data.rotations,
+            rotations_as_classes=self.config.data.rotations
+            and self.config.own.rotations_as_classes,
         )
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
@@ -82,7 +84,11 @@ class Experiment:
         self, part: str, shape: dict[str, int], seed: int, rotations: bool, disjoint: bool = False
     ) -> EpisodeSampler:
         config = self.config
-        counts = {"ways": config.ways, "shots": config.shots, "queries": config.queries} | shape
+        counts = {
+            "ways": config.episode.ways,
+            "shots": config.episode.shots,
+            "queries": config.episode.queries,
+        } | shape
         return EpisodeSampler(
             self.dataset,
             self.dataset.class_indices(self.split.part(part)),
@@ -96,14 +102,14 @@ class Experiment:
     def describe(self) -> str:
         """What will be trained, in a few words."""
         config = self.config
-        unit = f"{config.meta_batch_size} episodes"
+        unit = config.own.batch_in_words
         if self._trains_on_images:
             sampler = self._image_sampler()
-            epochs = config.meta_steps * config.batch_size / len(sampler)
-            unit = f"{config.batch_size} images of {sampler.labels} classes ({epochs:.1f} epochs)"
+            epochs = config.training.meta_steps * config.own.batch / len(sampler)
+            unit = f"{config.own.batch} images of {sampler.labels} classes ({epochs:.1f} epochs)"
         return (
-            f"{config.method} on {config.data}, split {config.split}, {config.meta_steps} outer "
-            f"steps of {unit}"
+            f"{config.method} on {config.data.name}, split {config.data.split}, "
+            f"{config.training.meta_steps} outer steps of {unit}"
         )
 
     def protocol(self, part: str, variant: Variant = OWN) -> dict[str, Any]:
@@ -112,12 +118,12 @@ class Experiment:
             "method": self.config.method,
             "split": self.split.name,
             "part": part,
-            "training_seed": self.config.seed,
+            "training_seed": self.config.training.seed,
             "adaptation": variant.describe(),
             "inner_lr": variant.rate(self.config),
-            "learned_rates": self.config.learns_rates and variant.describe() == OWN.describe(),
-            "training_rotations": self.config.rotations,
-            "averaging": self.config.averaging,
+            "learned_rates": self.config.own.learns_rates and variant.describe() == OWN.describe(),
+            "training_rotations": self.config.data.rotations,
+            "averaging": self.config.training.averaging,
             "data_fingerprint": self.dataset.fingerprint,
         }
 
@@ -131,9 +137,9 @@ class Experiment:
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
         """Fill an untrained learner's running statistics, if any, from its first mini-batches."""
         if self._trains_on_images:
-            sampler, size = self._image_sampler(), self.config.batch_size
+            sampler, size = self._image_sampler(), self.config.own.batch
             for number in range(batches):
-                learner.meta_loss(sampler.batch(number * size, size).to(self.config.device))
+                learner.meta_loss(sampler.batch(number * size, size).to(self.config.machine.device))
 
     def build_learner(self) -> Learner:
         """The method with its initial weights."""
@@ -160,21 +166,23 @@ def prepare(
         ConfigError: if settings do not fit the data or the device.
         DataError: if the data set is missing or damaged.
     """
-    device = _device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    device = _device(config.machine.device)
+    if config.machine.threads:
+        torch.set_num_threads(config.machine.threads)
     if dataset is None:
-        dataset = load_dataset(config.data, size=config.image_size, data_dir=data_dir, say=say)
+        dataset = load_dataset(
+            config.data.name, size=config.data.image_size, data_dir=data_dir, say=say
+        )
     split = find_split(
-        DEFAULT_SPLITS[dataset.name] if config.split == "auto" else config.split, dataset
+        DEFAULT_SPLITS[dataset.name] if config.data.split == "auto" else config.data.split, dataset
     )
     resolved = config.replace(
         data=dataset.name,
         split=split.name,
         device=device,
         threads=torch.get_num_threads(),
-        episodes_per_chunk=config.episodes_per_chunk
-        or (1 if device == "cpu" else config.meta_batch_size),
+        episodes_per_chunk=config.machine.episodes_per_chunk
+        or (1 if device == "cpu" else config.own.batch),
     )
     return Experiment(resolved, dataset, split)
 
@@ -206,9 +214,9 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
-        "trains_on": find_learner(experiment.config.method).trains_on,
-        "device": experiment.config.device,
-        "threads": experiment.config.threads,
+        "trains_on": experiment.config.own.trains_on,
+        "device": experiment.config.machine.device,
+        "threads": experiment.config.machine.threads,
         "git": _git_state(),
         "data_source": experiment.dataset.source,
         "data_fingerprint": experiment.dataset.fingerprint,
@@ -249,14 +257,14 @@ def validator(experiment: Experiment) -> Callable[[Learner], dict[str, Any]]:
         (evaluation,) = evaluate(
             learner,
             sampler,
-            episodes=config.validation_episodes,
-            steps=config.inner_steps,
+            episodes=config.training.validation_episodes,
+            steps=config.own.adaptation_steps,
             batch_norms=learner.batch_norm_modes[:1],
             protocol=experiment.protocol("val"),
-            device=config.device,
-            episodes_per_chunk=config.episodes_per_chunk,
+            device=config.machine.device,
+            episodes_per_chunk=config.machine.episodes_per_chunk,
         )
-        record = evaluation.to_json(step=config.inner_steps)
+        record = evaluation.to_json(step=config.own.adaptation_steps)
         del record["query_accuracy_per_episode"]
         return record
 
@@ -346,8 +354,8 @@ def evaluate_run(
         extra_steps=inner_steps,
         batch_norms=batch_norms,
         protocol=experiment.protocol(part, variant),
-        device=experiment.config.device,
-        episodes_per_chunk=experiment.config.episodes_per_chunk,
+        device=experiment.config.machine.device,
+        episodes_per_chunk=experiment.config.machine.episodes_per_chunk,
         on_episodes=on_episodes,
     )
 
@@ -358,7 +366,7 @@ def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: i
     name = (
         "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}"
     ).format(**row)
-    if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.inner_lr):
+    if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.own.adaptation_rate):
         name += f"-{row['adaptation']}" + (
             "" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}"
         )
@@ -372,8 +380,8 @@ def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: i
 def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) -> None:
     """Write the first validation episode with predictions to ``episode.npz``, for the figure."""
     batch = experiment.evaluation_sampler("val").batch(0, 1)
-    moved = batch.to(experiment.config.device)
-    adaptation = learner.adapt(moved.support, steps=experiment.config.inner_steps)
+    moved = batch.to(experiment.config.machine.device)
+    adaptation = learner.adapt(moved.support, steps=experiment.config.own.adaptation_steps)
     with torch.no_grad():
         logits = learner.predict(adaptation, moved.query.images)
     pixels = [

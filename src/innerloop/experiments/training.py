@@ -15,8 +15,9 @@ from innerloop.core.seeding import stream
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import LabelledImages
 from innerloop.data.minibatches import ImageSampler
-from innerloop.methods.base import Learner, find_learner
-from innerloop.networks.conv4 import Conv4
+from innerloop.methods.base import Learner
+from innerloop.methods.catalogue import find_learner, read_config
+from innerloop.networks.build import build_network
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import save_weights
@@ -35,22 +36,12 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
     # PyTorch's initialisers take their numbers from the global generator: seeded here, restored
     # after.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(config.seed, "initial weights").integers(2**63)))
-        model = Conv4(
-            config.ways if method.trains_on == "episodes" else training_labels,
-            channels=channels,
-            image_size=config.image_size,
-            filters=config.filters,
-            downsample=config.downsample,
-            features=config.features,
-            last_relu=config.last_relu,
-            feature_norm=config.feature_norm,
-            feature_scale=config.feature_scale,
-            conv_bias=config.conv_bias,
-            conv_init=config.conv_init,
-            head_init=config.head_init,
+        torch.manual_seed(int(stream(config.training.seed, "initial weights").integers(2**63)))
+        outputs = config.episode.ways if config.own.trains_on == "episodes" else training_labels
+        model = build_network(
+            config.network, outputs, channels=channels, image_size=config.data.image_size
         )
-        return method.from_config(config, model).to(config.device)
+        return method.from_config(config, model).to(config.machine.device)
 
 
 class MovingAverage:
@@ -115,9 +106,11 @@ class Training:
     ):
         self.learner, self.sampler, self.run = learner, sampler, run
         self.config, self.data_fingerprint = run.config, data_fingerprint
-        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.outer_lr)
+        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.training.outer_lr)
         self.average = (
-            MovingAverage(learner, self.config.averaging) if self.config.averaging else None
+            MovingAverage(learner, self.config.training.averaging)
+            if self.config.training.averaging
+            else None
         )
         self.step, self.elapsed_s = 0, 0.0
 
@@ -151,16 +144,16 @@ class Training:
         try:
             if self.step == 0:
                 self._record("validation", validate, on_step)
-            while self.step < config.meta_steps:
+            while self.step < config.training.meta_steps:
                 metrics = self._outer_step()
                 self.elapsed_s = time.monotonic() - started
                 self._record("train", lambda _, metrics=metrics: metrics, on_step)
-                last = self.step == config.meta_steps
-                if last or self.step % config.validation_every == 0:
+                last = self.step == config.training.meta_steps
+                if last or self.step % config.training.validation_every == 0:
                     self._record("validation", validate, on_step)
                     self.elapsed_s = time.monotonic() - started
                 stop = None if last else should_stop()
-                if stop or last or self.step % config.checkpoint_every == 0:
+                if stop or last or self.step % config.training.checkpoint_every == 0:
                     self.save()
                 if stop:
                     self.run.set_status(stop.state, self.step, stop.reason)
@@ -173,20 +166,20 @@ class Training:
 
     def _outer_step(self) -> dict[str, float]:
         config = self.config
-        factor = self.learner.begin_outer_step(self.step, config.meta_steps)
+        factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = config.outer_lr * factor
-        size = config.meta_batch_size if self.learner.trains_on == "episodes" else config.batch_size
-        batch = self.sampler.batch(self.step * size, size).to(config.device)
-        metrics = accumulate_meta_gradient(self.learner, batch, config.episodes_per_chunk)
+            group["lr"] = config.training.outer_lr * factor
+        size = config.own.batch
+        batch = self.sampler.batch(self.step * size, size).to(config.machine.device)
+        metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise NonFiniteError(
                 f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
                 f"norm {metrics['gradient_norm']}. Nothing after step {self.step} is saved. "
                 "Lower --inner-lr or --outer-lr and train again."
             )
-        if config.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_gradient)
+        if config.training.clip_gradient:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.training.clip_gradient)
         self.optimiser.step()
         self.learner.end_outer_step()
         self.step += 1
@@ -205,7 +198,7 @@ class Training:
             values = measure(self.learner)
             if kind == "validation":
                 values = values | {
-                    "image_passes": self.learner.image_passes(self.config, self.step)
+                    "image_passes": self.config.own.image_passes(self.config, self.step)
                 }
                 if diagnostics := self.learner.diagnostics():
                     values = values | {"diagnostics": diagnostics}
@@ -263,9 +256,9 @@ class Training:
             isinstance(state.get("config"), str) and isinstance(state.get("elapsed_s"), float | int)
         ):
             raise DataError("its state.json lacks the configuration or the elapsed seconds.")
-        saved = RunConfig.from_json(state["config"], source="the checkpoint's configuration")
-        for name in saved.__dataclass_fields__:
-            before, now = getattr(saved, name), getattr(self.config, name)
+        saved = read_config(state["config"], source="the checkpoint's configuration").flat()
+        for name, now in self.config.flat().items():
+            before = saved.get(name)
             if before != now:
                 raise ConfigError(
                     f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now "
@@ -302,7 +295,7 @@ class Training:
     def _save_final(self) -> None:
         if self.average:
             self.learner.load_state_dict(self.average.weights)
-        metadata = {"method": self.config.method, "config": self.config.to_json()}
+        metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
 
 

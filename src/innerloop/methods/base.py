@@ -1,10 +1,8 @@
 """What every method is to the rest of the package, and how a method is found by name."""
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +11,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.settings.run import RunConfig, did_you_mean
-
-METHODS = {
-    "fomaml": "innerloop.methods.maml.learner:MAML",
-    "maml": "innerloop.methods.maml.learner:MAML",
-    "mamlpp": "innerloop.methods.mamlpp.learner:MAMLpp",
-    "transfer": "innerloop.methods.transfer.learner:Transfer",
-}
-"""Methods of this package: name -> module:class. Others come by entry point
-``innerloop.learners``."""
+from innerloop.settings.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -53,45 +42,32 @@ class Adaptation:
 class Learner(nn.Module):
     """A method of few-shot learning. Training, evaluation and reports know only this.
 
-    A subclass outside the package is found by ``module:Class`` or by an entry point of the group
-    ``innerloop.learners``. What it trains are its parameters, what is saved is its ``state_dict``.
+    Its `innerloop.methods.card.Card` names it; `innerloop.methods.catalogue` finds that. What it
+    trains are its parameters, what is saved is its ``state_dict``.
     """
 
     batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support")
     """The modes that `predict` knows, the method's own first."""
-    trains_on: ClassVar[Literal["episodes", "images"]] = "episodes"
-    """What `meta_loss` takes: an `EpisodeBatch`, or a mini-batch of `LabelledImages` of all
-    training classes."""
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """Build the method around a network, from the settings of a run.
 
-        The network has ``config.ways`` outputs, or, if the method trains on images, one for each
-        class of them.
+        ``config.own`` are the method's own settings, of the class that its card names. The network
+        has ``config.episode.ways`` outputs, or, if the method trains on images, one for each class
+        of them.
         """
         raise NotImplementedError(
             f"{cls.__name__} must say how it is built from a RunConfig."
         )  # pragma: no cover
-
-    @classmethod
-    def image_passes(cls, config: RunConfig, steps: int) -> int:
-        """Images sent forward and backward in ``steps`` outer steps.
-
-        By default as many as gradient-based adaptation sends.
-        """
-        if cls.trains_on == "images":
-            return steps * config.batch_size
-        support, query = config.ways * config.shots, config.ways * config.queries
-        return steps * config.meta_batch_size * (config.inner_steps * support + query)
 
     def meta_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one outer step, and what to log beside it.
 
         Args:
             batch: E episodes, an `EpisodeBatch`: the objective is a mean over them, so that chunks
-                can be averaged. Or, as ``trains_on`` says, `LabelledImages` without an episode
-                dimension.
+                can be averaged. Or, where the card says that it trains on images, `LabelledImages`
+                without an episode dimension.
 
         Returns:
             A scalar to minimise, and detached scalars by name, also means over the episodes or
@@ -162,27 +138,3 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.dtype != torch.int64 or logits.ndim != 3:
         return torch.full((len(labels),), torch.nan)
     return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)
-
-
-def find_learner(method: str) -> type[Learner]:
-    """The class behind a method's name: one of `METHODS`, an entry point, or ``module:Class``.
-
-    Raises:
-        ConfigError: if there is no such method, with the nearest name.
-    """
-    # Ours win: another package cannot take the name of a method that results are quoted under.
-    registered = {
-        entry.name: entry.value for entry in entry_points(group="innerloop.learners")
-    } | METHODS
-    target = registered.get(method, method)
-    module_name, _, class_name = target.partition(":")
-    if not class_name:
-        hint = did_you_mean(method, sorted(registered))
-        raise ConfigError(f"There is no method {method!r}.{hint} One of your own is module:Class.")
-    try:
-        learner = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
-        raise ConfigError(f"Method {method!r} cannot be imported: {error}.") from error
-    if not (isinstance(learner, type) and issubclass(learner, Learner)):
-        raise ConfigError(f"Method {method!r} is not a subclass of innerloop.Learner.")
-    return learner

@@ -85,7 +85,7 @@ class Variant:
         """Rate of the inner steps; None where none are taken."""
         if self.head != "gradient":
             return None
-        return config.inner_lr if self.inner_lr is None else self.inner_lr
+        return config.own.adaptation_rate if self.inner_lr is None else self.inner_lr
 
     def of(self, learner: Learner, config: RunConfig) -> Learner:
         """The learner that adapts ``learner``'s network this way; shares weights, changes nothing.
@@ -95,7 +95,11 @@ class Variant:
             config: its settings.
         """
         rate = self.rate(config) or 0.0
-        if self.adapts == "own" and not self.head_init and rate == config.inner_lr:
+        if (
+            self.adapts == "own"
+            and not self.head_init
+            and self.rate(config) == config.own.adaptation_rate
+        ):
             return learner
         model = getattr(learner, "model", None)
         if not isinstance(model, Conv4):
@@ -116,16 +120,16 @@ class Variant:
         )
         # A meta-learned head is part of what was learnt: it is kept unless a new one is asked for.
         meta_learned_head = (
-            isinstance(learner, MAML) and not config.fresh_head and not self.head_init
+            isinstance(learner, MAML) and not config.own.fresh_head and not self.head_init
         )
         if adapts == "head" and not (meta_learned_head and self.head == "gradient"):
             return FrozenFeatures(
                 model,
                 batch_norm_modes=learner.batch_norm_modes,
                 head=self.head,
-                head_init=self.head_init or config.head_init,
+                head_init=self.head_init or config.network.head_init,
                 inner_lr=rate,
-                inner_steps=config.inner_steps,
+                inner_steps=config.own.adaptation_steps,
                 penalty=self.penalty,
             )
         if learner.batch_norm_modes == ("running",):
@@ -134,7 +138,7 @@ class Variant:
         tuned = MAML(
             model,
             inner_lr=rate,
-            inner_steps=config.inner_steps,
+            inner_steps=config.own.adaptation_steps,
             fresh_head=None if meta_learned_head and adapts != "body" else "head",
             fresh_head_init="glorot" if adapts == "body" else self.head_init or "zero",
             adapts=None if adapts == "all" else _submodules(adapts),

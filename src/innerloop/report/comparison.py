@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from innerloop.core.files import json_text
 from innerloop.report.figures.run import (
     GREY,
     PALETTE,
@@ -18,7 +19,6 @@ from innerloop.report.figures.run import (
     zoom,
 )
 from innerloop.runs.directory import disk_errors, write_atomic
-from innerloop.settings.run import json_text
 
 
 def write_comparison(comparison: dict[str, Any], folder: Path) -> None:

@@ -226,12 +226,12 @@ def kept_rates(run: RunDirectory) -> str:
     kept = [
         layer
         for layer, rates in last.get("learned_rates", {}).items()
-        if rates and abs(rates[0] - run.config.inner_lr) < 1e-6
+        if rates and abs(rates[0] - run.config.own.adaptation_rate) < 1e-6
     ]
-    if not kept or not (run.config.fresh_head and run.config.head_init == "zero"):
+    if not kept or not (run.config.own.has_fresh_head and run.config.network.head_init == "zero"):
         return ""
     return (
-        f"The rate of the first inner step stays at {run.config.inner_lr:g} in "
+        f"The rate of the first inner step stays at {run.config.own.adaptation_rate:g} in "
         f"{', '.join(kept)}: a head that starts from zero passes no gradient to the layers below "
         "it, so that step moves the head alone."
     )
@@ -278,15 +278,18 @@ def what_was_seen(
     said = []
     for name, run in zip((pair["a"], pair["b"]), runs, strict=True):
         passes = next(curve["image_passes"][-1] for curve in curves if curve["name"] == name)
-        if run.environment.get("trains_on") == "images":
+        if run.config.own.trains_on == "images":
             turned = (
                 ", each of its four rotations a class of its own,"
-                if run.config.rotations_as_classes
+                if run.config.own.rotations_as_classes
                 else ""
             )
             task = f"told all training characters{turned} apart at once"
         else:
-            task = f"told {run.config.ways} characters apart at a time, new ones in every episode"
+            task = (
+                f"told {run.config.episode.ways} characters apart at a time, new ones in every "
+                "episode"
+            )
         said.append(
             f"{name} {task}, and sent {passes / 1000:.0f} thousand images forward and backward"
         )

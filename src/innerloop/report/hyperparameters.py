@@ -1,35 +1,23 @@
 """``hyperparameters.md``: every setting of a run in words and values, and what the run found."""
 
-import dataclasses
-import inspect
-import re
 from typing import Any
 
 from innerloop.runs.directory import RunDirectory
-from innerloop.settings.run import UNUSED, RunConfig
-
-
-def setting_descriptions() -> dict[str, str]:
-    """The sentence under each setting of `RunConfig`, by name."""
-    source = inspect.getsource(RunConfig)
-    found = re.findall(
-        r'^    (\w+): [^\n]+\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL
-    )
-    return {name: " ".join(text.split()) for name, text in found}
 
 
 def hyperparameters(run: RunDirectory) -> str:
     """The text of ``hyperparameters.md``."""
-    config, descriptions = run.config, setting_descriptions()
+    config = run.config
     lines = [
         f"# Hyperparameters of {run.path.name}",
         "",
-        "| setting | value (-: not used by this method) | meaning |",
+        "| setting | value | meaning |",
         "|---|---|---|",
     ]
-    for spec in dataclasses.fields(config):
-        meaning = descriptions[spec.name].replace("|", "\\|")
-        lines.append(f"| `{spec.name}` | {setting_value(config, spec.name)} | {meaning} |")
+    descriptions = config.descriptions()
+    for name, value in config.flat().items():
+        meaning = descriptions[name].replace("|", "\\|")
+        lines.append(f"| `{name}` | {value_in_words(value)} | {meaning} |")
     lines += [
         "",
         f"Fixed by the method: {fixed_settings(run)}",
@@ -37,24 +25,19 @@ def hyperparameters(run: RunDirectory) -> str:
         "## Training",
         "",
         f"{run.status['state'].capitalize()} at outer step {run.status['step']} of "
-        f"{config.meta_steps}. " + (run.status["message"] or "No divergence was seen."),
+        f"{config.training.meta_steps}. " + (run.status["message"] or "No divergence was seen."),
         "",
         "## Environment",
         "",
-        *(f"- {name}: {_value(value)}" for name, value in run.environment.items()),
+        *(f"- {name}: {value_in_words(value)}" for name, value in run.environment.items()),
         "",
     ]
     return "\n".join(lines)
 
 
-def setting_value(config: RunConfig, name: str) -> str:
-    """A setting as tables show it; "-" where its method does not use it."""
-    return "-" if name in UNUSED.get(config.method, ()) else _value(getattr(config, name))
-
-
 def fixed_settings(run: RunDirectory) -> str:
     """What no setting changes, in words."""
-    if run.environment.get("trains_on") == "images":
+    if run.config.own.trains_on == "images":
         objective = (
             "the pretraining loss is the mean cross-entropy over the images of a mini-batch; "
             "batch norm in pretraining by the statistics of each mini-batch, with running "
@@ -66,14 +49,13 @@ def fixed_settings(run: RunDirectory) -> str:
             "the outer loss is the mean over the episodes of a meta-batch; batch norm in "
             "training by the statistics of each batch (transductive), eps 1e-5."
         )
-    schedule = (
-        "" if run.config.method == "mamlpp" and run.config.cosine_annealing else ", no schedule"
-    )
+    schedule = "" if run.config.own.schedule(1.0) else ", no schedule"
     return (
         "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
         f"eps 1e-8, no weight decay{schedule}; {objective}"
     )
 
 
-def _value(value: Any) -> str:
+def value_in_words(value: Any) -> str:
+    """A setting, or what was recorded of an environment, as tables show it."""
     return f"{value:g}" if isinstance(value, float) else str(value)

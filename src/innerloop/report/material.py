@@ -19,10 +19,9 @@ from innerloop.analysis.comparison import (
 from innerloop.analysis.explanation.verdict import verdict
 from innerloop.core.errors import DataError
 from innerloop.core.intervals import Difference
+from innerloop.methods.catalogue import names, title_of
 from innerloop.runs.directory import RunDirectory, read_json
 
-NAMES = {"fomaml": "FO-MAML", "maml": "MAML", "mamlpp": "MAML++", "transfer": "Transfer"}
-"""How the report calls the methods."""
 BAR = 0.80
 """The assignment's bar for validation accuracy."""
 
@@ -67,9 +66,10 @@ class Material:
     def methods(self) -> list[str]:
         """The methods of the main runs: the assignment's in its order, then others."""
         found = dict.fromkeys(run.config.method for run in self.main)
-        return [method for method in NAMES if method in found] + [
-            method for method in found if method not in NAMES
-        ]
+        order = names()
+        return sorted(
+            found, key=lambda method: order.index(method) if method in order else len(order)
+        )
 
     def all_of(self, method: str) -> list[RunDirectory]:
         """The main runs of a method that were validated at least once."""
@@ -140,7 +140,7 @@ class Material:
     @property
     def on_strokes(self) -> bool:
         """Whether the data are synthetic."""
-        return self.runs[0].config.data == "strokes"
+        return self.runs[0].config.data.name == "strokes"
 
 
 EXPLAINED = {
@@ -199,9 +199,10 @@ def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
 
 def setting(run: RunDirectory) -> tuple[Any, ...]:
     """What runs must share to be compared."""
+    settings = run.config.flat()
     shared = ("data", "split", "ways", "shots", "queries")
     return (
-        *(getattr(run.config, name) for name in shared),
+        *(settings[name] for name in shared),
         run.environment.get("data_fingerprint"),
     )
 
@@ -213,13 +214,13 @@ def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
         config = run.config
         mine = {
             "method": config.method,
-            "training_seed": config.seed,
-            "data": config.data,
-            "split": config.split,
-            "ways": config.ways,
-            "shots": config.shots,
-            "queries": config.queries,
-            "inner_lr": config.inner_lr,
+            "training_seed": config.training.seed,
+            "data": config.data.name,
+            "split": config.data.split,
+            "ways": config.episode.ways,
+            "shots": config.episode.shots,
+            "queries": config.episode.queries,
+            "inner_lr": config.own.adaptation_rate,
             "data_fingerprint": run.environment.get("data_fingerprint"),
         }
         if any(subject.get(name) != value for name, value in mine.items()):
@@ -243,4 +244,4 @@ def primary_row(run: RunDirectory, part: str) -> dict[str, Any] | None:
 def named(name: str) -> str:
     """A method's name in the report, whatever is said of it behind."""
     method, space, rest = name.partition(" ")
-    return NAMES.get(method, method) + space + rest
+    return title_of(method) + space + rest

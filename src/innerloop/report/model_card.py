@@ -9,27 +9,27 @@ from innerloop.runs.directory import RunDirectory, write_atomic
 def model_card(run: RunDirectory) -> str:
     """The text of a run's ``MODEL_CARD.md``."""
     config, environment = run.config, run.environment
-    on_images = environment.get("trains_on") == "images"
-    batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
     lines = [
-        f"# {named(config.method)} on {data_name(config.data)}",
+        f"# {named(config.method)} on {data_name(config.data.name)}",
         "",
         f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, "
         f"safetensors. SHA-256 `{run.weights_sha256()}`.",
         "",
         "## What it is",
         "",
-        f"A network of 4 convolutional blocks of {config.filters} filters for pictures of "
-        f"{config.image_size} x {config.image_size} pixels, trained by {named(config.method)} to "
-        f"tell {config.ways} new classes apart from {config.shots} pictures of each. It is "
-        "adapted to new classes before it is used; as it is it knows none.",
+        f"A network of 4 convolutional blocks of {config.network.filters} filters for pictures "
+        f"of {config.data.image_size} x {config.data.image_size} pixels, trained by "
+        f"{named(config.method)} to tell {config.episode.ways} new classes apart from "
+        f"{config.episode.shots} pictures of each. It is adapted to new classes before it is "
+        "used; as it is it knows none.",
         "",
         "## Training",
         "",
-        f"{config.meta_steps} outer steps of {batch}, Adam at {config.outer_lr:g}, training seed "
-        f"{config.seed}, on the training classes of split `{config.split}`. All settings: "
-        f"`hyperparameters.md` and `config.json`. innerloop {environment.get('innerloop', '-')}, "
-        f"PyTorch {environment.get('torch', '-')}.",
+        f"{config.training.meta_steps} outer steps of {config.own.batch_in_words}, Adam at "
+        f"{config.training.outer_lr:g}, training seed {config.training.seed}, on the training "
+        f"classes of split `{config.data.split}`. All settings: `hyperparameters.md` and "
+        f"`config.json`. innerloop {environment.get('innerloop', '-')}, PyTorch "
+        f"{environment.get('torch', '-')}.",
         "",
         "## Results",
         "",
@@ -44,7 +44,7 @@ def model_card(run: RunDirectory) -> str:
         "## Licence",
         "",
         "Code and weights: MIT. Omniglot is by Brenden Lake and others, under the MIT licence."
-        if config.data == "omniglot"
+        if config.data.name == "omniglot"
         else "Code, data and weights: MIT.",
         "",
     ]
@@ -56,9 +56,10 @@ def _results(run: RunDirectory) -> list[str]:
     if not rows:
         return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
     return [
-        f"Query accuracy after {run.config.inner_steps} inner steps at {run.config.inner_rate}, "
-        f"{run.config.ways}-way {run.config.shots}-shot, {run.config.queries} query pictures a "
-        "class, with the 95 % interval over episodes:",
+        f"Query accuracy after {run.config.own.adaptation_steps} inner steps at "
+        f"{run.config.own.rate_in_words}, {run.config.episode.ways}-way "
+        f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
+        "with the 95 % interval over episodes:",
         "",
         "| part | batch norm | episodes | accuracy, % |",
         "|---|---|---|---|",

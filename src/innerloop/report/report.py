@@ -33,9 +33,9 @@ def document(material: Material) -> Document:
         account.hyperparameters(material),
     ]
     return Document(
-        f"FO-MAML, MAML++ and transfer learning on {data_name(config.data)}",
-        f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class, split "
-        f"{config.split}",
+        f"FO-MAML, MAML++ and transfer learning on {data_name(config.data.name)}",
+        f"{config.episode.ways}-way {config.episode.shots}-shot, {config.episode.queries} query "
+        f"images a class, split {config.data.split}",
         [section for section in sections if section is not None],
         material.author,
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from innerloop.settings.run import rate_in_words
+from innerloop.settings.method import rate_in_words
 
 
 def describe_row(row: dict[str, Any]) -> str:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.core.errors import ConfigError, DataError, DiskError
-from innerloop.settings.run import RunConfig, json_text, load_config, read_json_object
+from innerloop.core.files import json_text, parse_json_object
+from innerloop.methods.catalogue import load_config
+from innerloop.settings.run import RunConfig
 
 
 @contextmanager
@@ -106,6 +108,11 @@ class RunDirectory:
     def config(self) -> RunConfig:
         """The resolved settings."""
         return load_config(self.path / "config.json")
+
+    @property
+    def config_text(self) -> str:
+        """The settings as they were written, in the format of the innerloop that did."""
+        return (self.path / "config.json").read_text(encoding="utf-8")
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _parsed(path: Path, changed_ns: int, size: int) -> tuple[dict[str, Any], ...
     for number, line in enumerate(lines, start=1):
         try:
             if line:
-                record = read_json_object(line, f"{path} line {number}")
+                record = parse_json_object(line, f"{path} line {number}")
                 if not isinstance(record.get("step"), int):
                     raise ConfigError(f"{path} line {number} names no step.")
                 records.append(record)
@@ -248,7 +255,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: if it is missing or not one.
     """
     try:
-        return read_json_object(path.read_text(encoding="utf-8"), str(path))
+        return parse_json_object(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
     except ConfigError as error:

@@ -76,9 +76,9 @@ class Subject:
         learner, config = self.adapted(variant), self.experiment.config
         found = []
         for batch in batches:
-            moved = batch.to(config.device)
+            moved = batch.to(config.machine.device)
             adaptation = learner.adapt(
-                moved.support, steps=config.inner_steps if steps is None else steps
+                moved.support, steps=config.own.adaptation_steps if steps is None else steps
             )
             found.append(query_accuracy(learner, adaptation, moved))
         return np.concatenate(found)
@@ -116,7 +116,7 @@ def explain(
             raise ConfigError(
                 f"{subject.name} has a network that is not Conv4: its blocks are not known."
             )
-        if isinstance(subject.learner, MAML) and not subject.experiment.config.fresh_head:
+        if isinstance(subject.learner, MAML) and not subject.experiment.config.own.fresh_head:
             raise ConfigError(
                 f"{subject.name} has a meta-learned head, and an explanation gives new heads to "
                 "both networks: train it with --fresh-head."
@@ -137,7 +137,7 @@ def explain(
             sampler,
             subject.learner.batch_norm_modes,
             episodes=episodes,
-            device=subject.experiment.config.device,
+            device=subject.experiment.config.machine.device,
         )
         for subject in subjects
     }
@@ -173,11 +173,11 @@ def _described(subject: Subject) -> dict[str, Any]:
     config = subject.experiment.config
     return subject.experiment.protocol("val") | {
         "name": subject.name,
-        "data": config.data,
-        "ways": config.ways,
-        "shots": config.shots,
-        "queries": config.queries,
-        "inner_steps": config.inner_steps,
+        "data": config.data.name,
+        "ways": config.episode.ways,
+        "shots": config.episode.shots,
+        "queries": config.episode.queries,
+        "inner_steps": config.own.adaptation_steps,
         "batch_norm": subject.mode,
     }
 
@@ -215,12 +215,12 @@ def table(
         config = subject.experiment.config
         for mode, of_mode in features[subject.name].items():
             for head in ("gradient", "logistic", "cosine"):
-                steps = config.inner_steps if head == "gradient" else 1
+                steps = config.own.adaptation_steps if head == "gradient" else 1
                 found = head_accuracies(
                     of_mode,
                     head=head,
-                    head_init=config.head_init,
-                    inner_lr=config.inner_lr,
+                    head_init=config.network.head_init,
+                    inner_lr=config.own.adaptation_rate,
                     at=(steps,),
                 )[steps]
                 accuracies[subject.name, mode, head] = found
@@ -276,11 +276,14 @@ def step_curves(
         for subject in subjects:
             of_mode = features[subject.name][subject.mode]
             heads = head_accuracies(
-                of_mode, head_init=subject.experiment.config.head_init, inner_lr=rate, at=STEPS
+                of_mode,
+                head_init=subject.experiment.config.network.head_init,
+                inner_lr=rate,
+                at=STEPS,
             )
             say(f"  {subject.name} at {rate:g}")
             learner = subject.adapted(Variant(inner_lr=rate))
-            moved = [batch.to(subject.experiment.config.device) for batch in batches]
+            moved = [batch.to(subject.experiment.config.machine.device) for batch in batches]
             own[subject.name] = np.stack([_trajectory(learner, batch) for batch in moved])
             for adapted, found in (
                 ("head", np.stack([heads[step] for step in STEPS], 1)),
@@ -353,7 +356,9 @@ def change(subject: Subject, batches: list[EpisodeBatch]) -> dict[str, dict[str,
     """Parts c and d: what adaptation changes, in means over episodes; None where undefined."""
     config = subject.experiment.config
     found = [
-        change_by_adaptation(subject.adapted(), batch.to(config.device), steps=config.inner_steps)
+        change_by_adaptation(
+            subject.adapted(), batch.to(config.machine.device), steps=config.own.adaptation_steps
+        )
         for batch in batches
     ]
     return {
@@ -421,13 +426,15 @@ def _by_batch_statistics(subject: Subject, batches: list[EpisodeBatch]) -> np.nd
     learner = FrozenFeatures(
         subject.learner.model,  # type: ignore[arg-type]
         batch_norm_modes=("transductive",),
-        head_init=config.head_init,
-        inner_lr=config.inner_lr,
+        head_init=config.network.head_init,
+        inner_lr=config.own.adaptation_rate,
     )
-    moved = [batch.to(config.device) for batch in batches]
+    moved = [batch.to(config.machine.device) for batch in batches]
     return np.concatenate(
         [
-            query_accuracy(learner, learner.adapt(batch.support, steps=config.inner_steps), batch)
+            query_accuracy(
+                learner, learner.adapt(batch.support, steps=config.own.adaptation_steps), batch
+            )
             for batch in moved
         ]
     )

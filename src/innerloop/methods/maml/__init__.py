@@ -1,1 +1,1 @@
-"""MAML and FO-MAML."""
+"""MAML."""

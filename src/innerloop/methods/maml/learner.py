@@ -96,14 +96,14 @@ class MAML(Learner):
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
-        """``maml`` is second order; ``fomaml``, and a subclass under another name, first."""
+        """``first_order`` is a setting: it is all that FO-MAML is."""
         return cls(
             model,
-            inner_lr=config.inner_lr,
-            inner_steps=config.inner_steps,
-            first_order=config.method != "maml",
-            fresh_head="head" if config.fresh_head else None,
-            query_batches=config.query_batches,
+            inner_lr=config.own.inner_lr,
+            inner_steps=config.own.inner_steps,
+            first_order=config.own.first_order,
+            fresh_head="head" if config.own.fresh_head else None,
+            query_batches=config.own.query_batches,
         )
 
     @property

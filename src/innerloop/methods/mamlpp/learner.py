@@ -164,31 +164,20 @@ class MAMLpp(MAML):
         """The six switches and their schedules are settings of the same names."""
         return cls(
             model,
-            inner_lr=config.inner_lr,
-            inner_steps=config.inner_steps,
-            fresh_head="head" if config.fresh_head else None,
-            query_batches=config.query_batches,
-            multi_step_loss=config.multi_step_loss,
-            multi_step_fraction=config.multi_step_fraction,
-            derivative_order_annealing=config.derivative_order_annealing,
-            first_order_fraction=config.first_order_fraction,
-            per_step_statistics=config.per_step_statistics,
-            per_step_affine=config.per_step_affine,
-            learned_rates=None if config.learned_rates == "off" else config.learned_rates,
-            cosine_annealing=config.cosine_annealing,
-            outer_lr_floor=config.outer_lr_floor,
+            inner_lr=config.own.inner_lr,
+            inner_steps=config.own.inner_steps,
+            fresh_head="head" if config.own.fresh_head else None,
+            query_batches=config.own.query_batches,
+            multi_step_loss=config.own.multi_step_loss,
+            multi_step_fraction=config.own.multi_step_fraction,
+            derivative_order_annealing=config.own.derivative_order_annealing,
+            first_order_fraction=config.own.first_order_fraction,
+            per_step_statistics=config.own.per_step_statistics,
+            per_step_affine=config.own.per_step_affine,
+            learned_rates=None if config.own.learned_rates == "off" else config.own.learned_rates,
+            cosine_annealing=config.own.cosine_annealing,
+            outer_lr_floor=config.own.outer_lr_floor,
         )
-
-    @classmethod
-    def image_passes(cls, config: RunConfig, steps: int) -> int:
-        """As for MAML, and N − 1 query passes more while the multi-step loss is on."""
-        extra = (config.inner_steps - 1) * config.ways * config.queries * config.meta_batch_size
-        with_them = (
-            min(steps, round(config.multi_step_fraction * config.meta_steps))
-            if config.multi_step_loss
-            else 0
-        )
-        return super().image_passes(config, steps) + with_them * extra
 
     # Where in the run
 

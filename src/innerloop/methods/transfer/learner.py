@@ -1,7 +1,7 @@
 """Transfer learning: pretrain on all training classes, freeze, train a head per support set."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Protocol, Self, cast
+from typing import Literal, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -232,16 +232,14 @@ class Transfer(FrozenFeatures):
         model: has ``embed``, and one output for each training class.
     """
 
-    trains_on: ClassVar[Literal["episodes", "images"]] = "images"
-
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """The settings ``inner_lr``, ``inner_steps`` and ``head_init`` are the new head's."""
         return cls(
             model,
-            inner_lr=config.inner_lr,
-            inner_steps=config.inner_steps,
-            head_init=config.head_init,
+            inner_lr=config.own.inner_lr,
+            inner_steps=config.own.inner_steps,
+            head_init=config.network.head_init,
         )
 
     def meta_loss(self, batch: LabelledImages) -> tuple[Tensor, dict[str, Tensor]]:

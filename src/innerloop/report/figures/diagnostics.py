@@ -47,13 +47,13 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
         color=AFTER,
         linewidth=0.7,
     )
-    if run.config.clip_gradient:
+    if run.config.training.clip_gradient:
         axes.axhline(
-            run.config.clip_gradient,
+            run.config.training.clip_gradient,
             color=GREY,
             linestyle="--",
             linewidth=1,
-            label=f"clipped to {run.config.clip_gradient:g}",
+            label=f"clipped to {run.config.training.clip_gradient:g}",
         )
         axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     axes.set_yscale("log")

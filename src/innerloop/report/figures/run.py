@@ -76,9 +76,9 @@ def describe(run: RunDirectory) -> str:
     """What a figure says under its title: data, split, episode shape and seed."""
     config = run.config
     return (
-        f"{config.method} on {data_name(config.data)}, split {config.split}, {config.ways}-way "
-        f"{config.shots}-shot, {config.inner_steps} steps at {config.inner_rate}, seed "
-        f"{config.seed}"
+        f"{config.method} on {data_name(config.data.name)}, split {config.data.split}, "
+        f"{config.episode.ways}-way {config.episode.shots}-shot, {config.own.adaptation_steps} "
+        f"steps at {config.own.rate_in_words}, seed {config.training.seed}"
     )
 
 
@@ -91,8 +91,8 @@ def data_name(data: str) -> str:
 
 def step_label(run: RunDirectory) -> str:
     """What an outer step of the run is, as the label of an axis."""
-    if run.environment.get("trains_on") == "images":
-        return f"mini-batches of {run.config.batch_size} training images"
+    if run.config.own.trains_on == "images":
+        return f"mini-batches of {run.config.own.batch} training images"
     return "outer step"
 
 
@@ -113,7 +113,9 @@ def draw_validation(run: RunDirectory) -> Figure:
             label,
             colour,
         )
-    axes.axhline(100 / run.config.ways, color=GREY, linestyle=":", linewidth=1, label="chance")
+    axes.axhline(
+        100 / run.config.episode.ways, color=GREY, linestyle=":", linewidth=1, label="chance"
+    )
     axes.axhline(80, color=GREY, linestyle="--", linewidth=1, label="the assignment's bar, 80 %")
     axes.set_ylim(0, 100)
     axes.set_xlabel(step_label(run))
@@ -132,7 +134,7 @@ def draw_validation(run: RunDirectory) -> Figure:
 def draw_loss(run: RunDirectory) -> Figure:
     """Training loss, with its running mean, and validation loss over the outer steps."""
     train, validation = run.read_metrics("train"), run.read_metrics("validation")
-    on_images = run.environment.get("trains_on") == "images"
+    on_images = run.config.own.trains_on == "images"
     title = (
         "Loss of pretraining, and query loss after adaptation"
         if on_images
@@ -179,7 +181,9 @@ def draw_inner_steps(run: RunDirectory) -> Figure:
     axes.plot(
         steps, support, color=SUPPORT, marker="s", markersize=3, linestyle="--", label="support"
     )
-    axes.axhline(100 / run.config.ways, color=GREY, linestyle=":", linewidth=1, label="chance")
+    axes.axhline(
+        100 / run.config.episode.ways, color=GREY, linestyle=":", linewidth=1, label="chance"
+    )
     axes.set_xticks(steps)
     axes.set_ylim(0, 102)
     axes.set_xlabel("inner steps taken")

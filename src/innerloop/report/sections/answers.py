@@ -25,7 +25,7 @@ from innerloop.report.figures import diagnostics
 from innerloop.report.figures import run as figures
 from innerloop.report.figures.seeds import draw_seeds, lower_end
 from innerloop.report.findings import percent
-from innerloop.report.material import BAR, NAMES, Material, named, primary_row
+from innerloop.report.material import BAR, Material, named, primary_row
 from innerloop.runs.directory import RunDirectory
 
 ARMS = ("fomaml", "maml", "mamlpp")
@@ -91,7 +91,7 @@ def _not_there(material: Material, method: str) -> list[Block]:
     """What is missing of a method, with the commands that make it."""
     runs = [run for run in material.main if run.config.method == method]
     if not runs:
-        return [Missing(f"{NAMES[method]} was not trained.", [train_command(material, method)])]
+        return [Missing(f"{named(method)} was not trained.", [train_command(material, method)])]
     blocks: list[Block] = []
     for run in runs:
         name, path = code(run.path.name), material.path(run)
@@ -112,10 +112,10 @@ def train_command(material: Material, method: str) -> str:
     config = material.runs[0].config
     shape = (
         ""
-        if (config.ways, config.shots) == (5, 5)
-        else f" --ways {config.ways} --shots {config.shots}"
+        if (config.episode.ways, config.episode.shots) == (5, 5)
+        else f" --ways {config.episode.ways} --shots {config.episode.shots}"
     )
-    return f"innerloop train {method} --data {config.data} --split {config.split}{shape}"
+    return f"innerloop train {method} --data {config.data.name} --split {config.data.split}{shape}"
 
 
 def picture_of_accuracies(material: Material) -> Picture:
@@ -139,7 +139,7 @@ def method_section(material: Material, method: str) -> list[Block]:
     """What every method's section has: verdict, curve, weights, settings."""
     if not (runs := material.of(method)):
         return _not_there(material, method)
-    name, first = NAMES[method], runs[0]
+    name, first = named(method), runs[0]
     validations = first.read_metrics("validation")
     blocks: list[Block] = []
     if row := material.row(method):
@@ -181,8 +181,8 @@ def validation_picture(run: RunDirectory, name: str) -> Picture:
         f"{percent(last['query_accuracy'], digits=1)}; before adaptation it ends at "
         f"{percent(last['query_accuracy_before'], digits=1)}. The bar is at {100 * BAR:g} %.",
         f"Validation accuracy of {name} before and after adaptation over the training, seed "
-        f"{run.config.seed}; {last['episodes']} fixed episodes at each validation, bands: 95 % "
-        f"over episodes; dashed: the assignment's bar of {100 * BAR:g} %.",
+        f"{run.config.training.seed}; {last['episodes']} fixed episodes at each validation, "
+        f"bands: 95 % over episodes; dashed: the assignment's bar of {100 * BAR:g} %.",
     )
 
 
@@ -203,39 +203,40 @@ def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
 def key_settings(run: RunDirectory, name: str) -> Table:
     """The settings that the assignment names."""
     config = run.config
-    on_images = run.environment.get("trains_on") == "images"
-    batch = f"{config.batch_size} images" if on_images else f"{config.meta_batch_size} episodes"
-    outer = f"Adam at {config.outer_lr:g}"
-    if config.method == "mamlpp" and config.cosine_annealing:
-        outer += f", falling along a cosine to {config.outer_lr_floor * config.outer_lr:g}"
-    if config.clip_gradient:
-        outer += f", gradient clipped at norm {config.clip_gradient:g}"
+    batch = config.own.batch_in_words
+    outer = f"Adam at {config.training.outer_lr:g}"
+    outer += config.own.schedule(config.training.outer_lr)
+    factor = config.network.feature_scale
+    scale = "" if factor == 1 else f" times {factor:g}"
+    if config.training.clip_gradient:
+        outer += f", gradient clipped at norm {config.training.clip_gradient:g}"
     return Table(
         f"Main settings of {name}.",
         ["setting", "value"],
         [
             [
                 "episode",
-                f"{config.ways}-way {config.shots}-shot, {config.queries} query images a class",
+                f"{config.episode.ways}-way {config.episode.shots}-shot, "
+                f"{config.episode.queries} query images a class",
             ],
             [
                 "inner loop",
-                f"{config.inner_steps} steps of plain gradient descent at {config.inner_rate}",
+                f"{config.own.adaptation_steps} steps of plain gradient descent at "
+                f"{config.own.rate_in_words}",
             ],
-            ["outer loop", f"{outer}; {config.meta_steps} outer steps of {batch}"],
+            ["outer loop", f"{outer}; {config.training.meta_steps} outer steps of {batch}"],
             [
                 "network",
-                f"4 blocks of {config.filters} filters, {config.downsample}, features: "
-                f"{config.features}"
-                f"{'' if config.feature_scale == 1 else f' times {config.feature_scale:g}'}, "
-                f"initial weights: {config.conv_init}",
+                f"4 blocks of {config.network.filters} filters, {config.network.downsample}, "
+                f"features: {config.network.features}{scale}, "
+                f"initial weights: {config.network.conv_init}",
             ],
             [
                 "final weights",
                 "the last ones"
                 + (
-                    f", as a moving average of decay {config.averaging:g}"
-                    if config.averaging
+                    f", as a moving average of decay {config.training.averaging:g}"
+                    if config.training.averaging
                     else ""
                 ),
             ],
@@ -263,7 +264,8 @@ def fomaml(material: Material) -> Section:
                 "the outer steps, ending at "
                 f"{findings.nats(run.read_metrics('validation')[-1]['query_loss'])} in "
                 "validation.",
-                f"Loss of FO-MAML after adaptation over the training, seed {run.config.seed}.",
+                "Loss of FO-MAML after adaptation over the training, seed "
+                f"{run.config.training.seed}.",
             ),
         ]
         if (run.path / "episode.npz").is_file():
@@ -306,7 +308,7 @@ def mamlpp(material: Material) -> Section:
         )
     ]
     if run := material.first("mamlpp"):
-        off = [name for name in PARTS if getattr(run.config, name) in (False, "off")]
+        off = [name for name in PARTS if run.config.flat()[name] in (False, "off")]
         blocks.append(
             Paragraph(
                 f"Here {', '.join(map(code, off))} of them {'is' if len(off) == 1 else 'are'} off."
@@ -336,7 +338,7 @@ def mamlpp(material: Material) -> Section:
                     lambda draw=draw: draw(run),
                     f"Line chart over the outer steps: {DIAGNOSTICS.get(name, shown)} of MAML++.",
                     f"{DIAGNOSTICS.get(name, shown).capitalize()} of MAML++ over the training, "
-                    f"seed {run.config.seed}.",
+                    f"seed {run.config.training.seed}.",
                 )
             )
     return Section("MAML++", blocks)
@@ -361,7 +363,7 @@ DIAGNOSTICS = {
 
 def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[Block]:
     measured = {
-        NAMES[method]: [measures(*curve) for curve in curves(runs)] for method, runs in arms.items()
+        named(method): [measures(*curve) for curve in curves(runs)] for method, runs in arms.items()
     }
     bottom = lower_end(curves(runs) for runs in arms.values())
     end = max(steps[-1] for runs in arms.values() for steps, _ in curves(runs))
@@ -369,13 +371,13 @@ def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[
         Picture(
             f"stability-{method}",
             lambda method=method: _stability_plot(arms[method], method, bottom, end),
-            f"Line chart: validation accuracy of {NAMES[method]} over the outer steps, a line "
+            f"Line chart: validation accuracy of {named(method)} over the outer steps, a line "
             f"for each of {len(arms[method])} training seeds, on the axes that it shares with "
             "the other method.",
-            f"Stability of {NAMES[method]}: validation accuracy after adaptation, "
+            f"Stability of {named(method)}: validation accuracy after adaptation, "
             + ("one seed; " if len(arms[method]) == 1 else "every seed thin and the median bold; ")
             + (
-                f"{arms[method][0].config.validation_episodes} fixed episodes at each "
+                f"{arms[method][0].config.training.validation_episodes} fixed episodes at each "
                 f"validation. The two plots have the same axes, which begin at {bottom:g} %; "
                 "what is lower is below them."
             ),
@@ -385,7 +387,7 @@ def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[
     rows = [
         [
             name,
-            str(run.config.seed),
+            str(run.config.training.seed),
             "yes" if row["diverged"] else "no",
             *(_measure(row, key) for key in ("drawdown", "roughness", "area")),
             *(str(row.get(f"first_step_at_{level}") or "never") for level in (90, 95)),
@@ -410,7 +412,11 @@ def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[
         ],
         rows,
     )
-    decays = {NAMES[method]: run.config.averaging for method, runs in arms.items() for run in runs}
+    decays = {
+        named(method): run.config.training.averaging
+        for method, runs in arms.items()
+        for run in runs
+    }
     return [
         *pictures,
         table,
@@ -426,11 +432,11 @@ def _measure(row: dict[str, Any], key: str) -> str:
 def _stability_plot(runs: Sequence[RunDirectory], method: str, bottom: float, end: float) -> Figure:
     last = runs[0].read_metrics("validation")[-1]
     return draw_seeds(
-        {NAMES[method]: curves(runs)},
-        f"Validation accuracy of {NAMES[method]}, every seed",
+        {named(method): curves(runs)},
+        f"Validation accuracy of {named(method)}, every seed",
         f"{figures.describe(runs[0]).rpartition(', seed')[0]}; {last['episodes']} fixed "
         f"episodes, batch norm {last['batch_norm']}, seeds "
-        f"{', '.join(str(run.config.seed) for run in runs)}",
+        f"{', '.join(str(run.config.training.seed) for run in runs)}",
         bottom=bottom,
         end=end,
         colours=[COLOURS[method]],
@@ -470,10 +476,10 @@ def other_splits(material: Material) -> Section | None:
                 rows.append(
                     [
                         named(run.config.method),
-                        f"{run.config.data}, {run.config.split}",
+                        f"{run.config.data.name}, {run.config.data.split}",
                         part,
                         f"{row['ways']}-way {row['shots']}-shot, {row['queries']} queries",
-                        str(run.config.seed),
+                        str(run.config.training.seed),
                         row["batch_norm"],
                         str(row["episodes"]),
                         f"{100 * row['query_accuracy']:.2f} ± "

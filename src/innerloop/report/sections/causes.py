@@ -12,7 +12,7 @@ from innerloop.report import findings
 from innerloop.report.document import Block, Bullets, Missing, Paragraph, Picture, Section
 from innerloop.report.figures import run as figures
 from innerloop.report.findings import percent
-from innerloop.report.material import NAMES, Material, primary_row
+from innerloop.report.material import Material, named, primary_row
 from innerloop.report.sections.answers import train_command
 from innerloop.runs.directory import RunDirectory, read_json
 
@@ -26,7 +26,7 @@ def comparison(material: Material) -> Section:
         missing = [method for method in ("transfer", "fomaml") if material.row(method) is None]
         blocks.append(
             Missing(
-                f"The answer needs {' and '.join(NAMES[method] for method in missing)}, trained "
+                f"The answer needs {' and '.join(named(method) for method in missing)}, trained "
                 "and evaluated."
                 if missing
                 else "The two were not evaluated on the same episodes.",
@@ -158,20 +158,22 @@ def questions(material: Material) -> Section:
         )
     ]
     rows = {
-        NAMES[method]: row
-        for method in NAMES
+        named(method): row
+        for method in material.methods
         if (one := material.first(method)) and (row := primary_row(one, "val"))
     }
     configs = {name: material.of(row["method"])[0].config for name, row in rows.items()}
     from_zero = [
-        name for name, config in configs.items() if config.fresh_head and config.head_init == "zero"
+        name
+        for name, config in configs.items()
+        if config.own.has_fresh_head and config.network.head_init == "zero"
     ]
     said = findings.before_adaptation(
         {
             name: (row["query_accuracy_before"], row["query_accuracy_before_ci95"])
             for name, row in rows.items()
         },
-        material.runs[0].config.ways,
+        material.runs[0].config.episode.ways,
         from_zero,
     )
     for name, row in rows.items():
@@ -204,8 +206,8 @@ def questions(material: Material) -> Section:
 def _rates_and_shots(material: Material) -> list[Block]:
     blocks: list[Block] = []
     shots = {
-        NAMES[method]: found
-        for method in NAMES
+        named(method): found
+        for method in material.methods
         for run in material.of(method)[:1]
         if (found := over_shots(run))
     }
@@ -258,13 +260,13 @@ def over_shots(run: RunDirectory) -> list[dict[str, Any]]:
         "batch_norm": mode,
         "queries": 10,
         "part": "val",
-        "ways": config.ways,
-        "split": config.split,
+        "ways": config.episode.ways,
+        "split": config.data.split,
         "data_fingerprint": run.environment.get("data_fingerprint"),
     }
     found: dict[int, dict[str, Any]] = {}
     for path in sorted(run.path.glob("evaluation-*.json")):
-        row = {"adaptation": "own", "inner_lr": config.inner_lr} | read_json(path)
+        row = {"adaptation": "own", "inner_lr": config.own.adaptation_rate} | read_json(path)
         if any(row.get(name) != value for name, value in wanted.items()) or not is_own(run, row):
             continue
         shots = row["shots"]

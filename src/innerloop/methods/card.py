@@ -1,0 +1,110 @@
+"""What a method says of itself before it is built; imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from innerloop.core.errors import ConfigError
+from innerloop.settings.method import MethodSettings
+from innerloop.settings.run import COMMON
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from.
+
+    Attributes:
+        authors: as a list of references has them.
+        title: of the paper.
+        venue: where it appeared; nothing for a preprint alone.
+        year: of that.
+        arxiv: its arXiv number, or nothing.
+    """
+
+    authors: str
+    title: str
+    venue: str
+    year: int
+    arxiv: str = ""
+
+    def __str__(self) -> str:
+        """The line of a list of references."""
+        place = f"{self.venue} {self.year}" if self.venue else f"{self.year}"
+        number = f" arXiv {self.arxiv}." if self.arxiv else ""
+        return f"{self.authors}. {self.title}. {place}.{number}"
+
+
+@dataclass(frozen=True)
+class DiagnosticFigure:
+    """A figure of what a learner's `diagnostics` record over the training.
+
+    Attributes:
+        key: of the diagnostics: a list with a value for each inner step, or such lists by name.
+        name: of the figure's files.
+        title: of the figure.
+        axis: label of the vertical axis.
+        words: what it shows, in a sentence: "the weight of each inner step".
+    """
+
+    key: str
+    name: str
+    title: str
+    axis: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A method: its names, settings and learner. It is all that other rooms know of it.
+
+    Found by `innerloop.methods.catalogue`: a package ``innerloop.methods.<name>`` has it as
+    ``card.CARD``; one of another distribution is named by an entry point of the group
+    ``innerloop.methods``.
+
+    Attributes:
+        name: for the command line and for files, lower case.
+        title: for tables and figures.
+        settings: the class of its own settings; their defaults are the method's.
+        learner: ``module:Class`` of the `innerloop.Learner`, imported when one is built.
+        idea: what it does, in two or three sentences.
+        papers: where it comes from.
+        defaults: common settings whose default is another one, by name.
+        reason: why they are, where there are some.
+        presets: named sets of settings, by name.
+        parts: settings that switch a part of it on or off.
+        figures: what its diagnostics are drawn as.
+    """
+
+    name: str
+    title: str
+    settings: type[MethodSettings]
+    learner: str
+    idea: str
+    papers: tuple[Paper, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    figures: tuple[DiagnosticFigure, ...] = ()
+
+    @property
+    def trains_on(self) -> Literal["episodes", "images"]:
+        """What an outer step is over."""
+        return self.settings.trains_on
+
+    def refuse_faults(self) -> None:
+        """Raise `ConfigError` for what would only be noticed in the middle of something else."""
+        if not (isinstance(self.settings, type) and issubclass(self.settings, MethodSettings)):
+            raise ConfigError(f"its settings are no MethodSettings: {self.settings!r}.")
+        self.settings()
+        common = {flag for section in COMMON.values() for flag in section.flags()}
+        if twice := common & self.settings.flags().keys():
+            raise ConfigError(f"its setting {min(twice)!r} is one that every method has.")
+        if unknown := self.defaults.keys() - common:
+            raise ConfigError(f"it changes {min(unknown)!r}, which is no common setting.")
+        names = common | self.settings.flags().keys()
+        for preset, values in self.presets.items():
+            if unknown := values.keys() - names:
+                raise ConfigError(f"its preset {preset!r} has {min(unknown)!r}, no setting of it.")
+        if unknown := set(self.parts) - self.settings.flags().keys():
+            raise ConfigError(f"its part {min(unknown)!r} is none of its settings.")

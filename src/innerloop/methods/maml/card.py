@@ -1,0 +1,70 @@
+"""MAML: its settings, and what it changes in the common ones."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from innerloop.core.errors import ConfigError
+from innerloop.methods.card import Card, Paper
+from innerloop.settings.fields import between
+from innerloop.settings.method import EpisodicSettings, InnerLoopSettings
+from innerloop.settings.run import RunConfig
+
+FINN = Paper(
+    "C. Finn, P. Abbeel, S. Levine",
+    "Model-agnostic meta-learning for fast adaptation of deep networks",
+    "ICML",
+    2017,
+    "1703.03400",
+)
+
+
+@dataclass(frozen=True)
+class AdaptationSettings(EpisodicSettings, InnerLoopSettings):
+    """Of methods that meta-learn an initialisation for gradient steps."""
+
+    fresh_head: bool = True
+    """Start the head of every episode from zero, so that only the inner loop trains it and ways at
+    test are free; otherwise its initial weights are meta-learned."""
+    query_batches: Annotated[int, between(1, 1000)] = 1
+    """Training query loss as the mean over this many class-balanced mini-batches; evaluation always
+    uses 1."""
+
+    @property
+    def has_fresh_head(self) -> bool:
+        """Unless its initial weights are meta-learned."""
+        return self.fresh_head
+
+    def refuse_misfits(self, config: RunConfig) -> None:
+        """Mini-batches of the query set are equally large."""
+        if config.episode.queries % self.query_batches:
+            raise ConfigError(
+                f"query_batches={self.query_batches} must divide queries={config.episode.queries}."
+            )
+
+
+@dataclass(frozen=True)
+class Settings(AdaptationSettings):
+    """MAML's own settings."""
+
+    first_order: bool = False
+    """Take each inner gradient as a constant, so that derivatives of second order are left out."""
+
+
+CARD = Card(
+    name="maml",
+    title="MAML",
+    settings=Settings,
+    learner="innerloop.methods.maml.learner:MAML",
+    idea=(
+        "MAML learns an initialisation: weights θ from which K gradient steps on the support set "
+        "S of an episode, φ_0 = θ, φ_k = φ_(k-1) - α ∇L(φ_(k-1); S), lead to weights that "
+        "classify its query set. The outer gradient goes through the inner steps, with "
+        "derivatives of second order."
+    ),
+    papers=(FINN,),
+    defaults=dict(conv_init="kaiming", clip_gradient=0.3),
+    reason=(
+        "Second order spikes early, and needs other initial weights and clipping; chosen on "
+        "background-heldout."
+    ),
+)

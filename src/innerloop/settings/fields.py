@@ -1,0 +1,143 @@
+"""Settings as frozen dataclasses: each field says its type and range, and is checked.
+
+msgspec checks the types and the ranges, since it reads them from the annotations of plain
+dataclasses and takes neither a dependency nor time to import; the sentences are ours.
+"""
+
+import ast
+import dataclasses
+import inspect
+import math
+import reprlib
+import textwrap
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from innerloop.core.errors import ConfigError, did_you_mean
+
+
+def between(low: float, high: float) -> msgspec.Meta:
+    """For ``Annotated``: a number from ``low`` to ``high``, both included."""
+    return msgspec.Meta(ge=low, le=high)
+
+
+Rate = Annotated[float, between(0.0, 1000.0)]
+"""A learning rate."""
+Fraction = Annotated[float, between(0.0, 1.0)]
+"""A part of a whole."""
+Steps = Annotated[int, between(1, 10_000_000)]
+"""A number of outer steps."""
+
+
+def setting(default: Any, *, flag: str) -> Any:
+    """A field whose name among all settings, and on the command line, is not the attribute's."""
+    return dataclasses.field(default=default, metadata={"flag": flag})
+
+
+def flag_of(field: dataclasses.Field) -> str:
+    """What a setting is called among all settings, on the command line and in tables."""
+    return field.metadata.get("flag", field.name)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some settings that belong together; made whole and right, or not at all.
+
+    Raises:
+        ConfigError: if a value has the wrong type or is out of its range.
+    """
+
+    def __post_init__(self):
+        """Check types and ranges once; afterwards they are trusted."""
+        for field in dataclasses.fields(self):
+            check(flag_of(field), field.type, getattr(self, field.name))
+
+    def flat(self) -> dict[str, Any]:
+        """The settings by their names among all settings."""
+        return {flag_of(field): getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def flags(cls) -> dict[str, str]:
+        """Name among all settings -> name of the attribute."""
+        return {flag_of(field): field.name for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """The sentence under each setting, by its name among all settings."""
+        sentences: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if dataclasses.is_dataclass(base):
+                sentences |= _attribute_docstrings(base)
+        return {flag_of(field): sentences[field.name] for field in dataclasses.fields(cls)}
+
+
+@lru_cache
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    """The docstring under each attribute that a class itself declares."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    docstrings = {}
+    for attribute, following in zip(definition.body, definition.body[1:], strict=False):
+        if not isinstance(attribute, ast.AnnAssign) or not isinstance(attribute.target, ast.Name):
+            continue
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            docstrings[attribute.target.id] = " ".join(str(following.value.value).split())
+    return docstrings
+
+
+def check(name: str, kind: Any, value: Any) -> None:
+    """Refuse a value that is not of a kind.
+
+    Args:
+        name: what the error calls the setting.
+        kind: a type as fields have it, such as ``Annotated[int, between(1, 10)]``.
+        value: what was given.
+
+    Raises:
+        ConfigError: with the kind in words, the value, and the nearest choice where there are some.
+    """
+    of_type, ranges = _taken_apart(kind)
+    if not _fits(value, of_type):
+        hint = ""
+        if get_origin(of_type) is Literal and isinstance(value, str):
+            hint = did_you_mean(value, list(get_args(of_type)))
+        raise ConfigError(f"{name} must be {_in_words(of_type)}: got {shown(value)}.{hint}")
+    if not _fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        words = f"between {ranges[0].ge:,} and {ranges[0].le:,}" if ranges else "finite"
+        raise ConfigError(f"{name} must be {words}: got {shown(value)}.")
+
+
+def plain_type(kind: Any) -> Any:
+    """The type of a field without its range."""
+    return _taken_apart(kind)[0]
+
+
+def _taken_apart(kind: Any) -> tuple[Any, list[msgspec.Meta]]:
+    """The type behind an annotation, and its ranges."""
+    if get_origin(kind) is not Annotated:
+        return kind, []
+    of_type, *metadata = get_args(kind)
+    return of_type, [one for one in metadata if isinstance(one, msgspec.Meta)]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=True)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter from a lone surrogate
+        return False
+    return True
+
+
+def _in_words(of_type: Any) -> str:
+    if get_origin(of_type) is Literal:
+        return f"one of {', '.join(get_args(of_type))}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words[of_type]
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: cut short, however long or deep it is."""
+    return reprlib.repr(value)

@@ -1,0 +1,113 @@
+"""The settings that every method has, in sections; their docstrings are the help texts."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from innerloop.core.errors import ConfigError
+from innerloop.settings.fields import Rate, Section, Steps, between, setting
+
+
+@dataclass(frozen=True)
+class DataSettings(Section):
+    """Which images, and how they come."""
+
+    name: str = setting("auto", flag="data")
+    """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else
+    strokes)."""
+    split: str = "auto"
+    """Which classes train and validate: assignment, background-heldout, 1100-100-423 (Omniglot),
+    alphabets (strokes); auto is assignment for Omniglot and alphabets for strokes."""
+    rotations: bool = True
+    """Turn each class of each training episode, or each training image, by a random multiple of 90
+    degrees; never at validation."""
+    image_size: Annotated[int, between(16, 105)] = 28
+    """Side of the images in pixels."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_empty(data=self.name, split=self.split)
+
+
+@dataclass(frozen=True)
+class EpisodeSettings(Section):
+    """What an episode consists of."""
+
+    ways: Annotated[int, between(2, 1000)] = 5
+    """Classes in an episode."""
+    shots: Annotated[int, between(1, 1000)] = 5
+    """Support images per class."""
+    queries: Annotated[int, between(1, 1000)] = 15
+    """Query images per class."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Section):
+    """The network: four convolutional blocks and a head."""
+
+    filters: Annotated[int, between(1, 1024)] = 64
+    """Channels of each of the network's four blocks."""
+    downsample: Literal["stride", "max-pool"] = "stride"
+    """How a block halves the image: convolutions of stride 2, or 2x2 max pooling."""
+    features: Literal["flatten", "mean"] = "mean"
+    """What the head sees of the last block: all positions, or their mean."""
+    last_relu: bool = True
+    """Apply the ReLU of the last block."""
+    feature_norm: bool = True
+    """Standardise each feature over the batch before the head, so that large inner steps suit
+    it."""
+    feature_scale: Annotated[float, between(1e-6, 1e6)] = 1.0
+    """Factor on the features before the head."""
+    conv_bias: bool = False
+    """Give convolutions a bias (batch norm cancels it)."""
+    conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch"
+    """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot
+    (uniform)."""
+    head_init: Literal["zero", "glorot"] = "zero"
+    """Initial weights of the linear head; of transfer also of the new head in every episode."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Section):
+    """The outer loop: optimiser, length, validation."""
+
+    meta_steps: Steps = 1000
+    """Outer steps; of a method that trains on images, mini-batches."""
+    outer_lr: Rate = 0.001
+    """Learning rate of the outer optimiser, Adam."""
+    seed: Annotated[int, between(0, 2**31 - 1)] = 0
+    """Seed of the initial weights and of the training episodes."""
+    clip_gradient: Annotated[float, between(0.0, 1e6)] = 0.0
+    """Largest norm of the outer gradient; a longer one is scaled down to it; 0 is off. Steadies
+    second order."""
+    averaging: Annotated[float, between(0.0, 0.99999)] = 0.98
+    """Decay per outer step of the moving average of the weights that is validated and saved; 0 is
+    off."""
+    validation_every: Steps = 50
+    """Outer steps between validations."""
+    validation_episodes: Annotated[int, between(2, 100_000)] = 30
+    """Fixed episodes of each validation during training."""
+    checkpoint_every: Steps = 50
+    """Outer steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class MachineSettings(Section):
+    """Where and how it is computed."""
+
+    device: str = "auto"
+    """Where to compute: cpu, cuda, mps, or auto (cuda where there is one, else cpu)."""
+    threads: Annotated[int, between(0, 1024)] = 0
+    """CPU threads; 0 takes what PyTorch chooses. Bits are reproducible at equal threads only."""
+    episodes_per_chunk: Annotated[int, between(0, 10_000)] = 0
+    """Episodes computed at once; 0 chooses by device (1 on a CPU, all on a GPU)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_empty(device=self.device)
+
+
+def refuse_empty(**texts: str) -> None:
+    """Raise `ConfigError` for the first of some settings that is an empty text."""
+    for name, text in texts.items():
+        if not text.strip():
+            raise ConfigError(f"{name} must not be empty.")
