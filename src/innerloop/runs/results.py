@@ -1,0 +1,181 @@
+"""What trainings and evaluations found, typed: read once, checked once, written once.
+
+On the disk a row is one flat JSON object. A number that is not finite, or was not measured, is null
+there and NaN here, so that every number is a float.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from innerloop.core.errors import DataError
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Over which episodes something was measured: rows compare only where all of this is equal.
+
+    Attributes:
+        data: name of the data set.
+        data_fingerprint: of its pixels and names.
+        split: which classes train and validate.
+        part: which of them were measured on.
+        ways, shots, queries: of an episode.
+        query_batches: the query set was classified in so many mini-batches.
+        rotations: whether the images were turned.
+        stream: of the episodes.
+        episode_seed: of that stream.
+        episodes: how many.
+    """
+
+    data: str
+    data_fingerprint: str
+    split: str
+    part: str
+    ways: int
+    shots: int
+    queries: int
+    query_batches: int
+    rotations: bool
+    stream: str
+    episode_seed: int
+    episodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was measured on episodes, as means over them; accuracies are fractions.
+
+    Attributes:
+        batch_norm: whose statistics normalised the query images.
+        inner_steps: inner steps K after which the accuracies were taken.
+        episodes: how many.
+        query_accuracy, query_accuracy_ci95: after K steps, and the half-width of its 95 % interval.
+        query_accuracy_before, query_accuracy_before_ci95: at φ_0.
+        query_loss: after K steps.
+        support_accuracy, support_accuracy_before, support_loss: of the support set.
+        query_accuracy_per_step, query_accuracy_per_step_ci95: at φ_0, φ_1, ...
+        support_accuracy_per_step: the same of the support set.
+    """
+
+    batch_norm: str
+    inner_steps: int
+    episodes: int
+    query_accuracy: float
+    query_accuracy_ci95: float
+    query_accuracy_before: float = math.nan
+    query_accuracy_before_ci95: float = math.nan
+    query_loss: float = math.nan
+    support_accuracy: float = math.nan
+    support_accuracy_before: float = math.nan
+    support_loss: float = math.nan
+    query_accuracy_per_step: list[float] = field(default_factory=list)
+    query_accuracy_per_step_ci95: list[float] = field(default_factory=list)
+    support_accuracy_per_step: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow(Measurement, Protocol):
+    """An evaluation of a run: ``evaluation-*.json``.
+
+    Attributes:
+        method: of the run.
+        training_seed: of the run.
+        adaptation: how its network was adapted: ``own``, or another way.
+        inner_lr: rate of the inner steps; None where none are taken.
+        learned_rates: whether that is what learnt rates started from.
+        training_rotations, averaging: settings of the training that tables show.
+        query_accuracy_per_episode: of each episode after K steps.
+    """
+
+    method: str
+    training_seed: int
+    adaptation: str = "own"
+    inner_lr: float | None
+    learned_rates: bool = False
+    training_rotations: bool | None = None
+    averaging: float | None = None
+    query_accuracy_per_episode: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecord:
+    """A line of ``metrics.jsonl`` for each outer step; what a method logs beside these is not read.
+
+    Attributes:
+        step: outer steps done.
+        elapsed_s: seconds of training so far, with the validations.
+        loss: of the meta-batch.
+        gradient_norm: of the meta-gradient, before clipping; NaN where it was not recorded.
+    """
+
+    step: int
+    elapsed_s: float = math.nan
+    loss: float = math.nan
+    gradient_norm: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationRecord(Measurement):
+    """A line of ``metrics.jsonl`` for each validation.
+
+    Attributes:
+        step: outer steps done.
+        elapsed_s: seconds of training so far, with the validations.
+        image_passes: images sent forward and backward so far; None in records of long ago.
+        diagnostics: what the learner records of itself, as JSON: figures of its own.
+    """
+
+    step: int
+    elapsed_s: float = math.nan
+    image_passes: int | None = None
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """``status.json``: where a run stands.
+
+    Attributes:
+        state: running, interrupted, paused, failed or finished.
+        step: outer steps done.
+        message: what a person should know; often nothing.
+    """
+
+    state: str = "running"
+    step: int = 0
+    message: str = ""
+
+
+def typed(values: Mapping[str, Any], kind: type[Row], source: str) -> Row:
+    """A JSON object as a row; what the row does not have is passed over.
+
+    Args:
+        values: the object.
+        kind: the class of the row.
+        source: what an error calls the object.
+
+    Raises:
+        DataError: if something is missing or of another type.
+    """
+    numbers = {spec.name for spec in fields(kind) if spec.type is float}  # type: ignore[arg-type]
+    lists = {spec.name for spec in fields(kind) if _is_list_of_numbers(spec.type)}  # type: ignore[arg-type]
+    filled = dict(values)
+    for name in numbers & filled.keys():
+        filled[name] = math.nan if filled[name] is None else filled[name]
+    for name in lists & filled.keys():
+        if isinstance(filled[name], list):
+            filled[name] = [math.nan if number is None else number for number in filled[name]]
+    try:
+        return msgspec.convert(filled, kind, strict=True)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise DataError(f"{source} does not hold what it should: {error}.") from error
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    return get_origin(kind) is list and get_args(kind) == (float,)
