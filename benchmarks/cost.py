@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 
-from innerloop.core.files import json_text
+from innerloop.core.files import json_text, write_atomic
 from innerloop.experiments.experiment import prepare
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import settings_of
-from innerloop.runs.directory import write_atomic
 
 ROWS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "FO-MAML": ("fomaml", 500, {}),

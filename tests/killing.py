@@ -254,7 +254,7 @@ def _kill_often(
 def _half_written(path: Path) -> dict[str, int]:
     """Temporary files and directories of a run's saving, and when each was last changed."""
     found = {}
-    for pattern in ("checkpoints/.*.tmp", ".model.safetensors.tmp"):
+    for pattern in ("checkpoints/.*.tmp", ".model.safetensors.*.tmp"):
         for temporary in path.glob(pattern):
             try:
                 found[temporary.name] = temporary.stat().st_mtime_ns

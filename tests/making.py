@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from innerloop.core.files import json_text
+from innerloop.core.files import json_text, write_atomic
 from innerloop.methods.catalogue import settings_of
-from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"

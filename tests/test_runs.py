@@ -9,7 +9,7 @@ import pytest
 
 from innerloop.core.errors import ConfigError, DataError, DiskError
 from innerloop.methods.catalogue import settings_of
-from innerloop.runs.directory import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 
 @pytest.fixture
@@ -88,61 +88,6 @@ def test_a_parent_that_is_a_file_is_a_sentence(tmp_path):
         DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"
     ):
         RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "runs" / "name")
-
-
-# Files that are whole or not there
-
-
-def test_what_is_written_is_there_and_nothing_else(tmp_path):
-    write_atomic(tmp_path / "file", "größer")
-    write_atomic(tmp_path / "file", b"\x00\xff")
-
-    assert (tmp_path / "file").read_bytes() == b"\x00\xff"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_disk_that_refuses_leaves_the_file_as_it_was(tmp_path, monkeypatch, function, number):
-    write_atomic(tmp_path / "file", "before")
-
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, function, refuse)
-    with pytest.raises(
-        DiskError,
-        match=f"Cannot write .*file: {os.strerror(number)}. What was saved before is intact",
-    ):
-        write_atomic(tmp_path / "file", "after")
-
-    assert (tmp_path / "file").read_text() == "before"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
-    calls = []
-    for function in ("fsync", "replace"):
-        real = getattr(os, function)
-        monkeypatch.setattr(
-            os, function, lambda *a, real=real, name=function: (calls.append(name), real(*a))
-        )
-
-    write_atomic(tmp_path / "file", "content")
-
-    assert calls == ["fsync", "replace"]
-
-
-def test_errors_of_the_disk_have_exit_code_4_and_others_pass():
-    with (
-        pytest.raises(DiskError, match="Cannot write x: Is a directory") as caught,
-        disk_errors("x"),
-    ):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    assert caught.value.exit_code == 4
-
-    with pytest.raises(KeyError), disk_errors("x"):
-        raise KeyError("not of the disk")
 
 
 # Metrics
@@ -232,11 +177,6 @@ def test_a_damaged_file_of_the_run_is_named(run, text):
 
     with pytest.raises(DataError, match=r"env\.json"):
         _ = run.environment
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"Cannot read .*nothing\.json"):
-        read_json(tmp_path / "nothing.json")
 
 
 def test_a_run_in_use_is_refused_and_free_again_afterwards(run):

@@ -23,13 +23,13 @@ from torch.nn import functional as F
 
 from innerloop.analysis.explanation.formulas import safe_rates
 from innerloop.core.errors import NonFiniteError
-from innerloop.core.files import json_text
+from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, environment, prepare, train
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
-from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights
 
 RESULTS = Path(__file__).parent / "results"

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from innerloop.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from innerloop.core.errors import InnerloopError as InnerloopError

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.files import read_json
 from innerloop.core.intervals import (
     Difference,
     independent_difference,
@@ -15,7 +16,7 @@ from innerloop.core.intervals import (
     paired_difference,
 )
 from innerloop.core.seeding import EVALUATION_SEED
-from innerloop.runs.directory import RunDirectory, read_json
+from innerloop.runs.directory import RunDirectory
 
 MUST_AGREE = (
     "data",

@@ -16,9 +16,10 @@ import numpy as np
 from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.assignment.pack import NEEDED, SUMS
 from innerloop.core.errors import DataError
+from innerloop.core.files import read_json
 from innerloop.experiments.experiment import evaluate_run, open_run
 from innerloop.methods.catalogue import names
-from innerloop.runs.directory import RunDirectory, read_json
+from innerloop.runs.directory import RunDirectory
 
 LARGEST = 2 * 1024**3
 """Bytes of an archive's content beyond which it is not unpacked."""

@@ -13,15 +13,15 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from innerloop import __version__
 from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import json_text
+from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.version import __version__
 from innerloop.report import write_results
 from innerloop.report.material import Material, primary_row
 from innerloop.report.model_card import write_model_card
 from innerloop.report.report import read_material, write_report
-from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 NEEDED = ("fomaml", "mamlpp", "transfer")
 """Methods whose final weights the assignment asks for."""

@@ -497,7 +497,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from innerloop import __version__
+        from innerloop.core.version import __version__
 
         print(f"innerloop {__version__}")
         return 0

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import disk_errors
 from innerloop.data import load_dataset, omniglot
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.splits import DEFAULT_SPLITS, find_split
-from innerloop.runs.directory import disk_errors
 
 
 def run_data_command(

@@ -44,5 +44,5 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """Asks in an error whether the most similar name is meant, or nothing where none is similar."""
-    near = difflib.get_close_matches(name.lower(), names, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    similar = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" Did you mean {similar[0]!r}?" if similar else ""

@@ -1,14 +1,84 @@
-"""JSON as files hold it."""
+"""Files that are whole or not there, and JSON that other programs can read."""
 
 import json
 import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError, DiskError
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn an `OSError` within the context into a `DiskError` that says what was not written."""
+    try:
+        yield
+    except OSError as error:
+        in_the_way = isinstance(
+            error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
+        )
+        advice = (
+            ""
+            if in_the_way
+            else " What was saved before is intact; free some space or permissions and go on."
+        )
+        raise DiskError(f"Cannot write {what}: {error.strerror or error}.{advice}") from error
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file under its final name only once it is complete and on the disk.
+
+    Until then it is ``.<name>.<random>.tmp`` beside it: several processes may write the same file
+    at once, and the last of them wins. A killed process leaves such a file behind; nothing reads
+    it.
+
+    Raises:
+        DiskError: if it cannot be written; a file that was there before is then intact.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with disk_errors(str(path)):
+        # Opened by ourselves, not by `tempfile`: its files are for their owner's eyes alone.
+        file = open(temporary, "xb")
+        try:
+            with file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        DataError: if it is missing or not one.
+    """
+    try:
+        return parse_json_object(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
+    except ConfigError as error:
+        raise DataError(str(error)) from error
 
 
 def parse_json_object(text: str, source: str) -> dict[str, Any]:
-    """Parse a JSON object, refusing anything else with a sentence."""
+    """Parse a JSON object, refusing anything else with a sentence.
+
+    Args:
+        text: the JSON.
+        source: what errors call it.
+
+    Raises:
+        ConfigError: if it is not JSON, or not an object.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from innerloop.core.errors import ConfigError, did_you_mean
-from innerloop.core.files import json_text
+from innerloop.core.files import json_text, write_atomic
 from innerloop.core.seeding import EVALUATION_SEED
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data import load_dataset
@@ -27,7 +27,7 @@ from innerloop.experiments.training import Stop, Training, build_learner
 from innerloop.methods.base import Learner
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights
 from innerloop.settings.run import RunConfig
 

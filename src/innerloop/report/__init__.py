@@ -1,10 +1,11 @@
 """What is made from a run's files: figures and the page of hyperparameters. Imports no torch."""
 
+from innerloop.core.files import write_atomic
 from innerloop.report.figures.diagnostics import diagnostic_drawings
 from innerloop.report.figures.run import draw_figures, save_figure
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.report.model_card import write_model_card
-from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 
 def write_results(run: RunDirectory) -> None:

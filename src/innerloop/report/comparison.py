@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from innerloop.core.files import json_text
+from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.report.figures.run import (
     GREY,
     PALETTE,
@@ -18,7 +18,6 @@ from innerloop.report.figures.run import (
     save_figure,
     zoom,
 )
-from innerloop.runs.directory import disk_errors, write_atomic
 
 
 def write_comparison(comparison: dict[str, Any], folder: Path) -> None:

@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from innerloop.core.files import json_text
+from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.report.figures.run import GREY, PALETTE, band, data_name, panels, save_figure, zoom
-from innerloop.runs.directory import disk_errors, write_atomic
 
 HEADS = {"gradient": "the run's steps", "logistic": "converged", "cosine": "prototypes"}
 """How tables call the heads on frozen features."""

@@ -18,9 +18,10 @@ from innerloop.analysis.comparison import (
 )
 from innerloop.analysis.explanation.verdict import verdict
 from innerloop.core.errors import DataError
+from innerloop.core.files import read_json
 from innerloop.core.intervals import Difference
 from innerloop.methods.catalogue import names, title_of
-from innerloop.runs.directory import RunDirectory, read_json
+from innerloop.runs.directory import RunDirectory
 
 BAR = 0.80
 """The assignment's bar for validation accuracy."""

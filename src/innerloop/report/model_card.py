@@ -1,9 +1,10 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
 from innerloop.analysis.comparison import evaluations, is_own
+from innerloop.core.files import write_atomic
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
-from innerloop.runs.directory import RunDirectory, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 
 def model_card(run: RunDirectory) -> str:

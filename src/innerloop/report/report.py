@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import disk_errors, write_atomic
 from innerloop.report.document import Document
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import Material, explains, read_explanation, with_names
 from innerloop.report.render.pages import html_page, pdf
 from innerloop.report.render.svg import drawn
 from innerloop.report.sections import account, answers, causes
-from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 
 def document(material: Material) -> Document:

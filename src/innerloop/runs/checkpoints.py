@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.core.errors import DataError, DiskError
-from innerloop.runs.directory import RunDirectory, disk_errors, read_json, write_atomic
+from innerloop.core.files import disk_errors, read_json, write_atomic
+from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights, save_weights
 
 if TYPE_CHECKING:

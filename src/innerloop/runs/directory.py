@@ -18,47 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from innerloop.core.errors import ConfigError, DataError, DiskError
-from innerloop.core.files import json_text, parse_json_object
+from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.files import disk_errors, json_text, parse_json_object, read_json, write_atomic
 from innerloop.methods.catalogue import load_config
 from innerloop.settings.run import RunConfig
-
-
-@contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn an `OSError` within the context into a `DiskError` that says what was not written."""
-    try:
-        yield
-    except OSError as error:
-        in_the_way = isinstance(
-            error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
-        )
-        advice = (
-            ""
-            if in_the_way
-            else " What was saved before is intact; free some space or permissions and go on."
-        )
-        raise DiskError(f"Cannot write {what}: {error.strerror or error}.{advice}") from error
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file under its final name only once it is complete and on the disk.
-
-    Raises:
-        DiskError: if it cannot be written; a file that was there before is then intact.
-    """
-    content = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(str(path)):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 class RunDirectory:
@@ -246,17 +209,3 @@ def _parsed(path: Path, changed_ns: int, size: int) -> tuple[dict[str, Any], ...
             if number < len(lines):
                 raise DataError(f"{error} Remove that line to go on without it.") from error
     return tuple(records)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Raises:
-        DataError: if it is missing or not one.
-    """
-    try:
-        return parse_json_object(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read {path}: {error}.") from error
-    except ConfigError as error:
-        raise DataError(str(error)) from error

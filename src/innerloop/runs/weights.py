@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.core.errors import DataError, NonFiniteError
-from innerloop.runs.directory import write_atomic
+from innerloop.core.files import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from innerloop.core.errors import DataError
-from innerloop.runs.directory import RunDirectory, disk_errors, write_atomic
+from innerloop.core.files import disk_errors, write_atomic
+from innerloop.runs.directory import RunDirectory
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
-from innerloop import __version__
+from innerloop.core.version import __version__
 from innerloop.report.document import (
     Bullets,
     Commands,

@@ -3,6 +3,7 @@
 Protocol, limits, commands, environment, settings, references.
 """
 
+from innerloop.core.files import read_json
 from innerloop.methods.catalogue import settings_of
 from innerloop.report.document import (
     Block,
@@ -17,7 +18,7 @@ from innerloop.report.document import (
 from innerloop.report.findings import counted
 from innerloop.report.hyperparameters import fixed_settings, value_in_words
 from innerloop.report.material import Material, named
-from innerloop.runs.directory import RunDirectory, read_json
+from innerloop.runs.directory import RunDirectory
 
 BATCH_NORM = {
     "transductive": "every forward pass by its own batch, so the query images help one another",

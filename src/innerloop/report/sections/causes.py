@@ -6,6 +6,7 @@ They also answer what the course's ancestor asks.
 from typing import Any
 
 from innerloop.analysis.comparison import is_own
+from innerloop.core.files import read_json
 from innerloop.report import comparison as comparisons
 from innerloop.report import explanation as explanations
 from innerloop.report import findings
@@ -14,7 +15,7 @@ from innerloop.report.figures import run as figures
 from innerloop.report.findings import percent
 from innerloop.report.material import Material, named, primary_row
 from innerloop.report.sections.answers import train_command
-from innerloop.runs.directory import RunDirectory, read_json
+from innerloop.runs.directory import RunDirectory
 
 
 def comparison(material: Material) -> Section:
