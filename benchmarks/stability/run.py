@@ -7,12 +7,10 @@ at a time.
 """
 
 import argparse
-import fcntl
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.analysis.explanation.formulas import safe_rates
+from innerloop.core.claims import claim
 from innerloop.core.errors import NonFiniteError
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
@@ -34,18 +33,6 @@ from innerloop.runs.weights import load_weights
 
 RESULTS = Path(__file__).parent / "results"
 TEST_STEPS, TEST_EPISODES, GRADIENT_EPISODES = 20, 60, 8
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process has the cell; the claim ends with the process, also a killed one."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 def run_cell(cell: Cell, runs: Path, results: Path) -> None:
@@ -228,7 +215,7 @@ def main() -> None:
     for folder in (options.runs, options.out):
         folder.mkdir(parents=True, exist_ok=True)
     for cell in cells(options.part):
-        with claimed(options.runs / f".{cell.name}.lock") as ours:
+        with claim(options.runs / f".{cell.name}.lock") as ours:
             if not ours or (options.out / f"{cell.name}.json").exists():
                 continue
             started = time.monotonic()

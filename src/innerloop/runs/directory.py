@@ -6,7 +6,6 @@
     checkpoints/step-00000050/  model.safetensors  evaluation-*.json  hyperparameters.md  figures/
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from innerloop.core.claims import claim
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import disk_errors, json_text, parse_json_object, read_json, write_atomic
 from innerloop.methods.catalogue import load_config
@@ -150,16 +150,12 @@ class RunDirectory:
         Raises:
             ConfigError: if another process holds it.
         """
-        with disk_errors(f"{self.path / 'lock'}"):
-            file = open(self.path / "lock", "w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        with claim(self.path / "lock") as ours:
+            if not ours:
                 raise ConfigError(
                     f"{self.path} is in use by another process; wait for it, or choose another "
                     "--run-dir."
-                ) from error
+                )
             yield
 
     def append_metrics(self, record: dict[str, Any]) -> None:
