@@ -256,7 +256,8 @@ def test_a_file_that_is_not_a_zip_is_refused(fake: Fake):
     fake.path.write_bytes(b"<html>Not found</html>")
 
     with pytest.raises(
-        DataError, match=r"images_background\.zip is not a zip file, or only the beginning of one"
+        DataError,
+        match=r"images_background\.zip is not a zip archive, or only the beginning of one",
     ):
         fake.read()
 
@@ -266,7 +267,7 @@ def test_a_truncated_archive_is_refused(fake: Fake, kept: float):
     data = fake.path.read_bytes()
     fake.path.write_bytes(data[: int(kept * len(data))])
 
-    with pytest.raises(DataError, match="not a zip file, or only the beginning of one"):
+    with pytest.raises(DataError, match="not a zip archive, or only the beginning of one"):
         fake.read()
 
 
@@ -311,7 +312,7 @@ def test_a_hundred_thousand_entries_are_refused_before_any_is_looked_at(fake: Fa
     end = b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 0xFFFF, 0xFFFF, 100_000 * len(entry), 0, 0)
     fake.path.write_bytes(entry * 100_000 + end)
 
-    with pytest.raises(DataError, match="has more than 50,000 entries, no Omniglot archive has"):
+    with pytest.raises(DataError, match="has more than 50,000 entries: replace it"):
         fake.read()
 
 
@@ -327,7 +328,7 @@ def test_a_huge_declared_size_is_refused(fake: Fake):
     fake.change_first(bytes(100_000))
 
     with pytest.raises(
-        DataError, match=r"0007_01\.png' is 100,000 bytes, no drawing is above 16,384"
+        DataError, match=r"0007_01\.png' is 100,000 bytes, above the limit of 16,384"
     ):
         fake.read()
 
@@ -449,7 +450,7 @@ def test_an_unknown_compression_is_refused(fake: Fake):
     data[data.index(b"PK\x03\x04") + 8] = 99
     fake.path.write_bytes(data)
 
-    with pytest.raises(DataError, match=r"0007_01\.png' is damaged \(.*compression"):
+    with pytest.raises(DataError, match=r"0007_01\.png' has a compression other than deflate"):
         fake.read()
 
 
@@ -752,7 +753,7 @@ def test_damaged_archives_in_the_cache_are_an_error_if_they_cannot_be_downloaded
         file.rename(cache / file.name)
     (cache / "images_background.zip").write_bytes(b"damaged")
 
-    with pytest.raises(DataError, match="is not a zip file"):
+    with pytest.raises(DataError, match="is not a zip archive"):
         fake.load(download=False)
 
 

@@ -3,12 +3,9 @@
 import hashlib
 import json
 import re
-import stat
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +14,13 @@ from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.assignment.pack import NEEDED, SUMS
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
+from innerloop.core.zips import Limits, open_archive
 from innerloop.experiments.experiment import evaluate_run, open_run
 from innerloop.methods.catalogue import names
 from innerloop.runs.directory import RunDirectory
 
-LARGEST = 2 * 1024**3
-"""Bytes of an archive's content beyond which it is not unpacked."""
+LIMITS = Limits(entries=50_000, file_bytes=2**31, total_bytes=2**31)
+"""Beyond which an archive is not unpacked."""
 CHECKED_EPISODES = 100
 LEVEL = 0.005
 """Another processor rounds differently, so that a query picture may change its class: means may
@@ -105,34 +103,26 @@ def _unpacked(path: Path, folder: Path) -> Path:
 def _content(path: Path) -> tuple[str, dict[str, bytes]]:
     """The name of the archive's one folder, and its files; nothing is written."""
     try:
-        archive = zipfile.ZipFile(path)
+        file = path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a zip archive: {error}.") from error
-    with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        names = [entry.filename for entry in entries]
-        if not any(name.endswith(f"/{SUMS}") for name in names):
-            raise DataError(f"{path} is no hand-in: it holds no {SUMS}.")
-        for entry in entries:
-            inside = PurePosixPath(entry.filename)
-            strange = "\\" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16)
-            if inside.is_absolute() or ".." in inside.parts or len(inside.parts) < 2 or strange:
-                raise DataError(
-                    f"{path} holds {entry.filename!r}, which does not stay in its folder."
-                )
-        if len(set(names)) < len(names):
-            raise DataError(
-                f"{path} holds {next(name for name in names if names.count(name) > 1)!r} twice."
-            )
-        if sum(entry.file_size for entry in entries) > LARGEST:
-            raise DataError(f"{path} would unpack to more than {LARGEST:,} bytes.")
-        roots = {PurePosixPath(name).parts[0] for name in names}
-        if len(roots) != 1 or f"{next(iter(roots))}/{SUMS}" not in names:
-            raise DataError(f"{path} is no hand-in: {SUMS} and all the rest are not in one folder.")
-        (root,) = roots
-        return root, {name.removeprefix(f"{root}/"): _read(archive, path, name) for name in names}
+    with file, open_archive(file, str(path), LIMITS) as archive:
+        root = _root(path, archive.names)
+        content = {name.removeprefix(f"{root}/"): archive.read(name) for name in archive.names}
+    return root, content
+
+
+def _root(path: Path, names: list[str]) -> str:
+    """The one folder that all files of a hand-in are in."""
+    if not any(name.endswith(f"/{SUMS}") for name in names):
+        raise DataError(f"{path} is no hand-in: it holds no {SUMS}.")
+    for name in names:
+        if "/" not in name:
+            raise DataError(f"{path} holds {name!r}, which is in no folder.")
+    root, *others = {name.partition("/")[0] for name in names}
+    if others or f"{root}/{SUMS}" not in names:
+        raise DataError(f"{path} is no hand-in: {SUMS} and all the rest are not in one folder.")
+    return root
 
 
 def _verify(path: Path, content: dict[str, bytes]) -> None:
@@ -145,21 +135,6 @@ def _verify(path: Path, content: dict[str, bytes]) -> None:
             raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
         if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
             raise DataError(f"{path}: {name} was changed; its checksum is not the one in {SUMS}.")
-
-
-def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
-        raise DataError(f"{path}: {name} is damaged: {error}.") from error
 
 
 def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:

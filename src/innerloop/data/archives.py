@@ -7,12 +7,8 @@ one.
 """
 
 import hashlib
-import stat
 import struct
 import warnings
-import zipfile
-import zlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from innerloop.core.errors import DataError
+from innerloop.core.zips import Limits, open_archive
 
 SIDE = 105
 DRAWINGS = 20
@@ -31,20 +28,9 @@ DIGITS = 16
 
 # The official archives have 9.5 MB and 20,275 entries, their images up to 522 bytes.
 MAX_ARCHIVE_BYTES = 32 * 2**20
-MAX_ENTRIES = 50_000
-MAX_IMAGE_BYTES = 16 * 2**10
+LIMITS = Limits(entries=50_000, file_bytes=16 * 2**10, total_bytes=64 * 2**20)
 
 REMEDY = "replace it with the official archive (innerloop data download --data-dir FOLDER)"
-CENTRAL_HEADER = b"PK\x01\x02"  # begins each entry of a zip file's directory
-UNREADABLE_ZIP = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
 UNREADABLE_PNG = (
     Image.DecompressionBombError,
     SyntaxError,
@@ -157,27 +143,17 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
     Raises:
         DataError: naming what is missing, foreign, unsafe, damaged or changed.
     """
-    if (
-        data.count(CENTRAL_HEADER) > MAX_ENTRIES
-    ):  # counted in the bytes: zipfile makes an object of each
-        raise DataError(
-            f"{path} has more than {MAX_ENTRIES:,} entries, no Omniglot archive has: {REMEDY}."
-        )
-    try:
-        archive = zipfile.ZipFile(BytesIO(data))
-    except UNREADABLE_ZIP as error:
-        raise DataError(
-            f"{path} is not a zip file, or only the beginning of one ({error}): {REMEDY}."
-        ) from error
-    with archive, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow warns of oddities that the checks below refuse, each as an error
-        entries = _check_entries(path, archive.infolist(), expected)
+    # Pillow warns of oddities that the checks below refuse, each as an error.
+    with (
+        open_archive(BytesIO(data), str(path), LIMITS, remedy=REMEDY) as archive,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        _refuse_other_files(path, archive.names, expected)
         digests = []
         for character in expected.characters:
             names = character.files(expected.folder)
-            ink = np.stack([_read_drawing(path, archive, entries[name]) for name in names])
+            ink = np.stack([_read_drawing(path, name, archive.read(name)) for name in names])
             digests.append(character_digest(character.name, ink))
             if digests[-1][:DIGITS] != character.digest:
                 place = f"{expected.folder}/{character.name}"
@@ -189,81 +165,39 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
             raise DataError(f"{path}: its drawings as a whole are not those of Omniglot: {REMEDY}.")
 
 
-def _check_entries(
-    path: Path, infos: list[zipfile.ZipInfo], expected: ArchiveContents
-) -> dict[str, zipfile.ZipInfo]:
-    """The drawings by name, once what no honest archive holds is refused; reads no content."""
-    for info in infos:
-        if fault := _fault(info):
-            raise DataError(f"{path}: entry {info.orig_filename!r} {fault}: {REMEDY}.")
-    infos = [info for info in infos if not _is_clutter(info.filename)]
-    name, times = Counter(info.filename for info in infos).most_common(1)[0] if infos else ("", 0)
-    if times > 1:
-        raise DataError(f"{path} holds {name!r} {times} times: {REMEDY}.")
-    entries = {info.filename: info for info in infos}
-    if foreign := entries.keys() - expected.files:
+def _refuse_other_files(path: Path, names: list[str], expected: ArchiveContents) -> None:
+    """Raise `DataError` unless an archive's files are exactly those expected, by their names."""
+    drawings = {name for name in names if not _is_clutter(name)}
+    if foreign := drawings - expected.files:
         raise DataError(
             f"{path} holds {len(foreign):,} files that are not Omniglot's, the first is "
             f"{min(foreign)!r}: {REMEDY}."
         )
-    if missing := expected.files - entries.keys():
+    if missing := expected.files - drawings:
         raise DataError(
             f"{path} lacks {len(missing):,} of {len(expected.files):,} drawings, "
             f"the first is {min(missing)!r}: {REMEDY}."
         )
-    for info in infos:
-        if info.file_size > MAX_IMAGE_BYTES:
-            raise DataError(
-                f"{path}: {info.filename!r} is {info.file_size:,} bytes, "
-                f"no drawing is above {MAX_IMAGE_BYTES:,}: {REMEDY}."
-            )
-    return entries
-
-
-def _fault(info: zipfile.ZipInfo) -> str:
-    """Why an entry is refused whatever it holds, or nothing."""
-    name = info.orig_filename  # `filename` is cut at a NUL
-    parts = name.split("/")
-    if "\\" in name or "\0" in name or ":" in name or not parts[0] or ".." in parts:
-        return "has an unsafe name"
-    if info.flag_bits & 0x1:
-        return "is encrypted"
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "is a symbolic link"
-    return ""
 
 
 def _is_clutter(name: str) -> bool:
-    """Folders, and what macOS adds to an archive."""
-    return (
-        name.endswith("/")
-        or name.startswith("__MACOSX/")
-        or PurePosixPath(name).name == ".DS_Store"
-    )
+    """What macOS adds to an archive."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name == ".DS_Store"
 
 
-def _read_drawing(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """(SIDE, SIDE) bool, True where there is ink."""
-    try:
-        with archive.open(info) as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)  # inflates no further, whatever size is declared
-    except UNREADABLE_ZIP as error:
-        raise DataError(f"{path}: {info.filename!r} is damaged ({error}): {REMEDY}.") from error
+def _read_drawing(path: Path, name: str, data: bytes) -> np.ndarray:
+    """(SIDE, SIDE) bool, True where there is ink; ``path`` and ``name`` are for errors."""
     try:
         image = Image.open(BytesIO(data), formats=["PNG"])
     except UNREADABLE_PNG as error:
-        raise DataError(
-            f"{path}: {info.filename!r} is not a PNG image ({error}): {REMEDY}."
-        ) from error
+        raise DataError(f"{path}: {name!r} is not a PNG image ({error}): {REMEDY}.") from error
     if image.size != (SIDE, SIDE) or image.mode != "1":  # before any pixel is decoded
         width, height = image.size
         raise DataError(
-            f"{path}: {info.filename!r} is {width} x {height} of mode {image.mode!r}, "
+            f"{path}: {name!r} is {width} x {height} of mode {image.mode!r}, "
             f"Omniglot's drawings are {SIDE} x {SIDE} of mode '1': {REMEDY}."
         )
     try:
         return ~np.asarray(image)
     except UNREADABLE_PNG as error:
-        raise DataError(
-            f"{path}: the image {info.filename!r} is damaged ({error}): {REMEDY}."
-        ) from error
+        raise DataError(f"{path}: the image {name!r} is damaged ({error}): {REMEDY}.") from error
