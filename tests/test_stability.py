@@ -15,8 +15,6 @@ from innerloop.core.stability import (
     first_step_at,
     measures,
     roughness,
-    sign_flip_test,
-    wilson_interval,
 )
 from innerloop.experiments.experiment import divergence
 from innerloop.methods.catalogue import read_config, settings_of
@@ -70,19 +68,6 @@ def test_divergence_is_a_fall_that_is_not_regained(accuracy, expected):
     assert measures(steps, accuracy)["diverged"] is expected
 
 
-def test_wilson_interval_of_known_counts():
-    """2 of 3 and 0 of 3, the published evidence: the intervals overlap."""
-    assert wilson_interval(2, 3) == pytest.approx((0.2077, 0.9385), abs=1e-4)
-    assert wilson_interval(0, 3) == pytest.approx((0.0, 0.5615), abs=1e-4)
-
-
-def test_the_sign_flip_test_counts_patterns():
-    assert sign_flip_test([1.0] * 6) == pytest.approx(2 / 64)
-    assert sign_flip_test([1.0] * 5) == pytest.approx(2 / 32)
-    assert sign_flip_test([1.0, -1.0]) == 1.0
-    assert sign_flip_test([3.0, 1.0, -1.0]) == pytest.approx(6 / 8)  # all but +-(3 - 1 - 1)
-
-
 @pytest.mark.parametrize(
     ("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)]
 )
@@ -98,6 +83,20 @@ STUDY = Path(__file__).parents[1] / "benchmarks" / "stability"
 sys.path.insert(0, str(STUDY))
 import grid  # noqa: E402
 import summary  # noqa: E402
+from significance import sign_flip_test, wilson_interval  # noqa: E402
+
+
+def test_wilson_interval_of_known_counts():
+    """2 of 3 and 0 of 3, the published evidence: the intervals overlap."""
+    assert wilson_interval(2, 3) == pytest.approx((0.2077, 0.9385), abs=1e-4)
+    assert wilson_interval(0, 3) == pytest.approx((0.0, 0.5615), abs=1e-4)
+
+
+def test_the_sign_flip_test_counts_patterns():
+    assert sign_flip_test([1.0] * 6) == pytest.approx(2 / 64)
+    assert sign_flip_test([1.0] * 5) == pytest.approx(2 / 32)
+    assert sign_flip_test([1.0, -1.0]) == 1.0
+    assert sign_flip_test([3.0, 1.0, -1.0]) == pytest.approx(6 / 8)  # all but +-(3 - 1 - 1)
 
 
 def test_the_page_of_the_study_says_what_its_results_say():

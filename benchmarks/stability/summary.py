@@ -13,10 +13,11 @@ import numpy as np
 from figures import draw_all
 from grid import ARMS, MAP_RATES, MAP_STEPS, PARTS, SWITCHES, arm_name, cells
 from scipy.stats import t as student
+from significance import sign_flip_test, wilson_interval
 
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
-from innerloop.core.stability import measures, sign_flip_test, wilson_interval
+from innerloop.core.stability import measures
 
 HERE = Path(__file__).parent
 PAIRS = [("mamlpp", "maml"), ("mamlpp", "fomaml"), ("maml", "fomaml")]

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors
 from innerloop.data import load_dataset, omniglot
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeSampler
+from innerloop.data.sheet import episode_sheet
 from innerloop.data.splits import DEFAULT_SPLITS, find_split
 
 
@@ -58,32 +56,6 @@ def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def episode_sheet(batch: EpisodeBatch, *, zoom: int = 2, gap: int = 4) -> Image.Image:
-    """A picture of an episode: a row for each class, support left of a rule, query right.
-
-    Args:
-        batch: a batch of one episode.
-        zoom: pixels on the sheet for each pixel of a drawing.
-        gap: pixels between drawings.
-    """
-    rows = []
-    for part in (batch.support, batch.query):
-        images = part.images[0, :, 0].numpy()
-        height, width = images.shape[-2:]
-        images = 255 - (images * 255).round().astype(np.uint8).reshape(
-            batch.ways, -1, height, width
-        )
-        images = images.repeat(zoom, axis=-2).repeat(zoom, axis=-1)
-        padded = np.pad(
-            images,
-            ((0, 0), (0, 0), (gap // 2, gap // 2), (gap // 2, gap // 2)),
-            constant_values=225,
-        )
-        rows.append(padded.transpose(0, 2, 1, 3).reshape(padded.shape[0] * padded.shape[2], -1))
-    rule = np.full((len(rows[0]), 2 * gap), 120, dtype=np.uint8)
-    return Image.fromarray(np.concatenate([rows[0], rule, rows[1]], axis=1))
-
-
 def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     if options.data not in ("auto", "omniglot"):
         raise ConfigError(f"Only Omniglot's archives can be verified: got --data {options.data}.")
@@ -91,10 +63,8 @@ def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
         os.environ.get("INNERLOOP_DATA") or omniglot.cache_directory()
     )
     archives = omniglot.verify(folder)
-    characters, images = (
-        sum(found.characters for found in archives),
-        sum(found.drawings for found in archives),
-    )
+    characters = sum(archive.characters for archive in archives)
+    images = sum(archive.drawings for archive in archives)
     say(f"{folder}: every name and pixel is Omniglot's: {characters} characters, {images} images.")
     return {"directory": str(folder), "characters": characters, "images": images}
 

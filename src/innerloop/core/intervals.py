@@ -51,14 +51,14 @@ class Difference:
     def reversed(self) -> "Difference":
         """B minus A."""
         return Difference(
-            -self.mean,
-            self.ci95,
-            self.lost,
-            self.won,
-            self.tied,
-            None if self.probability is None else 1 - self.probability,
-            None if self.effect_size is None else -self.effect_size,
-            self.paired,
+            mean=-self.mean,
+            ci95=self.ci95,
+            won=self.lost,
+            lost=self.won,
+            tied=self.tied,
+            probability=None if self.probability is None else 1 - self.probability,
+            effect_size=None if self.effect_size is None else -self.effect_size,
+            paired=self.paired,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -75,16 +75,33 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """
     # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
     differences = np.round(np.asarray(a) - np.asarray(b), 6)
-    mean, half = mean_and_interval(differences)
-    won, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    tied, spread = len(differences) - won - lost, float(differences.std(ddof=1))
-    effect_size = mean / spread if np.ptp(differences) else None
-    return Difference(mean, half, won, lost, tied, (won + tied / 2) / len(differences), effect_size)
+    mean, half_width = mean_and_interval(differences)
+    won = int((differences > 0).sum())
+    lost = int((differences < 0).sum())
+    tied = len(differences) - won - lost
+    spread = float(differences.std(ddof=1))
+    return Difference(
+        mean=mean,
+        ci95=half_width,
+        won=won,
+        lost=lost,
+        tied=tied,
+        probability=(won + tied / 2) / len(differences),
+        effect_size=mean / spread if np.ptp(differences) else None,
+    )
 
 
 def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """A minus B over episodes that are not the same."""
-    (mean_a, half_a), (mean_b, half_b) = mean_and_interval(a), mean_and_interval(b)
+    mean_of_a, half_width_of_a = mean_and_interval(a)
+    mean_of_b, half_width_of_b = mean_and_interval(b)
     return Difference(
-        mean_a - mean_b, math.hypot(half_a, half_b), None, None, None, None, None, paired=False
+        mean=mean_of_a - mean_of_b,
+        ci95=math.hypot(half_width_of_a, half_width_of_b),
+        won=None,
+        lost=None,
+        tied=None,
+        probability=None,
+        effect_size=None,
+        paired=False,
     )

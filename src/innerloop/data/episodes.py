@@ -10,6 +10,7 @@ from torch import Tensor
 from innerloop.core.errors import ConfigError
 from innerloop.core.seeding import stream
 from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,21 @@ class EpisodeBatch:
         )
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What an episode is made of, before any pixel is touched.
+
+    Attributes:
+        classes: (ways,) int64, of the data set.
+        drawings: (ways, shots + queries) int64, examples of each class.
+        turns: (ways,) int64, quarter turns of each class.
+    """
+
+    classes: np.ndarray
+    drawings: np.ndarray
+    turns: np.ndarray
+
+
 class EpisodeSampler:
     """Samples episodes from some classes of a data set.
 
@@ -129,30 +145,18 @@ class EpisodeSampler:
         rotations: bool = False,
         disjoint: bool = False,
     ):
-        for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
-            if count < 1:
-                raise ConfigError(f"{name} must be at least 1: got {count}.")
-        if ways > len(classes):
-            raise ConfigError(
-                f"Cannot sample {ways}-way episodes: there are {len(classes)} classes to sample "
-                f"from. Choose ways <= {len(classes)}, or a split with more classes."
-            )
-        if shots + queries > dataset.examples:
-            raise ConfigError(
-                f"Cannot sample {shots} shots and {queries} queries per class: data set "
-                f"{dataset.name!r} has {dataset.examples} drawings of each. Choose shots + "
-                f"queries <= {dataset.examples}."
-            )
-        if rotations and dataset.image_shape[1] != dataset.image_shape[2]:
-            raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
-        self.dataset, self.classes = dataset, np.asarray(classes)
-        self.ways, self.shots, self.queries = ways, shots, queries
-        self.seed, self.stream_name, self.rotations, self.disjoint = (
-            seed,
-            stream_name,
-            rotations,
-            disjoint,
-        )
+        _refuse_impossible(dataset, len(classes), ways, shots, queries)
+        if rotations:
+            refuse_unless_square(dataset)
+        self.dataset = dataset
+        self.classes = np.asarray(classes)
+        self.ways = ways
+        self.shots = shots
+        self.queries = queries
+        self.seed = seed
+        self.stream_name = stream_name
+        self.rotations = rotations
+        self.disjoint = disjoint
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
         """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
@@ -162,10 +166,11 @@ class EpisodeSampler:
                 f"{start + count}."
             )
         plans = [self._plan(index) for index in range(start, start + count)]
-        classes = np.stack([plan[0] for plan in plans])  # (E, ways)
-        drawings = np.stack([plan[1] for plan in plans])  # (E, ways, shots + queries)
-        turns = np.stack([plan[2] for plan in plans])  # (E, ways)
-        support, query = drawings[..., : self.shots], drawings[..., self.shots :]
+        classes = np.stack([plan.classes for plan in plans])  # (E, ways)
+        drawings = np.stack([plan.drawings for plan in plans])  # (E, ways, shots + queries)
+        turns = np.stack([plan.turns for plan in plans])  # (E, ways)
+        support = drawings[..., : self.shots]
+        query = drawings[..., self.shots :]
         return EpisodeBatch(
             self._labelled(classes, support, turns),
             self._labelled(classes, query, turns),
@@ -174,20 +179,21 @@ class EpisodeSampler:
             torch.from_numpy(query),
         )
 
-    def _plan(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which classes (ways,), drawings (ways, shots + queries) and quarter turns (ways,)."""
+    def _plan(self, index: int) -> "_Plan":
+        """What episode ``index`` is made of."""
         random = stream(self.seed, self.stream_name, index)
         if self.disjoint:
-            order = stream(self.seed, f"{self.stream_name}/disjoint", 0).permutation(
-                len(self.classes)
-            )
-            chosen = order[index * self.ways : (index + 1) * self.ways]
+            once = stream(self.seed, f"{self.stream_name}/disjoint", 0)
+            all_classes = once.permutation(len(self.classes))
+            chosen = all_classes[index * self.ways : (index + 1) * self.ways]
         else:
             chosen = random.choice(len(self.classes), self.ways, replace=False)
         classes = self.classes[chosen]
         # The whole order is drawn, so that the first shots are the same whatever the queries.
         order = random.random((self.ways, self.dataset.examples)).argsort(axis=1)
-        return classes, order[:, : self.shots + self.queries], random.integers(0, 4, self.ways)
+        drawings = order[:, : self.shots + self.queries]
+        turns = random.integers(0, QUARTER_TURNS, self.ways)
+        return _Plan(classes, drawings, turns)
 
     def _labelled(
         self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray
@@ -195,9 +201,28 @@ class EpisodeSampler:
         """Gather drawings (E, ways, n) of classes (E, ways), labelled: (E, ways * n, C, H, W)."""
         pixels = self.dataset.images[classes[..., None], drawings]
         if self.rotations:
-            for quarter_turns in (1, 2, 3):
-                turned = turns == quarter_turns
-                pixels[turned] = np.rot90(pixels[turned], quarter_turns, axes=(-2, -1))
-        episodes, ways, n = drawings.shape
-        labels = torch.arange(ways).repeat_interleave(n).expand(episodes, -1)
-        return LabelledImages(torch.from_numpy(pixels).flatten(1, 2).float().div_(255), labels)
+            turn_in_place(pixels, turns)
+        episodes, ways, examples = drawings.shape
+        images = torch.from_numpy(pixels).flatten(1, 2).float().div_(255)
+        labels = torch.arange(ways).repeat_interleave(examples).expand(episodes, -1)
+        return LabelledImages(images, labels)
+
+
+def _refuse_impossible(
+    dataset: FewShotDataset, classes: int, ways: int, shots: int, queries: int
+) -> None:
+    """Raise `ConfigError` if there are not enough classes or drawings, or a count is below one."""
+    for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
+        if count < 1:
+            raise ConfigError(f"{name} must be at least 1: got {count}.")
+    if ways > classes:
+        raise ConfigError(
+            f"Cannot sample {ways}-way episodes: there are {classes} classes to sample "
+            f"from. Choose ways <= {classes}, or a split with more classes."
+        )
+    if shots + queries > dataset.examples:
+        raise ConfigError(
+            f"Cannot sample {shots} shots and {queries} queries per class: data set "
+            f"{dataset.name!r} has {dataset.examples} drawings of each. Choose shots + "
+            f"queries <= {dataset.examples}."
+        )

@@ -8,6 +8,7 @@ import torch
 from innerloop.core.errors import ConfigError
 from innerloop.core.seeding import stream
 from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
 
 
 class ImageSampler:
@@ -41,13 +42,16 @@ class ImageSampler:
         rotations: bool = False,
         rotations_as_classes: bool = False,
     ):
-        if rotations and dataset.image_shape[1] != dataset.image_shape[2]:
-            raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
+        if rotations:
+            refuse_unless_square(dataset)
         if rotations_as_classes and not rotations:
             raise ConfigError("rotations_as_classes needs rotations.")
-        self.dataset, self.classes = dataset, np.asarray(classes)
-        self.seed, self.stream_name = seed, stream_name
-        self.rotations, self.rotations_as_classes = rotations, rotations_as_classes
+        self.dataset = dataset
+        self.classes = np.asarray(classes)
+        self.seed = seed
+        self.stream_name = stream_name
+        self.rotations = rotations
+        self.rotations_as_classes = rotations_as_classes
         self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
 
     def __len__(self) -> int:
@@ -57,29 +61,34 @@ class ImageSampler:
     @property
     def labels(self) -> int:
         """How many classes a classifier of these mini-batches tells apart."""
-        return len(self.classes) * (4 if self.rotations_as_classes else 1)
+        return len(self.classes) * (QUARTER_TURNS if self.rotations_as_classes else 1)
 
     def batch(self, start: int, count: int) -> LabelledImages:
         """Images ``start`` to ``start + count - 1``, (count, C, H, W), and labels (count,)."""
-        plans = [
-            tuple(
-                part[max(start - first, 0) : start + count - first] for part in self._epoch(epoch)
-            )
-            for epoch in range(start // len(self), (start + count - 1) // len(self) + 1)
-            for first in (epoch * len(self),)
-        ]
-        drawings, turns = (np.concatenate(parts) for parts in zip(*plans, strict=True))
+        drawings, turns = self._plan(start, count)
         labels, examples = np.divmod(drawings, self.dataset.examples)
         pixels = self.dataset.images[self.classes[labels], examples]
         if self.rotations:
-            for quarter_turns in (1, 2, 3):
-                turned = turns == quarter_turns
-                pixels[turned] = np.rot90(pixels[turned], quarter_turns, axes=(-2, -1))
+            turn_in_place(pixels, turns)
         if self.rotations_as_classes:
-            labels = 4 * labels + turns
-        return LabelledImages(torch.from_numpy(pixels).float().div_(255), torch.from_numpy(labels))
+            labels = QUARTER_TURNS * labels + turns
+        images = torch.from_numpy(pixels).float().div_(255)
+        return LabelledImages(images, torch.from_numpy(labels))
+
+    def _plan(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The drawings (count,) of a mini-batch, and their quarter turns (count,)."""
+        drawings = []
+        turns = []
+        for epoch in range(start // len(self), (start + count - 1) // len(self) + 1):
+            first = epoch * len(self)
+            part = slice(max(start - first, 0), start + count - first)
+            order, turns_of_epoch = self._epoch(epoch)
+            drawings.append(order[part])
+            turns.append(turns_of_epoch[part])
+        return np.concatenate(drawings), np.concatenate(turns)
 
     def _plan_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the drawings (n,), and the quarter turns (n,) that each is turned by."""
         random = stream(self.seed, self.stream_name, epoch)
-        return random.permutation(len(self)), random.integers(0, 4, len(self))
+        order = random.permutation(len(self))
+        return order, random.integers(0, QUARTER_TURNS, len(self))
