@@ -15,6 +15,7 @@ import torch
 from innerloop import cli
 from innerloop.cli.progress import TrainingProgress
 from innerloop.data import omniglot, strokes
+from innerloop.data.cache import cache_directory
 from innerloop.methods.catalogue import names, settings_of
 from innerloop.runs.directory import RunDirectory
 
@@ -987,7 +988,7 @@ def test_data_download_goes_where_it_is_told(capsys, monkeypatch):
     assert cli.main(["data", "download", "--data-dir", "elsewhere"]) == 0
     assert cli.main(["data", "download"]) == 0
 
-    assert asked == [Path("elsewhere"), omniglot.cache_directory()]
+    assert asked == [Path("elsewhere"), cache_directory()]
     assert "elsewhere: Omniglot's two archives are here and verified." in capsys.readouterr().out
 
 

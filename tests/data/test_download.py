@@ -341,6 +341,29 @@ def test_progress_is_told_bytes_so_far_and_in_all(server: Server, part: Path, ta
     assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
 
 
+def test_of_many_who_want_the_same_file_one_downloads_it_and_all_have_it(
+    server: Server, target: Path
+):
+    errors = []
+
+    def download_or_fail() -> None:
+        try:
+            download(target, server)
+        except Exception as error:
+            errors.append(error)
+
+    wanting = [threading.Thread(target=download_or_fail) for _ in range(6)]
+    for thread in wanting:
+        thread.start()
+    for thread in wanting:
+        thread.join()
+
+    assert errors == []
+    assert server.requests == [("/file.zip", None)]
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
+
+
 # Omniglot's two archives
 
 

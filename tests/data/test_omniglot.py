@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -28,6 +29,7 @@ from innerloop.data.archives import (
     read_bytes,
     read_characters,
 )
+from innerloop.data.cache import cache_directory
 from innerloop.data.images import FewShotDataset, resize
 
 REAL = os.environ.get("INNERLOOP_DATA")
@@ -615,22 +617,45 @@ def test_damaged_archives_in_the_cache_are_downloaded_again(
     assert len(fake.load().images) == 4
 
 
-def test_without_home_there_is_no_cache(fake: Fake, monkeypatch: pytest.MonkeyPatch):
-    def no_home():
-        raise RuntimeError("Could not determine home directory.")
-
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home: nothing says what ~ is."""
     monkeypatch.delenv("INNERLOOP_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
 
+
+def test_without_home_there_is_no_cache(fake: Fake, homeless):
+    assert cache_directory() == Path(os.devnull, "omniglot")
     assert len(fake.load(fake.directory).images) == 4
 
 
+def test_a_tilde_that_is_no_home_is_no_cache_either(monkeypatch: pytest.MonkeyPatch):
+    """What earlier versions of platformdirs say of a user without a home."""
+    monkeypatch.delenv("INNERLOOP_CACHE")
+    monkeypatch.setattr(
+        "innerloop.data.cache.user_cache_path", lambda *_, **__: Path("~/.cache/innerloop")
+    )
+
+    assert cache_directory() == Path(os.devnull, "omniglot")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has its own place")
+def test_the_cache_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("INNERLOOP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    assert cache_directory() == Path("/home/ada/.cache/innerloop/omniglot")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has its own place")
 def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("INNERLOOP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
 
-    assert omniglot.cache_directory() == Path("/xdg/innerloop/omniglot")
+    assert cache_directory() == Path("/xdg/innerloop/omniglot")
 
 
 # The cache

@@ -8,6 +8,7 @@ from typing import Any
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors
 from innerloop.data import load_dataset, omniglot
+from innerloop.data.cache import cache_directory
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.sheet import episode_sheet
 from innerloop.data.splits import DEFAULT_SPLITS, find_split
@@ -59,9 +60,7 @@ def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
 def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     if options.data not in ("auto", "omniglot"):
         raise ConfigError(f"Only Omniglot's archives can be verified: got --data {options.data}.")
-    folder = options.data_dir or Path(
-        os.environ.get("INNERLOOP_DATA") or omniglot.cache_directory()
-    )
+    folder = options.data_dir or Path(os.environ.get("INNERLOOP_DATA") or cache_directory())
     archives = omniglot.verify(folder)
     characters = sum(archive.characters for archive in archives)
     images = sum(archive.drawings for archive in archives)
@@ -70,7 +69,7 @@ def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _download(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    folder = options.data_dir or omniglot.cache_directory()
+    folder = options.data_dir or cache_directory()
     omniglot.download(folder)
     say(f"{folder}: Omniglot's two archives are here and verified.")
     return {"directory": str(folder)}

@@ -5,10 +5,13 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from innerloop.core.claims import claim
 from innerloop.core.errors import DataError, DiskError
 
 Progress = Callable[[str, int, int | None], None]
@@ -63,23 +66,16 @@ def fetch(
         DiskError: if the file cannot be written.
     """
     part = target.with_name(target.name + ".part")
-    reasons = []
+    download = _Download(part, is_genuine, max_bytes, timeout_s, progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if _size(part) > max_bytes:
-            part.unlink()
-        whole = part.exists() and is_genuine(
-            part
-        )  # the last call was stopped just before it renamed it
-        for url in () if whole else urls:
-            reason = _fetch_from(url, part, is_genuine, max_bytes, timeout_s, progress)
-            whole = not reason
-            if whole:
-                break
-            reasons.append(f"{urlsplit(url).hostname}: {reason}")
-        if whole:
-            os.replace(part, target)
-            return
+        with _alone(target):
+            if target.exists() and is_genuine(target):  # another process has brought it meanwhile
+                return
+            reasons = download.from_any(urls)
+            if reasons is None:
+                os.replace(part, target)
+                return
     except OSError as error:
         raise DiskError(
             f"Cannot write {target} ({error.strerror or error}): free some space, or choose "
@@ -91,76 +87,111 @@ def fetch(
     )
 
 
-def _fetch_from(
-    url: str,
-    part: Path,
-    is_genuine: Callable[[Path], bool],
-    max_bytes: int,
-    timeout_s: float,
-    progress: Progress | None,
-) -> str:
-    """Complete ``part`` from a mirror; returns why it failed, or nothing if whole and genuine."""
-    for _ in range(ATTEMPTS):
-        before = _size(part)
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Wait until no other process downloads the same file: two would spoil what has arrived."""
+    lock = target.with_name(f".{target.name}.lock")
+    with claim(lock, wait=True):
         try:
-            _transfer(url, part, max_bytes, timeout_s, progress)
-        except _WrongFileError as error:
-            part.unlink(missing_ok=True)
-            return str(error)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code != RANGE_NOT_SATISFIABLE or not before:
-                return f"{error.code} {error.reason}"
-            part.unlink()  # it is longer than the file
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-                raise
-            if _size(part) <= before:
-                return _reason(error)
-        else:
-            if is_genuine(part):
-                return ""
-            part.unlink()
-            if not before:
-                return "its file does not have the expected content"
-            # What an earlier call left was not the beginning of this file: once more, from the
-            # start.
-    return f"the connection was cut {ATTEMPTS} times"
+            yield
+        finally:
+            # While it is ours: who waits for it sees that it is gone, and makes another.
+            with suppress(OSError):
+                lock.unlink()
 
 
-def _transfer(
-    url: str, part: Path, max_bytes: int, timeout_s: float, progress: Progress | None
-) -> None:
-    """Append to ``part`` what it lacks; where the server ignores the range, replace it."""
-    have = _size(part)
-    headers = {"User-Agent": "innerloop"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers=headers), timeout=timeout_s
-    ) as response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdecimal() else None
-        if (total or 0) > max_bytes:
-            raise _WrongFileError(f"its file is larger than {max_bytes:,} bytes")
-        with part.open("ab" if resumed else "wb") as file:
-            while block := response.read(BLOCK_BYTES):
-                have += len(block)
-                if have > max_bytes:
-                    raise _WrongFileError(f"its file is larger than {max_bytes:,} bytes")
-                file.write(block)
-                if progress:
-                    progress(part.stem, have, total)
-            file.flush()
-            os.fsync(file.fileno())
-    if total is not None and have < total:
-        raise ConnectionError("the connection was cut")
+@dataclass(frozen=True)
+class _Download:
+    """A file that is being downloaded; see `fetch`."""
 
+    part: Path
+    is_genuine: Callable[[Path], bool]
+    max_bytes: int
+    timeout_s: float
+    progress: Progress | None
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    @property
+    def bytes_here(self) -> int:
+        """How much has arrived."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def is_whole(self) -> bool:
+        """Whether all has arrived, and is the wanted file."""
+        return self.part.exists() and self.is_genuine(self.part)
+
+    def from_any(self, urls: Sequence[str]) -> list[str] | None:
+        """Complete the file from the first URL that can; why each failed, if all did."""
+        reasons = []
+        if self.bytes_here > self.max_bytes:
+            self.part.unlink()
+        if self.is_whole():  # the last call was stopped just before it renamed it
+            return None
+        for url in urls:
+            reason = self.from_one(url)
+            if not reason:
+                return None
+            reasons.append(f"{urlsplit(url).hostname}: {reason}")
+        return reasons
+
+    def from_one(self, url: str) -> str:
+        """Complete the file from a mirror; why it failed, or nothing if whole and genuine."""
+        for _ in range(ATTEMPTS):
+            before = self.bytes_here
+            try:
+                self.transfer(url)
+            except _WrongFileError as error:
+                self.part.unlink(missing_ok=True)
+                return str(error)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code != RANGE_NOT_SATISFIABLE or not before:
+                    return f"{error.code} {error.reason}"
+                self.part.unlink()  # it is longer than the file
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+                    raise
+                if self.bytes_here <= before:
+                    return _reason(error)
+            else:
+                if self.is_whole():
+                    return ""
+                self.part.unlink()
+                if not before:
+                    return "its file does not have the expected content"
+                # What an earlier call left was not the beginning of this file: once more, from the
+                # start.
+        return f"the connection was cut {ATTEMPTS} times"
+
+    def transfer(self, url: str) -> None:
+        """Append what is lacking; where the server ignores the range, replace what is here."""
+        have = self.bytes_here
+        headers = {"User-Agent": "innerloop"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
+            content_range = response.headers.get("Content-Range", "")
+            resumed = response.status == 206 and content_range.startswith(f"bytes {have}-")
+            if not resumed:
+                have = 0
+            length = response.headers.get("Content-Length", "")
+            total = have + int(length) if length.isdecimal() else None
+            self._refuse_above_limit(total or 0)
+            with self.part.open("ab" if resumed else "wb") as file:
+                while block := response.read(BLOCK_BYTES):
+                    have += len(block)
+                    self._refuse_above_limit(have)
+                    file.write(block)
+                    if self.progress:
+                        self.progress(self.part.stem, have, total)
+                file.flush()
+                os.fsync(file.fileno())
+        if total is not None and have < total:
+            raise ConnectionError("the connection was cut")
+
+    def _refuse_above_limit(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise _WrongFileError(f"its file is larger than {self.max_bytes:,} bytes")
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,7 @@ evaluation set.
 
 import hashlib
 import json
-import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -27,6 +25,7 @@ from innerloop.data.archives import (
     read_bytes,
     read_characters,
 )
+from innerloop.data.cache import images_path, read_images, write_images
 from innerloop.data.download import Progress, fetch
 from innerloop.data.images import FewShotDataset, resize
 
@@ -34,8 +33,6 @@ MIRRORS = (
     "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
     "https://github.com/brendenlake/omniglot/raw/master/python/",
 )
-CACHE_VERSION = 1  # another number when the cache's layout or the resizing changes
-DIGEST_BYTES = 32
 HELP = "put both archives into a folder and name it with --data-dir or $INNERLOOP_DATA"
 
 
@@ -125,27 +122,11 @@ def load(
         return _from_named(Path(data_dir), "data_dir (--data-dir)", expected, size)
     if named := os.environ.get("INNERLOOP_DATA"):
         return _from_named(Path(named), "$INNERLOOP_DATA", expected, size)
-    cache_path = _cache_path(expected, size)
-    if (images := _read_cache(cache_path, _shape(expected, size))) is not None:
-        return FewShotDataset(
-            "omniglot", images, class_names(expected), source=f"the cache {cache_path}"
-        )
-    directory = cache_path.parent
-    if all(_archive_path(directory, archive).is_file() for archive in expected):
-        try:
-            return _from_archives(directory, expected, size, f"downloaded to {directory}")
-        except DataError:
-            if not download:
-                raise
-    if not download:
-        raise NotFoundError(
-            f"Omniglot is not on this machine and was not to be downloaded: {HELP}."
-        )
-    try:
-        _download(directory, MIRRORS, None, expected)
-    except (DataError, DiskError) as error:
-        raise NotFoundError(str(error)) from error
-    return _from_archives(directory, expected, size, f"downloaded to {directory}")
+    path = _images_path(expected, size)
+    images = read_images(path, _shape(expected, size))
+    if images is not None:
+        return FewShotDataset("omniglot", images, class_names(expected), f"the cache {path}")
+    return _from_cached_archives(path.parent, expected, size, download)
 
 
 def verify(
@@ -179,24 +160,6 @@ def download(
     _download(directory, mirrors, progress, contents())
 
 
-def cache_directory() -> Path:
-    """Where downloaded archives and decoded images are kept; may not exist yet.
-
-    The folder ``omniglot`` in ``$INNERLOOP_CACHE``, else ``$XDG_CACHE_HOME/innerloop``, else
-    ``~/.cache/innerloop``.
-    """
-    if named := os.environ.get("INNERLOOP_CACHE"):
-        return Path(named, "omniglot")
-    if named := os.environ.get("XDG_CACHE_HOME"):
-        return Path(named, "innerloop", "omniglot")
-    try:
-        return Path.home() / ".cache" / "innerloop" / "omniglot"
-    except (
-        RuntimeError
-    ):  # a user without a home: a place where nothing is found and nothing can be written
-        return Path(os.devnull, "omniglot")
-
-
 def _archive_path(directory: Path, archive: ArchiveContents) -> Path:
     return directory / f"{archive.folder}.zip"
 
@@ -215,23 +178,44 @@ def _from_named(
     return _from_archives(directory, expected, size, f"{directory}, named by {named_by}")
 
 
+def _from_cached_archives(
+    directory: Path, expected: Sequence[ArchiveContents], size: int, may_download: bool
+) -> FewShotDataset:
+    """From the archives in the cache, which are downloaded where they are missing or damaged."""
+    source = f"downloaded to {directory}"
+    if all(_archive_path(directory, archive).is_file() for archive in expected):
+        try:
+            return _from_archives(directory, expected, size, source)
+        except DataError:
+            if not may_download:
+                raise
+    if not may_download:
+        raise NotFoundError(
+            f"Omniglot is not on this machine and was not to be downloaded: {HELP}."
+        )
+    try:
+        _download(directory, MIRRORS, None, expected)
+    except (DataError, DiskError) as error:
+        raise NotFoundError(str(error)) from error
+    return _from_archives(directory, expected, size, source)
+
+
 def _from_archives(
     directory: Path, expected: Sequence[ArchiveContents], size: int, source: str
 ) -> FewShotDataset:
     """Decode and verify; or read the cache, if it was made from the very bytes of the archives."""
     paths = [_archive_path(directory, archive) for archive in expected]
     archives = [read_bytes(path) for path in paths]
-    made_from = hashlib.sha256(
-        b"".join(hashlib.sha256(data).digest() for data in archives)
-    ).digest()
-    cache_path = _cache_path(expected, size)
-    images = _read_cache(cache_path, _shape(expected, size), made_from)
+    digests = b"".join(hashlib.sha256(data).digest() for data in archives)
+    made_from = hashlib.sha256(digests).digest()
+    cached = _images_path(expected, size)
+    images = read_images(cached, _shape(expected, size), made_from)
     if images is None:
         images = np.empty(_shape(expected, size), np.uint8)
         characters = chain.from_iterable(map(read_characters, paths, archives, expected))
         for row, ink in zip(images, characters, strict=True):
             row[:, 0] = [resize(drawing, size) for drawing in ink * np.uint8(255)]
-        _write_cache(cache_path, images, made_from)
+        write_images(cached, images, made_from)
     return FewShotDataset("omniglot", images, class_names(expected), source=source)
 
 
@@ -286,50 +270,6 @@ def _shape(expected: Sequence[ArchiveContents], size: int) -> tuple[int, ...]:
     return sum(len(archive.characters) for archive in expected), DRAWINGS, 1, size, size
 
 
-def _cache_path(expected: Sequence[ArchiveContents], size: int) -> Path:
-    """By contents and image size: what is read is always what was asked for."""
-    key = hashlib.sha256("".join(archive.digest for archive in expected).encode()).hexdigest()[:16]
-    return cache_directory() / f"{key}-{size}px-v{CACHE_VERSION}.cache"
-
-
-def _read_cache(
-    path: Path, shape: tuple[int, ...], made_from: bytes | None = None
-) -> np.ndarray | None:
-    """The cached images, or None if they are not there, damaged, or made from other archives.
-
-    The file is a SHA-256 over the rest of it, the SHA-256 of the archives it was made from, and the
-    pixels.
-    """
-    try:
-        if path.stat().st_size != 2 * DIGEST_BYTES + math.prod(shape):
-            return None
-        stored = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    checksum, origin = (
-        stored[:DIGEST_BYTES].tobytes(),
-        stored[DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes(),
-    )
-    if hashlib.sha256(stored[DIGEST_BYTES:].data).digest() != checksum:
-        return None
-    if made_from is not None and origin != made_from:
-        return None
-    return stored[2 * DIGEST_BYTES :].reshape(shape)
-
-
-def _write_cache(path: Path, images: np.ndarray, made_from: bytes) -> None:
-    """Keep the images for the next time, whole or not at all; if impossible, do without."""
-    body = made_from + images.tobytes()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError:
-        pass
+def _images_path(expected: Sequence[ArchiveContents], size: int) -> Path:
+    digests = "".join(archive.digest for archive in expected)
+    return images_path(hashlib.sha256(digests.encode()).hexdigest(), size)
