@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from innerloop.core.errors import ConfigError
-from innerloop.data import strokes
-from innerloop.data.strokes import CANVAS, CHARACTERS_PER_ALPHABET, generate
+from innerloop.data.strokes import generate
+from innerloop.data.strokes.pen import CANVAS, press
+from innerloop.data.strokes.programs import (
+    CHARACTERS_PER_ALPHABET,
+    TOO_ALIKE,
+    look,
+    make_alphabet,
+)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +132,7 @@ def test_the_pen_is_as_wide_as_omniglots(ink):
 def test_a_lone_press_of_the_pen_is_a_disc_of_its_diameter():
     points = np.array([[[0.5, 0.5]], [[0.0, 1.0]]])
 
-    middle, corner = strokes._ink(points, np.array([5, 4])) > 0
+    middle, corner = press(points, np.array([5, 4])) > 0
 
     assert middle.any(axis=0).sum() == middle.any(axis=1).sum() == 5
     assert middle.sum() == 21
@@ -157,17 +163,17 @@ def test_no_two_drawings_are_the_same(small):
 
 
 def test_no_two_characters_of_an_alphabet_have_the_same_program():
-    looks = np.stack([strokes._look(program)[0] for program in strokes._alphabet(0, seed=0)])
+    looks = np.stack([look(program)[0] for program in make_alphabet(0, seed=0)])
 
     likeness = looks @ looks.T
 
-    assert likeness[~np.eye(len(looks), dtype=bool)].max() < strokes.TOO_ALIKE
+    assert likeness[~np.eye(len(looks), dtype=bool)].max() < TOO_ALIKE
 
 
 def test_characters_of_one_alphabet_share_a_style():
     """Mean number of strokes: its spread between alphabets exceeds what chance gives 25 draws of
     one style."""
-    counts = np.array([[len(p.knots) for p in strokes._alphabet(a, seed=0)] for a in range(8)])
+    counts = np.array([[len(p.knots) for p in make_alphabet(a, seed=0)] for a in range(8)])
 
     chance = np.sqrt(counts.var(axis=1).mean() / CHARACTERS_PER_ALPHABET)
     assert counts.mean(axis=1).std() > 1.5 * chance
