@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from innerloop.core.errors import ConfigError, DataError, did_you_mean
+from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.data import omniglot, strokes
 from innerloop.data.images import FewShotDataset
 
@@ -51,4 +51,4 @@ def _strokes(size: int) -> FewShotDataset:
     return dataset
 
 
-__all__ = ["DATASETS", "DataError", "FewShotDataset", "load_dataset", "omniglot", "strokes"]
+__all__ = ["DATASETS", "FewShotDataset", "load_dataset", "omniglot", "strokes"]

@@ -99,11 +99,12 @@ def _committed(name: str) -> Split:
 def _by_alphabet(dataset: FewShotDataset) -> Split:
     """Whole alphabets, in order: 60 % to train, 20 % to validate, 20 % to test."""
     alphabets = sorted({name.partition("/")[0] for name in dataset.class_names})
-    first, second = round(0.6 * len(alphabets)), round(0.8 * len(alphabets))
+    train_end = round(0.6 * len(alphabets))
+    val_end = round(0.8 * len(alphabets))
     groups = {
-        "train": alphabets[:first],
-        "val": alphabets[first:second],
-        "test": alphabets[second:],
+        "train": alphabets[:train_end],
+        "val": alphabets[train_end:val_end],
+        "test": alphabets[val_end:],
     }
     return Split(
         "alphabets",

@@ -56,11 +56,7 @@ class RunDirectory:
                 write_atomic(temporary / "env.json", json.dumps(environment, indent=2) + "\n")
                 (temporary / "metrics.jsonl").touch()
                 (temporary / "checkpoints").mkdir()
-                number = 1
-                while (
-                    final := path if number == 1 else path.with_name(f"{path.name}-{number}")
-                ).exists():
-                    number += 1
+                final = _free_name(path)
                 os.rename(temporary, final)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -85,11 +81,13 @@ class RunDirectory:
     @property
     def machine(self) -> str:
         """What computed it, where recorded: seconds compare between equal machines alone."""
-        found = self.environment
-        processor, threads = found.get("processor", "an unknown processor"), found.get("threads")
-        on = "" if (device := found.get("device", "cpu")) == "cpu" else f"{device} beside "
+        environment = self.environment
+        processor = environment.get("processor", "an unknown processor")
+        threads = environment.get("threads")
+        device = environment.get("device", "cpu")
+        accelerator = "" if device == "cpu" else f"{device} beside "
         return (
-            f"{on}{processor}, {threads or 'an unknown number of'} CPU "
+            f"{accelerator}{processor}, {threads or 'an unknown number of'} CPU "
             f"thread{'s' if threads != 1 else ''}"
         )
 
@@ -122,7 +120,8 @@ class RunDirectory:
                 raise DataError(
                     f"{self.weights_path} is no safetensors file, or it is damaged ({error})."
                 ) from error
-        records, status = self.read_metrics(), self.status
+        records = self.read_metrics()
+        status = self.status
         last = records[-1]["step"] if records else 0
         if status["state"] == "finished" and last < status["step"]:
             raise DataError(
@@ -187,6 +186,16 @@ class RunDirectory:
         write_atomic(
             self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept)
         )
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or where it is taken the first of ``-2``, ``-3`` ... that is not."""
+    name = path
+    number = 1
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}-{number}")
+    return name
 
 
 @lru_cache(maxsize=64)
