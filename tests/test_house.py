@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.methods.catalogue import find_card, find_learner, names
+
 SOURCE = Path(__file__).parents[1] / "src" / "innerloop"
 ORDER = [
     "core",
@@ -93,6 +95,26 @@ def test_every_public_name_loads_and_the_list_is_sorted():
     assert innerloop.__all__[1:] == sorted(innerloop.__all__[1:])
     for name in innerloop.__all__:
         assert getattr(innerloop, name) is not None
+
+
+def test_the_learner_of_every_method_is_a_public_name():
+    import innerloop
+
+    for method in names():
+        learner = find_learner(method)
+        assert getattr(innerloop, learner.__name__) is learner
+        assert learner.__name__ in dir(innerloop)
+
+
+@pytest.mark.parametrize("method", names())
+def test_a_card_imports_no_torch(method):
+    module = find_card(method).settings.__module__
+    assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"
+
+
+def test_the_formatter_decides_on_every_line():
+    skipped = [path for path in files() if "fmt: " + "skip" in path.read_text(encoding="utf-8")]
+    assert skipped == []
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

@@ -1,7 +1,7 @@
 """Few-shot learning in modern PyTorch. Importing it is cheap: names load when first used."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from innerloop.core.version import __version__ as __version__
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from innerloop.experiments.evaluation import evaluate as evaluate
     from innerloop.methods.base import Adaptation as Adaptation
     from innerloop.methods.base import Learner as Learner
-    from innerloop.methods.maml.learner import MAML as MAML
-    from innerloop.methods.mamlpp.learner import MAMLpp as MAMLpp
-    from innerloop.methods.transfer.learner import FrozenFeatures as FrozenFeatures
-    from innerloop.methods.transfer.learner import Transfer as Transfer
+    from innerloop.methods.card import Card as Card
+    from innerloop.methods.catalogue import settings_of as settings_of
     from innerloop.networks.batch_norm import BatchNorm2d as BatchNorm2d
     from innerloop.networks.checks import check_model as check_model
     from innerloop.networks.conv4 import Conv4 as Conv4
+    from innerloop.settings.method import MethodSettings as MethodSettings
     from innerloop.settings.run import RunConfig as RunConfig
 
 _HOME = {
     "Adaptation": "methods.base",
     "BatchNorm2d": "networks.batch_norm",
+    "Card": "methods.card",
     "Conv4": "networks.conv4",
     "EpisodeBatch": "data.episodes",
     "EpisodeSampler": "data.episodes",
@@ -41,25 +41,36 @@ _HOME = {
     "InnerloopError": "core.errors",
     "LabelledImages": "data.images",
     "Learner": "methods.base",
-    "MAML": "methods.maml.learner",
-    "MAMLpp": "methods.mamlpp.learner",
+    "MethodSettings": "settings.method",
     "RunConfig": "settings.run",
     "Split": "data.splits",
-    "Transfer": "methods.transfer.learner",
     "check_model": "networks.checks",
     "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
     "load_dataset": "data",
+    "settings_of": "methods.catalogue",
 }
 
 __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
+def __getattr__(name: str) -> Any:
+    """A public name: one of this package's, or the learner of any method that is installed."""
+    if name in _HOME:
+        return getattr(import_module(f"innerloop.{_HOME[name]}"), name)
+    place = _learners().get(name) if not name.startswith("_") else None
+    if place is None:
         raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
-    return getattr(import_module(f"innerloop.{_HOME[name]}"), name)
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _learners() -> dict[str, str]:
+    """Name of a learner's class -> ``module:Class``, of every method."""
+    from innerloop.methods.catalogue import cards
+
+    return {card.learner.partition(":")[2]: card.learner for card in reversed(cards()[0])}
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_learners()})

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -103,12 +103,6 @@ def find_learner(method: str) -> "type[Learner]":
     if not (isinstance(learner, type) and issubclass(learner, Learner)):
         raise ConfigError(f"Method {method!r} has a learner that is no innerloop.Learner.")
     return learner
-
-
-def learner_classes() -> Iterator[tuple[str, str]]:
-    """Name of a learner's class, and ``module:Class``, of each method; imports none of them."""
-    for card in cards()[0]:
-        yield card.learner.partition(":")[2], card.learner
 
 
 def title_of(method: str) -> str:
