@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,29 @@ def test_the_python_example_learns():
     logits, labels = names["logits"], names["new"].query.labels
     assert logits.shape == (10, 75, 5)
     assert (logits.argmax(dim=-1) == labels).float().mean().item() > 0.5  # chance is 0.2
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)]+)\)")
+
+
+def test_every_link_of_the_readme_works_in_a_clone():
+    headings = {
+        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in (ROOT / "README.md").read_text("utf-8").splitlines()
+        if line.startswith("#")
+    }
+    for target in LINK.findall((ROOT / "README.md").read_text("utf-8")):
+        path, _, place = target.partition("#")
+        assert "://" in target or (ROOT / path).exists(), target
+        assert path or place in headings, target
+
+
+def test_no_link_on_a_package_index_leads_into_the_repository():
+    """What an index shows is the description in the package's metadata."""
+    shown = metadata("innerloop").get_payload()
+
+    assert isinstance(shown, str) and "docs/comparison.md" in shown
+    assert [link for link in LINK.findall(shown) if not link.startswith(("#", "https://"))] == []
 
 
 def test_the_readme_shows_every_command():
