@@ -92,7 +92,7 @@ def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds:
     # Some training first: at random weights enough pre-activations lie on a ReLU's kink for
     # rounding to show in the third digit of a float32 gradient, whatever the implementation (in
     # float64 the two agree to 1e-13).
-    train(MAML(ours), sampler, steps=WARM_UP_STEPS)
+    train(MAML(ours, first_order=True), sampler, steps=WARM_UP_STEPS)
     episodes = sampler.batch(10_000, 2)
     plain = PlainConv4(downsample)
     for weight, value in zip(in_our_order(plain), ours.state_dict().values(), strict=True):

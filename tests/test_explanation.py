@@ -13,7 +13,7 @@ import torch
 from innerloop.analysis.explanation import measurements as measure
 from innerloop.analysis.explanation.features import frozen_features, head_accuracies
 from innerloop.analysis.explanation.measurements import Subject, explain
-from innerloop.analysis.explanation.representations import blocks_and_logits, change_by_adaptation
+from innerloop.analysis.explanation.representations import change_by_adaptation
 from innerloop.analysis.explanation.shifts import SHIFTS, shifted_episodes
 from innerloop.analysis.explanation.verdict import verdict
 from innerloop.data.images import FewShotDataset
@@ -133,14 +133,17 @@ def test_frozen_features_do_not_change_by_adaptation_and_adapted_ones_do(subject
     assert fomaml["weights"]["convs.3.weight"] > 0
 
 
-def test_recorded_blocks_are_the_networks_own_and_nothing_stays_behind(subjects):
+def test_block_outputs_are_the_networks_own_and_nothing_stays_behind(subjects):
     fomaml = subjects[1]
     batch = fomaml.experiment.evaluation_sampler("val").batch(0, 1)
     model = fomaml.learner.model
     assert isinstance(model, Conv4)
     adaptation = fomaml.learner.adapt(batch.support, steps=0)
 
-    outputs = blocks_and_logits(fomaml.learner, adaptation.fast_weights, batch.query.images[0])
+    outputs = {
+        name: value[0]
+        for name, value in fomaml.learner.block_outputs(adaptation, batch.query.images).items()
+    }
 
     with torch.no_grad():
         first = model.norms[0](model.convs[0](batch.query.images[0]))
@@ -372,12 +375,8 @@ def test_more_ways_than_an_alphabet_has_characters_leave_that_step_out(subjects)
 def test_a_meta_learned_head_is_refused(subjects):
     one, other = subjects
     config = other.experiment.config.replace(fresh_head=False)
-    learnt = Subject(
-        "learnt",
-        Experiment(config, other.experiment.dataset, other.experiment.split),
-        other.learner,
-        other.own_accuracies,
-    )
+    experiment = Experiment(config, other.experiment.dataset, other.experiment.split)
+    learnt = Subject("learnt", experiment, experiment.build_learner(), other.own_accuracies)
 
     with pytest.raises(ValueError, match="learnt has a meta-learned head"):
         explain((one, learnt), episodes=6, few_episodes=2)
@@ -385,7 +384,7 @@ def test_a_meta_learned_head_is_refused(subjects):
 
 def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
     one, other = subjects
-    strange = copy.copy(other.learner)
+    strange = copy.deepcopy(other.learner)
     strange.model = torch.nn.Linear(2, 2)
     refused: Callable[[], dict] = lambda: explain(  # noqa: E731
         (one, Subject("strange", other.experiment, strange, other.own_accuracies)),
@@ -393,5 +392,28 @@ def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
         few_episodes=2,
     )
 
-    with pytest.raises(ValueError, match="strange has a network that is not Conv4"):
+    with pytest.raises(ValueError, match="strange has a network whose blocks are not known"):
         refused()
+
+
+def test_a_method_that_adapts_in_its_own_way_alone_is_refused(subjects):
+    one, other = subjects
+    config = other.experiment.config.replace(method="mamlpp")
+    experiment = Experiment(config, other.experiment.dataset, other.experiment.split)
+    own_way = Subject("own way", experiment, experiment.build_learner(), other.own_accuracies)
+
+    with pytest.raises(ValueError, match="own way cannot be adapted in other ways than its own"):
+        explain((one, own_way), episodes=6, few_episodes=2)
+
+
+def test_block_outputs_end_in_the_logits_of_a_prediction(subjects):
+    for subject in subjects:
+        batch = subject.experiment.evaluation_sampler("val").batch(0, 2)
+        adaptation = subject.learner.adapt(batch.support, steps=2)
+
+        outputs = subject.learner.block_outputs(adaptation, batch.query.images)
+
+        with torch.no_grad():
+            logits = subject.learner.predict(adaptation, batch.query.images)
+        assert torch.equal(outputs["logits"], logits)
+        assert all(value.shape[:2] == (2, 12) for value in outputs.values())

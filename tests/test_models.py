@@ -5,7 +5,13 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.training import build_learner
 from innerloop.methods.catalogue import settings_of
-from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_statistics, forget_statistics
+from innerloop.networks.base import HasBlocks, last_of_blocks
+from innerloop.networks.batch_norm import (
+    BatchNorm2d,
+    keep_running_statistics,
+    moments,
+    unbiased_moments,
+)
 from innerloop.networks.conv4 import Conv4
 
 
@@ -93,25 +99,80 @@ def test_batch_norm_equals_pytorchs_own():
     assert torch.equal(ours(x), theirs(x))
 
 
-def test_recorded_statistics_are_used_and_then_forgotten():
-    layer, first, second = (
-        BatchNorm2d(2).double(),
-        torch.rand(5, 2, 3, 3).double(),
-        torch.rand(4, 2, 3, 3).double(),
-    )
-    with batch_norm_statistics(layer, "record"):
-        layer(first)
-    with batch_norm_statistics(layer, "recorded"):
-        found = layer(second)
-    forget_statistics(layer)
+def test_given_statistics_are_used_and_nothing_is_kept():
+    layer = BatchNorm2d(2).double()
+    first, second = torch.rand(5, 2, 3, 3).double(), torch.rand(4, 2, 3, 3).double()
+
+    normalised = layer(second, moments(first))
 
     mean, variance = first.mean(dim=(0, 2, 3)), first.var(dim=(0, 2, 3), correction=0)
     expected = (second - mean[:, None, None]) / (variance + layer.eps).sqrt()[:, None, None]
-    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(normalised, expected, rtol=0, atol=1e-12)
     assert torch.allclose(
         layer(second), F.batch_norm(second, None, None, training=True), rtol=0, atol=1e-12
     )
-    assert layer._recorded is None
+
+
+def test_a_layer_by_its_own_moments_is_the_layer_by_its_batch():
+    layer, x = BatchNorm2d(3).double(), torch.rand(6, 3, 4, 4).double()
+
+    assert torch.allclose(layer(x, moments(x)), layer(x), rtol=0, atol=1e-12)
+
+
+def test_running_statistics_move_under_update_alone_and_as_pytorchs_do():
+    ours, theirs = BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    keep_running_statistics(ours)
+    x = torch.rand(6, 3, 4, 4)
+
+    ours(x)
+    ours(x, moments(x))
+    ours(x, "stored")
+    assert torch.equal(ours.running().mean, torch.zeros(3))
+    assert torch.equal(ours(x, "update"), theirs(x))
+
+    assert torch.equal(ours.running().mean, theirs.running_mean)  # type: ignore[arg-type]
+    assert torch.equal(ours.running().variance, theirs.running_var)  # type: ignore[arg-type]
+    assert torch.equal(ours(x, "stored"), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("statistics", ["stored", "update"])
+def test_statistics_that_a_layer_does_not_keep_are_refused(statistics):
+    with pytest.raises(ConfigError, match="keeps no running statistics"):
+        BatchNorm2d(3)(torch.rand(6, 3, 4, 4), statistics)
+
+
+def test_unbiased_moments_are_those_of_the_sample():
+    x = torch.rand(6, 3, 4, 4).double().requires_grad_()
+
+    mean, variance = unbiased_moments(x)
+
+    assert torch.allclose(mean, x.mean(dim=(0, 2, 3)), rtol=0, atol=1e-12)
+    assert torch.allclose(variance, x.var(dim=(0, 2, 3)), rtol=0, atol=1e-12)
+    assert not variance.requires_grad
+
+
+@pytest.mark.parametrize("feature_norm", [True, False])
+def test_blocks_name_every_submodule_but_the_head_in_order(feature_norm):
+    model = Conv4(5, filters=4, feature_norm=feature_norm)
+
+    names = [name for block in model.blocks.values() for name in block]
+
+    leaves = [
+        name
+        for name, module in model.named_modules()
+        if not list(module.children()) and name != "head"
+    ]
+    assert sorted(names) == sorted(leaves)
+    assert isinstance(model, HasBlocks)
+    assert all(
+        isinstance(model.get_submodule(name), BatchNorm2d)
+        for name in last_of_blocks(model).values()
+    )
+
+
+def test_a_network_without_blocks_is_told_what_it_lacks():
+    with pytest.raises(ConfigError, match="Linear have no names: give it a method embed"):
+        last_of_blocks(torch.nn.Linear(2, 2))
 
 
 def test_initial_weights_depend_on_the_seed_alone():

@@ -36,7 +36,7 @@ _HOME = {
     "EpisodeSampler": "data.episodes",
     "Evaluation": "experiments.evaluation",
     "FewShotDataset": "data.images",
-    "FrozenFeatures": "methods.transfer.learner",
+    "FrozenFeatures": "methods.heads.frozen",
     "ImageSampler": "data.minibatches",
     "InnerloopError": "core.errors",
     "LabelledImages": "data.images",

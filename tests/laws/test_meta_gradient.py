@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.functional import FastWeights, call_looped, call_vmapped, expand
+from innerloop.fast_weights.functional import FastWeights, expand
+from innerloop.fast_weights.network import Network
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import BatchNorm2d
 from innerloop.networks.conv4 import Conv4
@@ -159,7 +160,7 @@ def test_second_order_meta_gradient_equals_central_differences_through_relu():
 def test_first_order_gradient_is_the_query_gradient_at_the_adapted_weights():
     """Taken by a separate plain loop: adapt in place with SGD, then one backward pass."""
     model, episodes = SmallConv(F.relu), random_episodes(1)
-    gradient = meta_gradient(MAML(model, inner_lr=0.3, inner_steps=4), episodes)
+    gradient = meta_gradient(MAML(model, inner_lr=0.3, inner_steps=4, first_order=True), episodes)
 
     adapted = copy.deepcopy(model)
     optimiser = torch.optim.SGD(adapted.parameters(), lr=0.3)
@@ -179,7 +180,7 @@ def test_second_order_differs_from_first_order():
     model, episodes = SmallConv(F.softplus), random_episodes(1)
 
     first = meta_gradient(MAML(model, first_order=True), episodes)
-    second = meta_gradient(MAML(model, first_order=False), episodes)
+    second = meta_gradient(MAML(model), episodes)  # MAML is of second order unless told otherwise
 
     assert relative(first - second, second) > 0.01
 
@@ -196,6 +197,14 @@ def test_a_batch_of_episodes_equals_one_at_a_time(first_order, fresh_head):
     ).mean(dim=0)
 
     assert relative(together - alone, alone) <= 1e-10
+
+
+def call_looped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
+    return Network(model, vectorised=False).call(weights, images)
+
+
+def call_vmapped(model: nn.Module, weights: FastWeights, images: Tensor) -> Tensor:
+    return Network(model, vectorised=True).call(weights, images)
 
 
 def three_different(model: nn.Module) -> FastWeights:
@@ -423,7 +432,7 @@ def test_negative_steps_are_refused():
 
 
 def test_conv4_batched_equals_one_by_one_in_float32():
-    learner = MAML(Conv4(3, image_size=16, filters=8), fresh_head="head")
+    learner = MAML(Conv4(3, image_size=16, filters=8), first_order=True, fresh_head="head")
     episodes = random_episodes(3, size=16)
     single = EpisodeBatch(
         LabelledImages(episodes.support.images.float(), episodes.support.labels),

@@ -12,8 +12,9 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.methods.catalogue import settings_of
+from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
-from innerloop.methods.transfer.learner import FrozenFeatures, Transfer
+from innerloop.methods.transfer.learner import Transfer
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_layers, keep_running_statistics
 from innerloop.networks.conv4 import Conv4

@@ -1,8 +1,9 @@
 """What every method is to the rest of the package, and how a method is found by name."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
+from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.run import RunConfig
+
+AnyLearner = TypeVar("AnyLearner", bound="Learner")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,25 @@ class Adaptation:
         """Inner steps taken so far, K."""
         return self.support_loss.shape[1] - 1
 
+    def of_episode(self, episode: int) -> "Adaptation":
+        """What adapting to one of the support sets left behind, E = 1.
+
+        Raises:
+            ConfigError: if there is no such episode.
+        """
+        if not 0 <= episode < len(self.support_loss):
+            raise ConfigError(
+                f"There is no episode {episode}: the adaptation has {len(self.support_loss)}, "
+                "counted from 0."
+            )
+        chosen = slice(episode, episode + 1)
+        return Adaptation(
+            {name: weight[chosen] for name, weight in self.fast_weights.items()},
+            LabelledImages(self.support.images[chosen], self.support.labels[chosen]),
+            self.support_loss[chosen],
+            self.support_accuracy[chosen],
+        )
+
 
 class Learner(nn.Module):
     """A method of few-shot learning. Training, evaluation and reports know only this.
@@ -48,6 +71,12 @@ class Learner(nn.Module):
 
     batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support")
     """The modes that `predict` knows, the method's own first."""
+    adaptable: ClassVar[tuple[Parts, ...]] = ()
+    """What `adapting` can be asked for."""
+    own_parts: ClassVar[Parts | None] = None
+    """What `adapt` itself adapts; None: nothing that has such a name."""
+    meta_learned_head: bool = False
+    """Whether the head is part of what training learns, and episodes start from it."""
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -123,6 +152,88 @@ class Learner(nn.Module):
             batch_norm: whose statistics normalise; by default the first of ``batch_norm_modes``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define predict.")  # pragma: no cover
+
+    def mode(self, batch_norm: BatchNormMode | None) -> BatchNormMode:
+        """The batch-norm mode asked for, by default the method's own.
+
+        Raises:
+            ConfigError: if `predict` does not know it.
+        """
+        if batch_norm is not None and batch_norm not in self.batch_norm_modes:
+            raise ConfigError(
+                f"{type(self).__name__} predicts with batch norm by "
+                f"{', '.join(self.batch_norm_modes)}: got {batch_norm!r}."
+            )
+        return batch_norm or self.batch_norm_modes[0]
+
+    def adapting(
+        self,
+        parts: Parts = "own",
+        *,
+        rate: float | None = None,
+        head: Head = "gradient",
+        head_init: HeadInit | None = None,
+        penalty: float = 0.1,
+    ) -> "Learner":
+        """The learner that adapts this one's network another way; shares weights, changes nothing.
+
+        Args:
+            parts: what takes inner steps.
+            rate: of the inner steps; None: this learner's.
+            head: how the head is found, where it alone is adapted.
+            head_init: where a new head starts; None: as the method does. A meta-learned head is
+                part of what was learnt: it is kept unless a new one is asked for.
+            penalty: λ of a ``logistic`` head.
+
+        Raises:
+            ConfigError: if the method cannot be adapted so.
+        """
+        raise ConfigError(f"{type(self).__name__} adapts in its own way alone, not {parts!r}.")
+
+    def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
+        """What the network's blocks and head say under the method's own batch norm.
+
+        Args:
+            adaptation: what `adapt` returned for the same E episodes.
+            images: (E, n, channels, height, width).
+
+        Returns:
+            (E, n, values) without a graph for each of ``network.blocks``, and ``logits``.
+
+        Raises:
+            ConfigError: if they are not known.
+        """
+        raise ConfigError(f"The blocks of {type(self).__name__}'s network are not known.")
+
+    def as_module(
+        self,
+        adaptation: Adaptation,
+        *,
+        episode: int = 0,
+        batch_norm: BatchNormMode | None = None,
+    ) -> nn.Module:
+        """One adapted episode as a plain module: images (n, C, H, W) to logits (n, ways).
+
+        It has tensors of its own, so later training of this learner does not change it, and
+        PyTorch's own batch norm, which holds the statistics of ``support`` and ``running``.
+
+        Args:
+            adaptation: what `adapt` returned.
+            episode: which of its episodes.
+            batch_norm: whose statistics normalise; by default the method's own.
+
+        Raises:
+            ConfigError: if the method has no such module, or no such episode or batch norm.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot turn an adaptation into a module.")
+
+
+def sharing_weights(learner: AnyLearner) -> AnyLearner:
+    """Another learner with the same settings and the very same tensors and submodules."""
+    same = copy.copy(learner)
+    for name in ("_parameters", "_buffers", "_modules"):  # a plain copy would share the dicts
+        vars(same)[name] = vars(learner)[name].copy()
+    return same
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,24 +1,12 @@
 """Other ways to adapt a trained network: they tell better features from better adaptation."""
 
-import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from innerloop.core.errors import ConfigError
 from innerloop.methods.base import Learner
-from innerloop.methods.maml.learner import MAML
-from innerloop.methods.mamlpp.learner import MAMLpp
-from innerloop.methods.transfer.learner import FrozenFeatures, Head
-from innerloop.networks.batch_norm import use_running_statistics
-from innerloop.networks.conv4 import Conv4
+from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.settings.run import RunConfig
-
-Adapts = Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"]
-"""What takes inner steps: what the method itself adapts, the head, it and the last blocks,
-everything, or the body."""
-
-BLOCKS = [(f"convs.{block}", f"norms.{block}") for block in range(4)]
-"""Submodules of each block of `innerloop.Conv4`."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +28,17 @@ class Variant:
         ConfigError: if settings contradict each other.
     """
 
-    adapts: Adapts = "own"
+    adapts: Parts = "own"
     head: Head = "gradient"
-    head_init: Literal["zero", "glorot"] | None = None
+    head_init: HeadInit | None = None
     inner_lr: float | None = None
     penalty: float = 0.1
     untrained: bool = False
 
     def __post_init__(self):
-        if self.adapts not in get_args(Adapts):
+        if self.adapts not in get_args(Parts):
             raise ConfigError(
-                f"What is adapted must be one of {', '.join(get_args(Adapts))}: got "
-                f"{self.adapts!r}."
+                f"What is adapted must be one of {', '.join(get_args(Parts))}: got {self.adapts!r}."
             )
         if self.head != "gradient" and self.adapts != "head":
             raise ConfigError(
@@ -91,65 +78,16 @@ class Variant:
         """The learner that adapts ``learner``'s network this way; shares weights, changes nothing.
 
         Args:
-            learner: a trained learner around an `innerloop.Conv4`, ``learner.model``.
+            learner: a trained learner.
             config: its settings.
         """
-        rate = self.rate(config) or 0.0
-        if (
-            self.adapts == "own"
-            and not self.head_init
-            and self.rate(config) == config.own.adaptation_rate
-        ):
+        rate = self.rate(config)
+        if self.adapts == "own" and not self.head_init and rate == config.own.adaptation_rate:
             return learner
-        model = getattr(learner, "model", None)
-        if not isinstance(model, Conv4):
-            raise ConfigError(
-                "Only a method around Conv4, as its attribute model, can be adapted in other ways."
-            )
-        if isinstance(learner, MAMLpp) and self != Variant(untrained=self.untrained):
-            raise ConfigError(
-                "MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own "
-                "way."
-            )
-        if self.adapts == "own" and not self.head_init:
-            return type(learner).from_config(config.replace(inner_lr=rate), model)
-        adapts = (
-            ("head" if isinstance(learner, FrozenFeatures) else "all")
-            if self.adapts == "own"
-            else self.adapts
+        return learner.adapting(
+            self.adapts,
+            rate=rate,
+            head=self.head,
+            head_init=self.head_init,
+            penalty=self.penalty,
         )
-        # A meta-learned head is part of what was learnt: it is kept unless a new one is asked for.
-        meta_learned_head = (
-            isinstance(learner, MAML) and not config.own.fresh_head and not self.head_init
-        )
-        if adapts == "head" and not (meta_learned_head and self.head == "gradient"):
-            return FrozenFeatures(
-                model,
-                batch_norm_modes=learner.batch_norm_modes,
-                head=self.head,
-                head_init=self.head_init or config.network.head_init,
-                inner_lr=rate,
-                inner_steps=config.own.adaptation_steps,
-                penalty=self.penalty,
-            )
-        if learner.batch_norm_modes == ("running",):
-            model = copy.deepcopy(model)
-            use_running_statistics(model)
-        tuned = MAML(
-            model,
-            inner_lr=rate,
-            inner_steps=config.own.adaptation_steps,
-            fresh_head=None if meta_learned_head and adapts != "body" else "head",
-            fresh_head_init="glorot" if adapts == "body" else self.head_init or "zero",
-            adapts=None if adapts == "all" else _submodules(adapts),
-        )
-        tuned.batch_norm_modes = learner.batch_norm_modes
-        return tuned
-
-
-def _submodules(adapts: str) -> list[str]:
-    """Names of the submodules that take inner steps."""
-    if adapts == "body":
-        return [name for block in BLOCKS for name in block]
-    blocks = int(adapts.partition("+")[2] or 0)
-    return ["head", *(name for block in BLOCKS[len(BLOCKS) - blocks :] for name in block)]

@@ -1,12 +1,12 @@
-"""Batch normalisation by named statistics: the batch's own, an earlier batch's, or stored ones."""
+"""Batch normalisation by named statistics: the batch's own, given ones, or stored ones."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError
 
 BatchNormMode = Literal["transductive", "support", "running"]
 """Whose statistics normalise a prediction.
@@ -18,20 +18,43 @@ pass of the support set at the adapted weights; predictions do not depend on the
 and the weights.
 """
 
-Statistics = Literal["batch", "record", "recorded", "update", "running"]
-"""What a layer does in a forward pass. ``batch``: normalise by the batch. ``record``: the same, and
-remember its statistics. ``recorded``: normalise by those. ``update``: normalise by the batch, and
-take its statistics into the running ones. ``running``: normalise by the running ones.
-"""
+
+class Moments(NamedTuple):
+    """Mean and biased variance of each channel, (channels,) or, of E episodes, (E, channels)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Statistics = dict[str, Moments]
+"""A layer's name -> what it normalises by, or what it saw."""
+
+Stored = Literal["stored", "update"]
+"""What a layer keeps itself. ``stored``: normalise by its running statistics. ``update``: normalise
+by the batch, and move the running statistics towards the batch's."""
+
+
+def moments(x: Tensor) -> Moments:
+    """Mean and biased variance (channels,) of (n, channels, height, width), differentiable."""
+    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    return Moments(mean, variance)
+
+
+def unbiased_moments(x: Tensor) -> Moments:
+    """As `moments`, with the unbiased variance, as running ones are, and without a graph."""
+    mean, variance = moments(x.detach())
+    count = x.numel() // x.shape[1]
+    return Moments(mean, variance * count / max(count - 1, 1))
 
 
 class BatchNorm2d(nn.Module):
-    """Batch normalisation of (n, channels, height, width); running statistics only where asked for.
+    """Batch normalisation of (n, channels, height, width), a function of its arguments.
 
     y = (x - m) / sqrt(v + eps) * weight + bias per channel (Ioffe and Szegedy, 2015), where m and v
-    (the biased variance) are those of the batch, unless `batch_norm_statistics` says otherwise.
-    Running statistics (`keep_running_statistics`) move by ``momentum`` towards those of each batch,
-    the variance towards the unbiased one, as PyTorch's do.
+    (the biased variance) are those of the batch, unless the caller says otherwise. The layer has no
+    mode: train() and eval() change nothing. Running statistics (`keep_running_statistics`) move by
+    ``momentum`` towards those of each batch under ``update`` alone, the variance towards the
+    unbiased one, as PyTorch's do.
 
     Args:
         channels: number of channels; ``weight`` starts at one and ``bias`` at zero.
@@ -53,103 +76,70 @@ class BatchNorm2d(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.eps = eps
-        self._mode: Statistics = "batch"  # what `batch_norm_statistics` sets
-        self._recorded: tuple[Tensor, Tensor] | None = None
-        self._count = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (n, channels, height, width); n * height * width must exceed one."""
-        if self._mode == "recorded":
-            assert self._recorded is not None, (
-                "no statistics were recorded before this forward pass"
+    def forward(self, x: Tensor, statistics: Moments | Stored | None = None) -> Tensor:
+        """Normalise a batch.
+
+        Args:
+            x: (n, channels, height, width); by its own statistics n * height * width must exceed
+                one.
+            statistics: what to normalise by: None, the batch's own; given moments, through which
+                gradients flow; or what the layer keeps, see `Stored`.
+
+        Raises:
+            ConfigError: if the layer keeps no running statistics and is to use them.
+        """
+        if isinstance(statistics, Moments):
+            return self._normalise(x, *statistics)
+        running = self.running() if statistics else (None, None)
+        by_batch = statistics != "stored"
+        return F.batch_norm(x, *running, self.weight, self.bias, by_batch, self.momentum, self.eps)
+
+    def _normalise(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        scale = torch.rsqrt(variance + self.eps)
+        standardised = (x - mean[:, None, None]) * scale[:, None, None]
+        if self.weight is None or self.bias is None:
+            return standardised
+        return standardised * self.weight[:, None, None] + self.bias[:, None, None]
+
+    def running(self) -> Moments:
+        """The running statistics themselves.
+
+        Raises:
+            ConfigError: if the layer keeps none.
+        """
+        if self.running_mean is None or self.running_var is None:
+            raise ConfigError(
+                "A BatchNorm2d keeps no running statistics, so it cannot normalise by them: call "
+                "keep_running_statistics(model) before training, or choose another batch norm."
             )
-            mean, variance = self._recorded
-            standardised = (x - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[
-                :, None, None
-            ]
-            if self.weight is None or self.bias is None:
-                return standardised
-            return standardised * self.weight[:, None, None] + self.bias[:, None, None]
-        if self._mode == "running":
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        if self._mode == "record":
-            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-            self._recorded, self._count = (mean, variance), x.numel() // self.channels
-        running = (self.running_mean, self.running_var) if self._mode == "update" else (None, None)
-        return F.batch_norm(x, *running, self.weight, self.bias, True, self.momentum, self.eps)
+        return Moments(self.running_mean, self.running_var)
 
 
-def batch_norm_layers(model: nn.Module) -> list[BatchNorm2d]:
-    """Every `BatchNorm2d` of a model, in its order."""
-    return [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+def batch_norm_layers(model: nn.Module) -> dict[str, BatchNorm2d]:
+    """Every `BatchNorm2d` of a model by its name, in the model's order."""
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, BatchNorm2d)
+    }
+
+
+def of_first_episode(
+    statistics: Statistics | Stored | None,
+) -> Statistics | Stored | None:
+    """Given statistics (E, channels) without their episode dimension; others as they are."""
+    if not isinstance(statistics, dict):
+        return statistics
+    return {name: Moments(of.mean[0], of.variance[0]) for name, of in statistics.items()}
+
+
+def stored_statistics(model: nn.Module) -> Statistics:
+    """The running statistics of every `BatchNorm2d`, (channels,) each."""
+    return {name: layer.running() for name, layer in batch_norm_layers(model).items()}
 
 
 def keep_running_statistics(model: nn.Module) -> None:
     """Give each `BatchNorm2d` of ``model`` running statistics, mean 0, variance 1, in its state."""
     like = next(model.parameters())
-    for layer in batch_norm_layers(model):
-        layer.running_mean, layer.running_var = (
-            like.new_zeros(layer.channels),
-            like.new_ones(layer.channels),
-        )
-
-
-@contextmanager
-def batch_norm_statistics(model: nn.Module, mode: Statistics) -> Iterator[None]:
-    """Within the context, every `BatchNorm2d` of ``model`` does what ``mode`` says.
-
-    Afterwards it does what it did before.
-    """
-    before: list[tuple[BatchNorm2d, Statistics]] = [
-        (layer, layer._mode) for layer in batch_norm_layers(model)
-    ]
-    for layer, _ in before:
-        layer._mode = mode
-    try:
-        yield
-    finally:
-        for layer, previous in before:
-            layer._mode = previous
-
-
-@contextmanager
-def recorded_statistics(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """In the context every `BatchNorm2d` normalises by its batch; the list then holds what it saw.
-
-    One (mean, variance) a layer, each (channels,), the variance unbiased as running ones are,
-    without a graph.
-    """
-    seen: list[tuple[Tensor, Tensor]] = []
-    with batch_norm_statistics(model, "record"):
-        yield seen
-    for layer in batch_norm_layers(model):
-        assert layer._recorded is not None, "there was no forward pass"
-        mean, variance = (value.detach() for value in layer._recorded)
-        seen.append((mean, variance * layer._count / max(layer._count - 1, 1)))
-    forget_statistics(model)
-
-
-@contextmanager
-def given_statistics(model: nn.Module, statistics: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Within the context every `BatchNorm2d` normalises by the (mean, variance) given for it."""
-    for layer, given in zip(batch_norm_layers(model), statistics, strict=True):
-        layer._recorded = given
-    try:
-        with batch_norm_statistics(model, "recorded"):
-            yield
-    finally:
-        forget_statistics(model)
-
-
-def use_running_statistics(model: nn.Module) -> None:
-    """Freeze batch norm: from now on every `BatchNorm2d` normalises by its running statistics."""
-    for layer in batch_norm_layers(model):
-        layer._mode = "running"
-
-
-def forget_statistics(model: nn.Module) -> None:
-    """Drop what `batch_norm_statistics` recorded: no graph or image may outlive its prediction."""
-    for layer in batch_norm_layers(model):
-        layer._recorded = None
+    for layer in batch_norm_layers(model).values():
+        layer.running_mean = like.new_zeros(layer.channels)
+        layer.running_var = like.new_ones(layer.channels)

@@ -97,6 +97,15 @@ class Conv4(nn.Module):
             nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """Names of each block's submodules; the features' own norm comes last, if there is one."""
+        convolutional = {
+            f"block {number + 1}": (f"convs.{number}", f"norms.{number}")
+            for number in range(len(self.convs))
+        }
+        return convolutional | ({"features": ("feature_norm",)} if self.feature_norm else {})
+
     def embed(self, images: Tensor) -> Tensor:
         """Features (n, feature_size) of images (n, channels, height, width)."""
         x = images  # in the layout that the caller gave them: vmap cannot ask for one

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,7 +9,9 @@ from torch import Tensor
 
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.methods.base import Learner, accuracy
-from innerloop.methods.transfer.learner import FrozenFeatures, Head
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.heads.new_head import NewHead
+from innerloop.methods.parts import Head, HeadInit
 from innerloop.networks.batch_norm import BatchNormMode
 
 
@@ -67,7 +68,7 @@ def head_accuracies(
     features: Features,
     *,
     head: Head = "gradient",
-    head_init: Literal["zero", "glorot"] = "zero",
+    head_init: HeadInit = "zero",
     inner_lr: float = 0.4,
     at: Sequence[int] = (5,),
 ) -> dict[int, np.ndarray]:
@@ -75,22 +76,12 @@ def head_accuracies(
 
     A head in closed form has no steps: it is there under every number from one on.
     """
-    learner, measured = (
-        FrozenFeatures(_NoBody(), head=head, head_init=head_init, inner_lr=inner_lr),
-        {},
-    )
+    new_head, measured = NewHead(head, head_init, inner_lr), {}
     for step, (weights, _, _) in enumerate(
-        learner.head_steps(features.support, features.support_labels, steps=max(at))
+        new_head.trajectory(features.support, features.support_labels, steps=max(at))
     ):
         if step in at:
             with torch.no_grad():
-                logits = learner.logits(weights, features.query)
+                logits = new_head.logits(weights, features.query)
             measured[step] = accuracy(logits, features.query_labels).cpu().numpy()
     return measured
-
-
-class _NoBody(torch.nn.Module):
-    """Stands where features are given: it has none to make."""
-
-    def embed(self, images: Tensor) -> Tensor:
-        raise AssertionError("these features were computed before")

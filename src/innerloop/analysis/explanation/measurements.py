@@ -17,12 +17,11 @@ from innerloop.core.intervals import mean_and_interval, paired_difference
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.experiments.experiment import Experiment
 from innerloop.methods.base import Learner, accuracy
-from innerloop.methods.maml.learner import MAML
-from innerloop.methods.mamlpp.learner import MAMLpp
-from innerloop.methods.transfer.learner import FrozenFeatures
-from innerloop.methods.variants import Adapts, Variant
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.parts import Parts
+from innerloop.methods.variants import Variant
+from innerloop.networks.base import HasBlocks
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.networks.conv4 import Conv4
 
 STEP_RATES = (0.004, 0.04, 0.4)
 """Inner rates of the curves over adaptation steps."""
@@ -30,7 +29,7 @@ STEPS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 140, 200)
 """Adaptation steps at which those curves are measured."""
 RATES = (0.01, 0.04, 0.1, 0.4, 1.0, 2.0)
 """Inner rates of the sensitivity, and among them the best one of what is adapted."""
-PARTS: tuple[Adapts, ...] = ("head", "head+1", "head+2", "head+3", "all", "body")
+PARTS: tuple[Parts, ...] = ("head", "head+1", "head+2", "head+3", "all", "body")
 """What is adapted, from the head alone to all of the network, and the body alone."""
 SHOTS = (1, 2, 5, 10)
 OWN = Variant()
@@ -44,7 +43,7 @@ class Subject:
     Attributes:
         name: what tables call it, for instance the method.
         experiment: its data and settings.
-        learner: its trained learner, around an `innerloop.Conv4`.
+        learner: its trained learner, around a network whose blocks have names.
         own_accuracies: (episodes,) accuracy of its own adaptation, from its evaluation.
     """
 
@@ -108,26 +107,11 @@ def explain(
         say: told what is being measured.
 
     Raises:
-        ConfigError: if a run is neither MAML nor transfer, or its network is not an
-            `innerloop.Conv4`.
+        ConfigError: if a run cannot be adapted in other ways, or its network's blocks are not
+            known.
     """
     for subject in subjects:
-        if not isinstance(getattr(subject.learner, "model", None), Conv4):
-            raise ConfigError(
-                f"{subject.name} has a network that is not Conv4: its blocks are not known."
-            )
-        if isinstance(subject.learner, MAML) and not subject.experiment.config.own.fresh_head:
-            raise ConfigError(
-                f"{subject.name} has a meta-learned head, and an explanation gives new heads to "
-                "both networks: train it with --fresh-head."
-            )
-        if not isinstance(subject.learner, MAML | FrozenFeatures) or isinstance(
-            subject.learner, MAMLpp
-        ):
-            raise ConfigError(
-                f"{subject.name} is neither MAML, FO-MAML nor transfer: it cannot be adapted in "
-                "other ways."
-            )
+        refuse_what_cannot_be_explained(subject.name, subject.learner)
     a, b = subjects
     sampler = a.experiment.evaluation_sampler("val")
     say(f"1/8  Features of {episodes} episodes.")
@@ -167,6 +151,25 @@ def explain(
     say("8/8  A ladder of shift.")
     measured["shift"] = ladder(subjects, 3 * few_episodes, say)
     return measured
+
+
+def refuse_what_cannot_be_explained(name: str, learner: Learner) -> None:
+    """Raise `ConfigError` if other heads and other adaptations are not to be had of a learner."""
+    if not isinstance(getattr(learner, "model", None), HasBlocks):
+        raise ConfigError(
+            f"{name} has a network whose blocks are not known: it needs embed, head and blocks, as "
+            "Conv4 has them."
+        )
+    if learner.meta_learned_head:
+        raise ConfigError(
+            f"{name} has a meta-learned head, and an explanation gives new heads to both networks: "
+            "train it with --fresh-head."
+        )
+    if missing := [parts for parts in PARTS if parts not in learner.adaptable]:
+        raise ConfigError(
+            f"{name} cannot be adapted in other ways than its own, and an explanation adapts "
+            f"{', '.join(missing)}."
+        )
 
 
 def _described(subject: Subject) -> dict[str, Any]:
@@ -335,8 +338,8 @@ def parts(
         for rate in RATES:
             found = subject.accuracies(batches, Variant(adapts=adapts, inner_lr=rate))
             rows.append({"adapts": adapts, "rate": rate} | measured_mean(found))
-    own = "head" if isinstance(subject.learner, FrozenFeatures) else "all"
-    return [row | {"adapts": "own"} for row in rows if row["adapts"] == own] + rows
+    own = [row | {"adapts": "own"} for row in rows if row["adapts"] == subject.learner.own_parts]
+    return own + rows
 
 
 def shots(subject: Subject, episodes: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,15 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.functional import (
-    FastWeights,
-    call,
-    call_with_support_statistics,
-    expand,
-    gradient,
-    step,
-)
-from innerloop.methods.base import Adaptation, Learner, accuracy
-from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
+from innerloop.fast_weights.network import Network
+from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.networks.base import last_of_blocks, parameters_under
+from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
 from innerloop.networks.checks import refuse_running_statistics
+from innerloop.networks.plain import plain_network
 from innerloop.settings.run import RunConfig
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -62,11 +60,16 @@ class MAML(Learner):
         query_batches: the query loss is the mean over this many class-balanced mini-batches of the
             query set; more than one changes it only through batch statistics.
         loss_fn: L, for one episode: (outputs, labels) -> mean loss.
+        batch_norm_modes: the modes that `predict` knows, the method's own first. With ``running``
+            first every pass, the inner loop's too, uses the statistics stored in the model.
 
     Raises:
-        ConfigError: if the model keeps running batch-norm statistics, or has no such head or
-            submodule.
+        ConfigError: if the model keeps running batch-norm statistics in layers of PyTorch's own,
+            cannot be copied, or has no such head or submodule.
     """
+
+    adaptable: ClassVar[tuple[Parts, ...]] = PARTS
+    own_parts: ClassVar[Parts | None] = "all"
 
     def __init__(
         self,
@@ -74,19 +77,22 @@ class MAML(Learner):
         *,
         inner_lr: float = 0.4,
         inner_steps: int = 5,
-        first_order: bool = True,
+        first_order: bool = False,
         fresh_head: str | None = None,
-        fresh_head_init: Literal["zero", "glorot"] = "zero",
+        fresh_head_init: HeadInit = "zero",
         adapts: Sequence[str] | None = None,
         query_batches: int = 1,
         loss_fn: LossFunction = F.cross_entropy,
+        batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support"),
     ):
         super().__init__()
         refuse_running_statistics(model)
-        self.model = model
+        Network(model)  # refuses what cannot be copied
+        self.model, self.batch_norm_modes = model, batch_norm_modes
         self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
         self.query_batches, self.loss_fn = query_batches, loss_fn
-        self.fresh_head_init = fresh_head_init
+        self.fresh_head_init: HeadInit = fresh_head_init
+        self.meta_learned_head = fresh_head is None
         self._fresh = (
             _parameters_under(model, [fresh_head], "to be a fresh head") if fresh_head else []
         )
@@ -139,7 +145,8 @@ class MAML(Learner):
         """
         if steps < 0:
             raise ConfigError(f"inner steps must be at least 0: got {steps}.")
-        *_, last = self._descend(params, support, steps, create_graph=not self.first_order)
+        network, second_order = Network(self.model), not self.first_order
+        *_, last = self._descend(network, params, support, steps, create_graph=second_order)
         return last
 
     def outer_loop(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,11 +160,14 @@ class MAML(Learner):
             meta-gradient; and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
-        loss, fast_weights, logged = self._objective(episodes)
+        network = Network(self.model)
+        loss, fast_weights, logged = self._objective(network, episodes)
         with torch.no_grad():
             start = self._start(self.params, episodes.support)
-            before = self._outputs(start, episodes.query.images, 0)
-            _, support_after = self._losses(fast_weights, episodes.support, self.inner_steps)
+            before = self._outputs(network, start, episodes.query.images, 0)
+            _, support_after = self._losses(
+                network, fast_weights, episodes.support, self.inner_steps
+            )
         return loss, logged | {
             "support_accuracy_after": support_after,
             "query_accuracy_before": accuracy(before, episodes.query.labels),
@@ -165,37 +175,113 @@ class MAML(Learner):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        loss, _, logged = self._objective(batch)
+        loss, _, logged = self._objective(Network(self.model), batch)
         return loss, {name: value.mean() for name, value in logged.items()}
 
-    def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+    def _objective(
+        self, network: Network, batch: EpisodeBatch
+    ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
-        fast_weights, first = (
-            self._start(self.params, batch.support),
-            torch.full((len(batch),), torch.nan),
-        )
+        fast_weights = self._start(self.params, batch.support)
+        first = torch.full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
             fast_weights, _, correct = self._inner_step(
-                fast_weights, batch.support, index, create_graph=not self.first_order
+                network, fast_weights, batch.support, index, create_graph=not self.first_order
             )
             first = correct if index == 0 else first
-        loss, after = self._query_loss(fast_weights, batch, self.inner_steps)
+        loss, after = self._query_loss(network, fast_weights, batch, self.inner_steps)
         return loss, fast_weights, {"support_accuracy_before": first, "query_accuracy_after": after}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
         theta = {name: weight.detach() for name, weight in self.params.items()}
-        yield from self._descend(theta, support, steps, create_graph=False, detach=True)
+        network = Network(self.model)
+        yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
 
     def predict(
         self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
     ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
-        if batch_norm == "support":
-            return call_with_support_statistics(
-                self.model, adaptation.fast_weights, adaptation.support.images, images
+        network, weights = Network(self.model), self._weights(adaptation)
+        statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
+        return network.call(weights, images, statistics)
+
+    @torch.no_grad()
+    def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
+        """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
+        network, weights = Network(self.model), self._weights(adaptation)
+        statistics = self._statistics(network, weights, adaptation, self.mode(None))
+        blocks = last_of_blocks(self.model)
+        logits, outputs = network.call_blocks(weights, images, blocks, statistics)
+        return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
+
+    @torch.no_grad()
+    def as_module(
+        self,
+        adaptation: Adaptation,
+        *,
+        episode: int = 0,
+        batch_norm: BatchNormMode | None = None,
+    ) -> nn.Module:
+        """The network at one episode's φ_K; see `Learner.as_module`."""
+        alone = adaptation.of_episode(episode)
+        weights = self._weights(alone)
+        statistics = self._statistics(Network(self.model), weights, alone, self.mode(batch_norm))
+        return plain_network(
+            self.model,
+            {name: weight[0] for name, weight in weights.items()},
+            of_first_episode(statistics),
+        )
+
+    def adapting(
+        self,
+        parts: Parts = "own",
+        *,
+        rate: float | None = None,
+        head: Head = "gradient",
+        head_init: HeadInit | None = None,
+        penalty: float = 0.1,
+    ) -> Learner:
+        """Other parts of the network by the same steps; see `Learner.adapting`."""
+        if parts == "own" and head == "gradient" and head_init is None:
+            same = sharing_weights(self)
+            same.inner_lr = self.inner_lr if rate is None else rate
+            return same
+        refuse_steps_beside(head, parts)
+        named = submodules(self.model, parts)
+        kept = self.meta_learned_head and head_init is None
+        if parts == "head" and not (kept and head == "gradient"):
+            return FrozenFeatures(
+                self.model,
+                batch_norm_modes=self.batch_norm_modes,
+                head=head,
+                head_init=head_init or self.fresh_head_init,
+                inner_lr=self.inner_lr if rate is None else rate,
+                inner_steps=self.inner_steps,
+                penalty=penalty,
             )
-        return call(self.model, adaptation.fast_weights, images)
+        return MAML(
+            self.model,
+            inner_lr=self.inner_lr if rate is None else rate,
+            inner_steps=self.inner_steps,
+            fresh_head=None if kept and parts != "body" else "head",
+            # A zero head gives the body no gradient.
+            fresh_head_init="glorot" if parts == "body" else head_init or "zero",
+            adapts=named,
+            batch_norm_modes=self.batch_norm_modes,
+        )
+
+    def _weights(self, adaptation: Adaptation) -> FastWeights:
+        """What predictions at φ_K are computed with."""
+        return adaptation.fast_weights
+
+    def _statistics(
+        self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
+    ) -> Statistics | Stored | None:
+        """What batch norm normalises predictions at φ_K by."""
+        if mode == "support":
+            return network.call_and_measure(weights, adaptation.support.images)[1]
+        return "stored" if mode == "running" else None
 
     def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
@@ -215,6 +301,7 @@ class MAML(Learner):
 
     def _descend(
         self,
+        network: Network,
         params: Mapping[str, Tensor],
         support: LabelledImages,
         steps: int,
@@ -228,17 +315,14 @@ class MAML(Learner):
         for index in range(steps + 1):
             if index < steps:
                 following, loss, correct = self._inner_step(
-                    fast_weights, support, index, create_graph=create_graph
+                    network, fast_weights, support, index, create_graph=create_graph
                 )
-                following = (
-                    {name: weight.detach() for name, weight in following.items()}
-                    if detach
-                    else following
-                )
+                if detach:
+                    following = {name: weight.detach() for name, weight in following.items()}
             else:
                 following = fast_weights
                 with torch.no_grad():
-                    loss, correct = self._losses(fast_weights, support, index)
+                    loss, correct = self._losses(network, fast_weights, support, index)
             losses.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(
@@ -247,7 +331,13 @@ class MAML(Learner):
             fast_weights = following
 
     def _inner_step(
-        self, fast_weights: FastWeights, support: LabelledImages, index: int, *, create_graph: bool
+        self,
+        network: Network,
+        fast_weights: FastWeights,
+        support: LabelledImages,
+        index: int,
+        *,
+        create_graph: bool,
     ) -> tuple[FastWeights, Tensor, Tensor]:
         """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
         with torch.enable_grad():
@@ -259,7 +349,7 @@ class MAML(Learner):
             for weight in adapted.values():
                 if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
                     weight.requires_grad_()
-            loss, correct = self._losses(fast_weights, support, index)
+            loss, correct = self._losses(network, fast_weights, support, index)
             gradients = gradient(loss, adapted, create_graph=create_graph)
             return fast_weights | self._stepped(adapted, gradients, index), loss, correct
 
@@ -267,30 +357,29 @@ class MAML(Learner):
         """What is adapted, after step number ``index``; the same rate for every tensor and step."""
         return step(adapted, gradients, self.inner_lr)
 
-    def _outputs(self, fast_weights: FastWeights, images: Tensor, index: int) -> Tensor:
+    def _outputs(
+        self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
+    ) -> Tensor:
         """Outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
-        return call(self.model, fast_weights, images)
+        stored = self.batch_norm_modes[0] == "running"
+        return network.call(fast_weights, images, "stored" if stored else None)
 
     def _query_loss(
-        self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
+        self, network: Network, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
     ) -> tuple[Tensor, Tensor]:
         """Mean query loss, a scalar, and accuracy (E,) at φ_k; both are means over mini-batches."""
-        parts = (
-            [
-                self._losses(fast_weights, part, index)
-                for part in episodes.query_batches(self.query_batches)
-            ]
-            if self.query_batches > 1
-            else [self._losses(fast_weights, episodes.query, index)]
-        )
-        losses, accuracies = zip(*parts, strict=True)
+        parts = [episodes.query]
+        if self.query_batches > 1:
+            parts = episodes.query_batches(self.query_batches)
+        measured = [self._losses(network, fast_weights, part, index) for part in parts]
+        losses, accuracies = zip(*measured, strict=True)
         return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
 
     def _losses(
-        self, fast_weights: FastWeights, batch: LabelledImages, index: int
+        self, network: Network, fast_weights: FastWeights, batch: LabelledImages, index: int
     ) -> tuple[Tensor, Tensor]:
         """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
-        outputs = self._outputs(fast_weights, batch.images, index)
+        outputs = self._outputs(network, fast_weights, batch.images, index)
         if (
             batch.labels.dtype == torch.int64
             and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]
@@ -306,8 +395,7 @@ class MAML(Learner):
 
 def _parameters_under(model: nn.Module, modules: Sequence[str], purpose: str) -> list[str]:
     """Names of the parameters of some submodules, refusing one that has none."""
-    names = [name for name, _ in model.named_parameters()]
     for module in modules:
-        if not any(name.startswith(f"{module}.") for name in names):
+        if not parameters_under(model, [module]):
             raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
-    return [name for name in names if name.startswith(tuple(f"{module}." for module in modules))]
+    return parameters_under(model, modules)

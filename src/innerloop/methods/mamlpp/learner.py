@@ -1,26 +1,25 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
 import math
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
-from innerloop.fast_weights.functional import (
-    FastWeights,
-    call,
-    call_looped,
-    call_with_support_statistics,
-)
-from innerloop.methods.base import Adaptation
+from innerloop.fast_weights.functional import FastWeights
+from innerloop.fast_weights.network import Network
+from innerloop.methods.base import Adaptation, Learner
 from innerloop.methods.maml.learner import MAML
+from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import (
-    BatchNorm2d,
     BatchNormMode,
-    given_statistics,
-    recorded_statistics,
+    Moments,
+    Statistics,
+    Stored,
+    batch_norm_layers,
+    unbiased_moments,
 )
 from innerloop.settings.run import RunConfig
 
@@ -88,6 +87,8 @@ class MAMLpp(MAML):
         ConfigError: if a fraction is out of [0, 1], or there is no inner step.
     """
 
+    adaptable: ClassVar[tuple[Parts, ...]] = ("own",)
+
     def __init__(
         self,
         model: nn.Module,
@@ -127,9 +128,7 @@ class MAMLpp(MAML):
         )
         self.per_step_statistics, self.cosine_annealing = per_step_statistics, cosine_annealing
         self.outer_lr_floor, self._fraction = outer_lr_floor, 0.0
-        self._norms = {
-            name: layer for name, layer in model.named_modules() if isinstance(layer, BatchNorm2d)
-        }
+        self._norms = batch_norm_layers(model)
         self.affine, self.rates = nn.ParameterDict(), nn.ParameterDict()
         if per_step_affine:
             for name, weight in super().params.items():
@@ -151,7 +150,7 @@ class MAMLpp(MAML):
             for key in (_key(name), _key(name.rpartition(".")[0]))
             if key and key in self.rates
         }
-        self._gathers, self._gathered = False, {}
+        self._gathered: dict[int, list[Statistics]] = {}
         if per_step_statistics:
             self.batch_norm_modes = (*self.batch_norm_modes, "running")
             for name, layer in self._norms.items():
@@ -208,92 +207,105 @@ class MAMLpp(MAML):
     def end_outer_step(self) -> None:
         """Move each set of running statistics once, towards the mean of what its passes saw."""
         for index, passes in self._gathered.items():
-            for layer, running, seen in zip(
-                self._norms.values(), self._running(index), zip(*passes, strict=True), strict=True
-            ):
-                for stored, values in zip(running, zip(*seen, strict=True), strict=True):
-                    stored.lerp_(torch.stack(values).mean(0), layer.momentum)
+            for name, running in self._running(index).items():
+                seen = zip(*(of_pass[name] for of_pass in passes), strict=True)
+                for stored, values in zip(running, seen, strict=True):
+                    stored.lerp_(torch.cat(values).mean(0), self._norms[name].momentum)
         self._gathered = {}
 
     # What a step is
 
-    def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+    def _objective(
+        self, network: Network, batch: EpisodeBatch
+    ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         weights = self.step_weights
         if not any(weights[:-1]):
-            return super()._objective(batch)
-        fast_weights, first = (
-            self._start(self.params, batch.support),
-            torch.full((len(batch),), torch.nan),
-        )
+            return super()._objective(network, batch)
+        fast_weights = self._start(self.params, batch.support)
+        first = torch.full((len(batch),), torch.nan)
         total, after = torch.zeros(()), first
         for index, weight in enumerate(weights):
             fast_weights, _, correct = self._inner_step(
-                fast_weights, batch.support, index, create_graph=not self.first_order
+                network, fast_weights, batch.support, index, create_graph=not self.first_order
             )
             first = correct if index == 0 else first
-            loss, after = self._query_loss(fast_weights, batch, index + 1)
+            loss, after = self._query_loss(network, fast_weights, batch, index + 1)
             total = total + weight * loss
-        return (
-            total,
-            fast_weights,
-            {"support_accuracy_before": first, "query_accuracy_after": after},
-        )
+        logged = {"support_accuracy_before": first, "query_accuracy_after": after}
+        return total, fast_weights, logged
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
-        self._gathers = self.per_step_statistics
-        try:
+        if not self.per_step_statistics:
             return super().meta_loss(batch)
-        finally:
-            self._gathers = False
+        network = _Gathering(self.model)
+        loss, _, logged = self._objective(network, batch)
+        for number, passes in network.gathered.items():
+            self._gathered.setdefault(number, []).extend(passes)
+        return loss, {name: value.mean() for name, value in logged.items()}
 
-    def predict(
-        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
-    ) -> Tensor:
-        """Logits (E, n, ways) at φ_K; ``running`` takes the statistics that serve φ_K."""
-        number = self._set(max(adaptation.steps - 1, 0))
-        weights = self._with_affine(adaptation.fast_weights, number)
-        if batch_norm == "support":
-            return call_with_support_statistics(
-                self.model, weights, adaptation.support.images, images
-            )
-        if batch_norm == "running":
-            with given_statistics(self.model, self._running(number)):
-                return call_looped(self.model, weights, images)
-        return call(self.model, weights, images)
+    def adapting(
+        self,
+        parts: Parts = "own",
+        *,
+        rate: float | None = None,
+        head: Head = "gradient",
+        head_init: HeadInit | None = None,
+        penalty: float = 0.1,
+    ) -> Learner:
+        """Itself: it has learnt how to adapt; see `Learner.adapting`."""
+        if (parts, rate, head, head_init) == ("own", None, "gradient", None):
+            return self
+        raise ConfigError(
+            "MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own way."
+        )
 
-    def _running(self, number: int) -> list[tuple[Tensor, Tensor]]:
-        """Mean and variance of every batch norm in set ``number``."""
-        return [
-            (
+    def _weights(self, adaptation: Adaptation) -> FastWeights:
+        return self._with_affine(adaptation.fast_weights, self._last_set(adaptation))
+
+    def _statistics(
+        self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
+    ) -> Statistics | Stored | None:
+        if mode != "running":
+            return super()._statistics(network, weights, adaptation, mode)
+        episodes = len(adaptation.support)
+        return {
+            name: Moments(*(value.expand(episodes, -1) for value in running))
+            for name, running in self._running(self._last_set(adaptation)).items()
+        }
+
+    def _running(self, number: int) -> Statistics:
+        """Running statistics (channels,) of every batch norm in set ``number``."""
+        return {
+            name: Moments(
                 self.get_buffer(f"running_mean/{_key(name)}")[number],
                 self.get_buffer(f"running_var/{_key(name)}")[number],
             )
             for name in self._norms
-        ]
+        }
+
+    def _last_set(self, adaptation: Adaptation) -> int:
+        """Which set serves φ_K: that of the last step."""
+        return self._set(max(adaptation.steps - 1, 0))
 
     def _set(self, index: int) -> int:
         """Which set serves step ``index``: there are N, and the last serves all later ones."""
         return min(index, self.inner_steps - 1)
 
     def _query_loss(
-        self, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
+        self, network: Network, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
     ) -> tuple[Tensor, Tensor]:
         # The query pass at φ_{i+1} shares set i with the support pass at φ_i.
-        return super()._query_loss(fast_weights, episodes, max(index - 1, 0))
+        return super()._query_loss(network, fast_weights, episodes, max(index - 1, 0))
 
-    def _outputs(self, fast_weights: FastWeights, images: Tensor, index: int) -> Tensor:
+    def _outputs(
+        self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
+    ) -> Tensor:
         number = self._set(index)
         weights = self._with_affine(fast_weights, number)
-        if not self._gathers:
-            return call(self.model, weights, images)
-        outputs = []
-        for episode in range(len(images)):
-            of_one = {name: weight[episode : episode + 1] for name, weight in weights.items()}
-            with recorded_statistics(self.model) as seen:
-                outputs.append(call(self.model, of_one, images[episode : episode + 1]))
-            self._gathered.setdefault(number, []).append(seen)
-        return torch.cat(outputs)
+        if isinstance(network, _Gathering):
+            return network.call_and_gather(weights, images, number)
+        return network.call(weights, images)
 
     def _with_affine(self, fast_weights: FastWeights, number: int) -> FastWeights:
         """Fast weights with batch norm's scale and shift of set ``number``, if there are sets."""
@@ -328,6 +340,20 @@ class MAMLpp(MAML):
             if self.per_step_statistics
             else {},
         }
+
+
+class _Gathering(Network):
+    """A network that keeps what batch norm saw, by set."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model)
+        self.gathered: dict[int, list[Statistics]] = {}
+
+    def call_and_gather(self, weights: FastWeights, images: Tensor, number: int) -> Tensor:
+        """`Network.call`; the moments (E, channels) go to set ``number``."""
+        outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
+        self.gathered.setdefault(number, []).append(seen)
+        return outputs
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,272 @@
+"""A network as a function of weights and batch statistics, safe for several threads.
+
+`torch.func.functional_call` swaps the tensors of the module that it calls while it runs, so two
+threads that call one module would see each other's weights. A `Network` calls a copy of its own.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from innerloop.core.errors import ConfigError
+from innerloop.networks.batch_norm import (
+    Moments,
+    Statistics,
+    Stored,
+    batch_norm_layers,
+    moments,
+)
+
+FastWeights = dict[str, Tensor]
+"""Name of a parameter -> (E, *shape): one copy for each episode."""
+
+OfOne = Callable[[dict[str, Tensor], Tensor, Statistics], dict[str, Tensor]]
+"""(weights, images, statistics) of one episode -> named outputs."""
+
+
+class Network:
+    """A module that is called with each episode's own weights and batch statistics.
+
+    It holds a private copy of the module tree, whose parameters and buffers are the model's own
+    tensors; the model itself is never touched. A copy takes less than a millisecond: make one for
+    each operation, not for each forward pass, and use it in one thread only.
+
+    Args:
+        model: any module that maps (n, ...) to (n, ...). Its `innerloop.BatchNorm2d` layers,
+            wherever they are, take the statistics given here.
+        method: what to call, for instance ``embed``.
+        vectorised: one vectorised pass over the episodes, or a loop; None: what is faster on the
+            images' device. On a CPU per-episode convolutions under vmap become grouped ones, which
+            are slower than a loop.
+
+    Raises:
+        ConfigError: if the module cannot be copied.
+    """
+
+    def __init__(
+        self, model: nn.Module, method: str = "forward", *, vectorised: bool | None = None
+    ):
+        self._model = private_copy(model)
+        self._layers = batch_norm_layers(self._model)
+        self._vectorised = vectorised
+        if method != "forward":
+            self._model.forward = getattr(self._model, method)
+
+    def call(
+        self,
+        weights: Mapping[str, Tensor],
+        images: Tensor,
+        statistics: Statistics | Stored | None = None,
+    ) -> Tensor:
+        """Run each episode's images through the model with that episode's weights.
+
+        Args:
+            weights: φ, (E, *shape) each; parameters that it does not name are the model's own.
+            images: (E, n, channels, height, width).
+            statistics: what batch norm normalises by: None, each pass by its own batch; given
+                moments (E, channels) by layer; or what the layers keep, see `Stored`.
+
+        Returns:
+            (E, n, ...) outputs, for instance logits.
+        """
+
+        def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
+            with self._normalising_by(given if isinstance(statistics, dict) else statistics):
+                return {"": functional_call(self._model, weights, (images,))}
+
+        return self._over_episodes(of_one, weights, images, statistics)[""]
+
+    def call_and_measure(
+        self,
+        weights: Mapping[str, Tensor],
+        images: Tensor,
+        measure: Callable[[Tensor], Moments] = moments,
+    ) -> tuple[Tensor, Statistics]:
+        """`call` by the batch's own statistics, which come back beside the outputs.
+
+        Gradients flow through them.
+
+        Args:
+            weights: as in `call`.
+            images: as in `call`.
+            measure: takes the moments of a layer's input.
+
+        Returns:
+            The outputs; and moments (E, channels) for every `innerloop.BatchNorm2d` that ran.
+        """
+
+        def of_one(weights: dict[str, Tensor], images: Tensor, _: Statistics):
+            with self._seen(measure) as seen:
+                outputs = functional_call(self._model, weights, (images,))
+            means = {f"mean {name}": mean for name, (mean, _) in seen.items()}
+            variances = {f"variance {name}": variance for name, (_, variance) in seen.items()}
+            return {"": outputs} | means | variances
+
+        values = self._over_episodes(of_one, weights, images)
+        return values[""], {
+            name: Moments(values[f"mean {name}"], values[f"variance {name}"])
+            for name in self._layers
+            if f"mean {name}" in values
+        }
+
+    def call_by_support(
+        self, weights: Mapping[str, Tensor], support_images: Tensor, images: Tensor
+    ) -> Tensor:
+        """`call` by the statistics of the support images at the same weights; n may be one."""
+        _, statistics = self.call_and_measure(weights, support_images)
+        return self.call(weights, images, statistics)
+
+    def call_blocks(
+        self,
+        weights: Mapping[str, Tensor],
+        images: Tensor,
+        blocks: Mapping[str, str],
+        statistics: Statistics | Stored | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`call`, and what some submodules give on the way.
+
+        Args:
+            weights: as in `call`.
+            images: as in `call`.
+            blocks: a block's name -> the submodule whose output is wanted.
+            statistics: as in `call`.
+
+        Returns:
+            The outputs; and (E, n, ...) for every block.
+        """
+
+        def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
+            by = given if isinstance(statistics, dict) else statistics
+            with self._normalising_by(by), self._outputs_of(blocks) as outputs:
+                last = functional_call(self._model, weights, (images,))
+            return {"": last} | {f"block {name}": value for name, value in outputs.items()}
+
+        values = self._over_episodes(of_one, weights, images, statistics)
+        return values[""], {name: values[f"block {name}"] for name in blocks}
+
+    def _over_episodes(
+        self,
+        of_one: OfOne,
+        weights: Mapping[str, Tensor],
+        images: Tensor,
+        statistics: Statistics | Stored | None = None,
+    ) -> dict[str, Tensor]:
+        """What ``of_one`` gives for each episode, stacked: (E, ...) each."""
+        given = statistics if isinstance(statistics, dict) else {}
+        vectorised = self._vectorised
+        if vectorised is None:
+            vectorised = len(images) > 1 and images.device.type != "cpu"
+        if vectorised:
+            return torch.vmap(of_one)(dict(weights), images, given)
+        values = [
+            of_one(
+                {name: weight[episode] for name, weight in weights.items()},
+                _of_episode(images, episode),
+                {name: Moments(*(part[episode] for part in of)) for name, of in given.items()},
+            )
+            for episode in range(len(images))
+        ]
+        return {name: torch.stack([value[name] for value in values]) for name in values[0]}
+
+    @contextmanager
+    def _normalising_by(self, statistics: Statistics | Stored | None) -> Iterator[None]:
+        """Within the context the layers are called with these statistics."""
+
+        def giving(value: Moments | Stored):
+            def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
+                return inputs, named | {"statistics": value}
+
+            return hook
+
+        with ExitStack() as hooks:
+            for name, layer in self._layers.items() if statistics is not None else ():
+                value = statistics.get(name) if isinstance(statistics, dict) else statistics
+                if value is not None:
+                    hook = giving(value)
+                    hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+            yield
+
+    @contextmanager
+    def _seen(self, measure: Callable[[Tensor], Moments]) -> Iterator[Statistics]:
+        """Within the context every layer's input leaves its moments in the dict."""
+        seen: Statistics = {}
+
+        def measuring(name: str):
+            def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+                seen[name] = measure(inputs[0] if inputs else named["x"])
+
+            return hook
+
+        with ExitStack() as hooks:
+            for name, layer in self._layers.items():
+                hook = measuring(name)
+                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+            yield seen
+
+    @contextmanager
+    def _outputs_of(self, blocks: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
+        """Within the context the submodules leave their outputs in the dict."""
+        outputs: dict[str, Tensor] = {}
+
+        def keeping(name: str):
+            def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+                outputs[name] = output
+
+            return hook
+
+        with ExitStack() as hooks:
+            for name, path in blocks.items():
+                module = self._model.get_submodule(path)
+                hooks.enter_context(module.register_forward_hook(keeping(name)))
+            yield outputs
+
+
+def _of_episode(images: Tensor, episode: int) -> Tensor:
+    """One episode's images, a pixel's channels together: the layout that CPU convolutions like."""
+    of_one = images[episode]
+    return of_one.contiguous(memory_format=torch.channels_last) if of_one.ndim == 4 else of_one
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """A copy of a module tree around the same parameters and buffers.
+
+    Raises:
+        ConfigError: if it cannot be made, with the attribute in the way.
+    """
+    memo: dict[int, Any] = {id(value): value for value in [*model.parameters(), *model.buffers()]}
+    for module in model.modules():
+        for value in vars(module).values():
+            if type(value) is OrderedDict and not value:  # most of a module are hooks it lacks
+                memo[id(value)] = OrderedDict()
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever a user's own attribute raises
+        raise ConfigError(_not_copied(model, error)) from error
+
+
+def _not_copied(model: nn.Module, error: Exception) -> str:
+    """Which attribute cannot be copied, and what to do."""
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute in ("_parameters", "_buffers", "_modules"):
+                continue
+            try:
+                copy.deepcopy(value, {id(of): of for of in module.modules()})
+            except Exception:
+                path = f"{name}.{attribute}" if name else attribute
+                kind = f"{type(value).__module__}.{type(value).__qualname__}"
+                return (
+                    f"The network cannot be copied, and every adaptation works on a copy: "
+                    f"{path!r}, of type {kind}, is in the way. Make it where it is used, or detach "
+                    "it if it is a tensor."
+                )
+    return (
+        f"The network cannot be copied, and every adaptation works on a copy: {error}. Give "
+        f"{type(model).__name__} attributes that copy.deepcopy can take."
+    )

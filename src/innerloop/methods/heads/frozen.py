@@ -1,0 +1,227 @@
+"""A frozen network with a new head for every episode."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.network import Network
+from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
+from innerloop.methods.heads.new_head import NewHead
+from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.networks.base import Embeds, last_of_blocks
+from innerloop.networks.batch_norm import (
+    BatchNormMode,
+    Statistics,
+    Stored,
+    batch_norm_layers,
+    keep_running_statistics,
+    of_first_episode,
+)
+from innerloop.networks.checks import refuse_running_statistics
+from innerloop.networks.plain import CutNetwork, plain_network
+
+
+class FrozenFeatures(Learner):
+    """A frozen body f with a new linear head (W, b) for every episode; L is the mean cross-entropy.
+
+    ``gradient`` takes K steps of gradient descent at the inner rate α, on the head alone::
+
+        (W, b)_{k+1} = (W, b)_k − α ∇ L((W, b)_k; f(support))
+
+    ``logistic`` is what they converge to with a penalty, multinomial logistic regression by
+    Newton's method::
+
+        argmin over (W, b):  L((W, b); f(support)) + λ/2 ‖W‖²
+
+    ``cosine`` takes no step: logits are s cos(f(x), c_j), where c_j is the mean of class j's
+    support features, each of length one (s = 10 does not change which class wins). After 0 steps
+    these two are the initial head, after one step they are done, and further steps change nothing.
+
+    Args:
+        model: has ``embed(images) -> (n, features)``, and ``head``, a linear layer that is not used
+            here.
+        batch_norm_modes: whose statistics normalise, the method's own first. With ``running`` the
+            stored ones do, and `BatchNorm2d` layers get them if they have none; otherwise the
+            support features are normalised by the support set.
+        head: how the head is found.
+        head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
+        inner_lr: α.
+        inner_steps: K of `transfer_learn`.
+        penalty: λ of ``logistic``.
+
+    Raises:
+        ConfigError: if the model has no ``embed``, cannot be copied, or has layers of PyTorch's own
+            that keep running statistics.
+    """
+
+    adaptable: ClassVar[tuple[Parts, ...]] = PARTS
+    own_parts: ClassVar[Parts | None] = "head"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        batch_norm_modes: tuple[BatchNormMode, ...] = ("running",),
+        head: Head = "gradient",
+        head_init: HeadInit = "zero",
+        inner_lr: float = 0.4,
+        inner_steps: int = 5,
+        penalty: float = 0.1,
+    ):
+        super().__init__()
+        if not isinstance(model, Embeds):
+            raise ConfigError(
+                "Transfer needs a network that can be cut before its head: give "
+                f"{type(model).__name__} a method embed(images) that returns features (n, "
+                "features)."
+            )
+        refuse_running_statistics(model)
+        if "running" in batch_norm_modes and any(
+            layer.running_mean is None for layer in batch_norm_layers(model).values()
+        ):
+            keep_running_statistics(model)
+        Network(model)  # refuses what cannot be copied
+        self.model, self.batch_norm_modes = model, batch_norm_modes
+        self.head: Head = head
+        self.head_init: HeadInit = head_init
+        self.penalty = penalty
+        self.inner_lr, self.inner_steps = inner_lr, inner_steps
+
+    def transfer_learn(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give every episode a new head, adapt it to the support set, and measure on the query set.
+
+        The body and its batch norm are frozen; nothing of the learner changes.
+
+        Args:
+            episodes: E episodes.
+
+        Returns:
+            The mean query loss after adaptation, a scalar; and (E,) each:
+            ``support_accuracy_before``, ``support_accuracy_after``, ``query_accuracy_before``,
+            ``query_accuracy_after``.
+        """
+        first, *_, last = self.trajectory(episodes.support, steps=max(1, self.inner_steps))
+        adapted = last if self.inner_steps else first
+        before, after = (self.predict(state, episodes.query.images) for state in (first, adapted))
+        loss = F.cross_entropy(after.flatten(0, 1), episodes.query.labels.flatten())
+        return loss, {
+            "support_accuracy_before": first.support_accuracy[:, 0],
+            "support_accuracy_after": adapted.support_accuracy[:, -1],
+            "query_accuracy_before": accuracy(before, episodes.query.labels),
+            "query_accuracy_after": accuracy(after, episodes.query.labels),
+        }
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        """The head after 0, 1, ..., ``steps`` steps; see `Learner.trajectory`."""
+        features = self.features(support.images, support.images, self.batch_norm_modes[0])
+        losses, accuracies, memo = [], [], {}
+        for head, loss, correct in self.new_head.trajectory(features, support.labels, steps=steps):
+            losses.append(loss)
+            accuracies.append(correct)
+            yield Adaptation(
+                head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
+            )
+
+    @property
+    def new_head(self) -> NewHead:
+        """How the head is found."""
+        return NewHead(self.head, self.head_init, self.inner_lr, self.penalty)
+
+    @torch.no_grad()
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        """Logits (E, n, ways), see `Learner.predict`; features of the same images computed once."""
+        mode = self.mode(batch_norm)
+        known_images, features = adaptation.memo.get(mode, (None, None))
+        if known_images is not images:
+            features = self.features(images, adaptation.support.images, mode)
+            adaptation.memo[mode] = images, features
+        assert features is not None
+        return self.new_head.logits(adaptation.fast_weights, features)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
+        """Features (E, n, features) of images (E, n, C, H, W), normalised as the mode says."""
+        network = Network(self.model, "embed")
+        return network.call({}, images, self._statistics(network, support_images, batch_norm))
+
+    @torch.no_grad()
+    def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
+        """Outputs (E, n, values) of blocks and the new head; see `Learner.block_outputs`."""
+        network = Network(self.model, "embed")
+        statistics = self._statistics(network, adaptation.support.images, self.mode(None))
+        features, outputs = network.call_blocks({}, images, last_of_blocks(self.model), statistics)
+        logits = self.new_head.logits(adaptation.fast_weights, features)
+        return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
+
+    @torch.no_grad()
+    def as_module(
+        self,
+        adaptation: Adaptation,
+        *,
+        episode: int = 0,
+        batch_norm: BatchNormMode | None = None,
+    ) -> nn.Module:
+        """The frozen body and one episode's head; see `Learner.as_module`."""
+        alone = adaptation.of_episode(episode)
+        network = Network(self.model, "embed")
+        statistics = self._statistics(network, alone.support.images, self.mode(batch_norm))
+        # The head of pretraining is not used: it stays behind.
+        unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
+        body = plain_network(self.model, {}, of_first_episode(statistics), unused)
+        return CutNetwork(body, self.new_head.module(alone.fast_weights, 0)).eval()
+
+    def adapting(
+        self,
+        parts: Parts = "own",
+        *,
+        rate: float | None = None,
+        head: Head = "gradient",
+        head_init: HeadInit | None = None,
+        penalty: float = 0.1,
+    ) -> Learner:
+        """Another head, or parts of the body with it; see `Learner.adapting`."""
+        if parts == "own" and head == "gradient" and head_init is None:
+            same = sharing_weights(self)
+            same.inner_lr = self.inner_lr if rate is None else rate
+            return same
+        parts = "head" if parts == "own" else parts
+        refuse_steps_beside(head, parts)
+        named = submodules(self.model, parts)
+        if parts == "head":
+            return FrozenFeatures(
+                self.model,
+                batch_norm_modes=self.batch_norm_modes,
+                head=head,
+                head_init=head_init or self.head_init,
+                inner_lr=self.inner_lr if rate is None else rate,
+                inner_steps=self.inner_steps,
+                penalty=penalty,
+            )
+        from innerloop.methods.maml.learner import MAML  # which gives heads of this file
+
+        return MAML(
+            self.model,
+            inner_lr=self.inner_lr if rate is None else rate,
+            inner_steps=self.inner_steps,
+            fresh_head="head",
+            # A zero head gives the body no gradient.
+            fresh_head_init="glorot" if parts == "body" else head_init or "zero",
+            adapts=named,
+            batch_norm_modes=self.batch_norm_modes,
+        )
+
+    def _statistics(
+        self, network: Network, support_images: Tensor, mode: BatchNormMode
+    ) -> Statistics | Stored | None:
+        """What batch norm normalises features by."""
+        if mode == "support":
+            return network.call_and_measure({}, support_images)[1]
+        return "stored" if mode == "running" else None

@@ -1,0 +1,61 @@
+"""What a network has, beyond mapping images to logits, if it is cut or adapted in parts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from innerloop.core.errors import ConfigError
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A network that can be cut before its head."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (n, features) of images (n, channels, height, width)."""
+        ...
+
+
+@runtime_checkable
+class HasBlocks(Embeds, Protocol):
+    """A network whose parts have names: its logits are ``head(embed(images))``.
+
+    Attributes:
+        head: the last layer.
+    """
+
+    head: nn.Module
+
+    @property
+    def blocks(self) -> Mapping[str, Sequence[str]]:
+        """A block's name -> names of its submodules; the output of the last is normalised.
+
+        From the images to the features; one without parameters is looked at, never adapted.
+        """
+        ...
+
+
+def blocks_of(model: nn.Module) -> Mapping[str, Sequence[str]]:
+    """The network's ``blocks``.
+
+    Raises:
+        ConfigError: if the network's blocks have no names.
+    """
+    if not isinstance(model, HasBlocks):
+        raise ConfigError(
+            f"The blocks of {type(model).__name__} have no names: give it a method embed(images), "
+            "a last layer head, and a property blocks, as innerloop.Conv4 has."
+        )
+    return model.blocks
+
+
+def last_of_blocks(model: nn.Module) -> dict[str, str]:
+    """A block's name -> the submodule whose output is the block's."""
+    return {name: modules[-1] for name, modules in blocks_of(model).items()}
+
+
+def parameters_under(model: nn.Module, modules: Sequence[str]) -> list[str]:
+    """Names of the parameters of some submodules, in the model's order."""
+    starts = tuple(f"{module}." for module in modules)
+    return [name for name, _ in model.named_parameters() if name.startswith(starts)]

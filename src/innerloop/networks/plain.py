@@ -1,0 +1,95 @@
+"""A network with weights and statistics fixed, in PyTorch's own layers."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.networks.batch_norm import (
+    BatchNorm2d,
+    Moments,
+    Statistics,
+    Stored,
+    batch_norm_layers,
+    stored_statistics,
+)
+
+
+def plain_network(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    statistics: Statistics | Stored | None,
+    replaced: Mapping[str, nn.Module] | None = None,
+) -> nn.Module:
+    """An independent copy of a network, in evaluation mode.
+
+    Args:
+        model: any module.
+        weights: parameters that are not the model's own, by name; a head may have other rows.
+        statistics: what each `BatchNorm2d` normalises by, as a `torch.nn.BatchNorm2d` in its
+            place: moments (channels,) by layer; those that it keeps; None, and where a layer is not
+            named, its batch.
+        replaced: submodules by name that others take the place of.
+    """
+    layers = batch_norm_layers(model)
+    moments = stored_statistics(model) if isinstance(statistics, str) else statistics or {}
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(weights.get(name, parameter).detach().clone())
+        for name, parameter in model.named_parameters()
+    }
+    for name, layer in layers.items():
+        own = {
+            part: weights.get(f"{name}.{part}" if name else part, parameter)
+            for part, parameter in layer.named_parameters()
+        }
+        memo[id(layer)] = plain_batch_norm(layer, own, moments.get(name))
+    for name, module in (replaced or {}).items():
+        memo[id(model.get_submodule(name))] = module
+    plain = copy.deepcopy(model, memo)
+    for module in plain.modules():
+        if isinstance(module, nn.Linear):  # a new head may have other rows
+            module.out_features = len(module.weight)
+    return plain.eval()
+
+
+def plain_batch_norm(
+    layer: BatchNorm2d, weights: Mapping[str, Tensor], statistics: Moments | None
+) -> nn.BatchNorm2d:
+    """PyTorch's layer that normalises by these statistics, or, without any, by its batch."""
+    plain = nn.BatchNorm2d(
+        layer.channels,
+        eps=layer.eps,
+        momentum=layer.momentum,
+        affine=bool(weights),
+        track_running_stats=statistics is not None,
+    )
+    values = dict(weights)
+    if statistics is not None:
+        values |= {"running_mean": statistics.mean, "running_var": statistics.variance}
+    for name, value in values.items():
+        fixed = value.detach().clone()
+        setattr(plain, name, nn.Parameter(fixed) if name in weights else fixed)
+    if plain.num_batches_tracked is not None:
+        like = next(iter(values.values()))
+        plain.num_batches_tracked = torch.zeros_like(plain.num_batches_tracked, device=like.device)
+    return plain
+
+
+class CutNetwork(nn.Module):
+    """A network's ``embed``, and another head.
+
+    Args:
+        body: has ``embed``.
+        head: maps features (n, features) to logits (n, ways).
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module):
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, ways) of images (n, channels, height, width)."""
+        features = self.body.embed(images)  # pyright: ignore[reportCallIssue]
+        return self.head(features)

@@ -1,0 +1,228 @@
+"""The laws of a network as a function: statistics are values, and the model is never touched."""
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError
+from innerloop.fast_weights.functional import FastWeights
+from innerloop.fast_weights.network import Network
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.base import last_of_blocks
+from innerloop.networks.batch_norm import BatchNorm2d, Moments, keep_running_statistics
+from innerloop.networks.conv4 import Conv4
+from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative, three_different
+
+EPISODES = random_episodes(3, size=16)
+
+
+def conv4() -> Conv4:
+    torch.manual_seed(2)
+    return Conv4(3, image_size=16, filters=4, head_init="glorot").double()
+
+
+def both(model: nn.Module) -> tuple[Network, Network]:
+    """The same network as a loop over the episodes, and as one vectorised pass."""
+    return Network(model, vectorised=False), Network(model, vectorised=True)
+
+
+def plain_by_support(model: nn.Module, weights: FastWeights, episode: int) -> Tensor:
+    """Logits by the formulas: moments of the support set, layer by layer, then the query set."""
+    norms = {name: layer for name, layer in model.named_modules() if isinstance(layer, BatchNorm2d)}
+    of_one = {name: weight[episode] for name, weight in weights.items()}
+
+    def layer(name: str, x: Tensor, statistics: dict[str, list[Tensor]], record: bool) -> Tensor:
+        if record:
+            statistics[name] = [x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)]
+        mean, variance = (value[:, None, None] for value in statistics[name])
+        y = (x - mean) / (variance + norms[name].eps).sqrt()
+        if name == "feature_norm":
+            return y
+        return y * of_one[f"{name}.weight"][:, None, None] + of_one[f"{name}.bias"][:, None, None]
+
+    def network(images: Tensor, statistics: dict[str, list[Tensor]], record: bool) -> Tensor:
+        x = images
+        for block in range(4):
+            x = F.conv2d(x, of_one[f"convs.{block}.weight"], stride=2, padding=1)
+            x = F.relu(layer(f"norms.{block}", x, statistics, record))
+        x = layer("feature_norm", x.mean((2, 3), keepdim=True), statistics, record).flatten(1)
+        return F.linear(x, of_one["head.weight"], of_one["head.bias"])
+
+    statistics: dict[str, list[Tensor]] = {}
+    network(EPISODES.support.images[episode], statistics, True)
+    return network(EPISODES.query.images[episode], statistics, False)
+
+
+def test_support_statistics_are_those_of_a_plain_network_looped_and_vectorised():
+    model = conv4()
+    weights = three_different(model)
+    expected = torch.stack([plain_by_support(model, weights, episode) for episode in range(3)])
+
+    for network in both(model):
+        logits = network.call_by_support(weights, EPISODES.support.images, EPISODES.query.images)
+        assert relative(logits - expected, expected) <= 1e-10
+
+
+def test_what_was_seen_is_the_same_looped_and_vectorised():
+    model = conv4()
+    weights = three_different(model)
+
+    (looped, seen), (vectorised, seen_at_once) = (
+        network.call_and_measure(weights, EPISODES.support.images) for network in both(model)
+    )
+
+    assert relative(looped - vectorised, looped) <= 1e-12
+    assert list(seen) == list(seen_at_once) == [*(f"norms.{n}" for n in range(4)), "feature_norm"]
+    for name in seen:
+        assert seen[name].mean.shape == (3, 4)
+        assert relative(seen[name].mean - seen_at_once[name].mean, seen[name].mean) <= 1e-10
+        assert relative(seen[name][1] - seen_at_once[name][1], seen[name][1]) <= 1e-10
+
+
+def test_given_and_stored_statistics_are_the_same_looped_and_vectorised():
+    model = conv4()
+    keep_running_statistics(model)
+    for layer in model.norms:
+        layer.running_var.mul_(0.3)  # type: ignore[union-attr, operator]
+    weights, images = three_different(model), EPISODES.query.images
+    given = {
+        name: Moments(torch.rand(3, 4).double(), 0.5 + torch.rand(3, 4).double())
+        for name in ("norms.0", "norms.2")
+    }
+
+    for statistics in (given, "stored"):
+        looped, vectorised = (
+            network.call(weights, images, statistics)  # type: ignore[arg-type]
+            for network in both(model)
+        )
+        by_batch = Network(model).call(weights, images)
+        assert relative(looped - vectorised, looped) <= 1e-12
+        assert relative(looped - by_batch, by_batch) > 1e-3
+
+
+def test_gradients_through_support_statistics_are_the_same_looped_and_vectorised():
+    model = SmallConv(F.softplus)
+    weights = three_different(model)
+    gradients = [
+        torch.autograd.grad(
+            network.call_by_support(weights, EPISODES.support.images, EPISODES.query.images)
+            .square()
+            .sum(),
+            list(weights.values()),
+        )
+        for network in both(model)
+    ]
+
+    looped, vectorised = (flat(of) for of in gradients)
+    assert relative(looped - vectorised, looped) <= 1e-10
+
+
+def test_block_outputs_are_the_same_looped_and_vectorised():
+    model = conv4()
+    weights, blocks = three_different(model), last_of_blocks(model)
+
+    (logits, looped), (_, vectorised) = (
+        network.call_blocks(weights, EPISODES.query.images, blocks) for network in both(model)
+    )
+
+    assert torch.equal(logits, Network(model).call(weights, EPISODES.query.images))
+    assert list(looped) == [*(f"block {number}" for number in range(1, 5)), "features"]
+    for name, value in looped.items():
+        assert relative(value - vectorised[name], value) <= 1e-12
+
+
+class Norms(nn.Module):
+    """Batch norm in places where a search by attribute does not look, and called by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleDict({"first": nn.Sequential(BatchNorm2d(1)), "conv": conv()})
+        self.in_a_list = [self.layers["conv"]]
+        self.last = BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.in_a_list[0](self.layers["first"](images))
+        return self.last(x=x).mean(dim=(2, 3)) + self.last(x=2 * x).mean(dim=(2, 3))
+
+
+def conv() -> nn.Conv2d:
+    return nn.Conv2d(1, 3, 3)
+
+
+def test_layers_are_found_anywhere_and_weights_reach_layers_in_plain_lists():
+    model = Norms().double()
+    weights = three_different(model)
+    support, query = EPISODES.support.images, EPISODES.query.images
+
+    _, seen = Network(model).call_and_measure(weights, support)
+    one_by_one = Network(model).call_by_support(weights, support, query[:, :1])
+    together = Network(model).call_by_support(weights, support, query)
+
+    assert list(seen) == ["layers.first.0", "last"]
+    assert torch.allclose(one_by_one, together[:, :1], rtol=0, atol=1e-12)
+    other = dict(weights) | {"layers.conv.weight": 2 * weights["layers.conv.weight"] + 1}
+    assert not torch.allclose(Network(model).call_by_support(other, support, query), together)
+
+
+def state_of(model: nn.Module) -> list[tuple[Any, ...]]:
+    """Everything of a model that a call could touch: tensors by identity, hooks, attributes."""
+    return [
+        (
+            name,
+            {key: id(value) for key, value in module._parameters.items()},
+            {key: id(value) for key, value in module._buffers.items()},
+            {key: id(value) for key, value in module._modules.items()},
+            [len(value) for key, value in vars(module).items() if key.endswith("_hooks")],
+            sorted(vars(module)),
+        )
+        for name, module in model.named_modules()
+    ]
+
+
+def test_the_model_is_the_same_object_by_object_during_a_call_and_after():
+    model, during = conv4(), []
+    before = state_of(model)
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        during.append(state_of(model))
+        return F.cross_entropy(outputs, labels)
+
+    learner = MAML(model, loss_fn=loss)
+    learner.outer_loop(EPISODES)
+    adaptation = learner.adapt(EPISODES.support, steps=2)
+    learner.predict(adaptation, EPISODES.query.images, batch_norm="support")
+    learner.block_outputs(adaptation, EPISODES.query.images)
+
+    assert during and all(state == before for state in [*during, state_of(model)])
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.linear.guard = threading.Lock()  # type: ignore[assignment]
+
+
+class Derived(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.doubled = 2 * self.linear.weight
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (Locked, r"'linear\.guard', of type _thread\.lock, is in the way"),
+        (Derived, r"'doubled', of type torch\.Tensor, is in the way"),
+    ],
+)
+def test_a_network_that_cannot_be_copied_is_refused_with_the_attribute(model, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        MAML(model())
