@@ -1,6 +1,7 @@
 """The laws of a network as a function: statistics are values, and the model is never touched."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
+from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.base import last_of_blocks
 from innerloop.networks.batch_norm import BatchNorm2d, Moments, keep_running_statistics
@@ -183,20 +185,33 @@ def state_of(model: nn.Module) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_model_is_the_same_object_by_object_during_a_call_and_after():
-    model, during = conv4(), []
+WATCHERS: list[Callable[[], None]] = []
+
+
+class Watched(Conv4):
+    """Looks, within its forward pass, at the model that a user holds."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        for watch in WATCHERS:
+            watch()
+        return super().embed(images)
+
+
+@pytest.mark.parametrize("kind", [MAML, FrozenFeatures])
+def test_the_model_is_the_same_object_by_object_during_a_call_and_after(kind):
+    model, during = Watched(3, image_size=16, filters=4).double(), []
+    learner = kind(model, batch_norm_modes=("transductive", "support"))
     before = state_of(model)
     values = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        during.append(state_of(model))
-        return F.cross_entropy(outputs, labels)
-
-    learner = MAML(model, loss_fn=loss)
-    learner.outer_loop(EPISODES)
-    adaptation = learner.adapt(EPISODES.support, steps=2)
-    learner.predict(adaptation, EPISODES.query.images, batch_norm="support")
-    learner.block_outputs(adaptation, EPISODES.query.images)
+    WATCHERS.append(lambda: during.append(state_of(model)))
+    try:
+        if kind is MAML:
+            learner.outer_loop(EPISODES)
+        adaptation = learner.adapt(EPISODES.support, steps=2)
+        learner.predict(adaptation, EPISODES.query.images, batch_norm="support")
+        learner.block_outputs(adaptation, EPISODES.query.images)
+    finally:
+        WATCHERS.clear()
 
     assert during and all(state == before for state in [*during, state_of(model)])
     assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())

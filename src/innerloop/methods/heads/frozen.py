@@ -87,7 +87,8 @@ class FrozenFeatures(Learner):
         ):
             keep_running_statistics(model)
         Network(model)  # refuses what cannot be copied
-        self.model, self.batch_norm_modes = model, batch_norm_modes
+        self.model: nn.Module = model
+        self.batch_norm_modes = batch_norm_modes
         self.head: Head = head
         self.head_init: HeadInit = head_init
         self.penalty = penalty

@@ -1,0 +1,114 @@
+"""Asking a learner to adapt its network another way."""
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop.core.errors import ConfigError
+from innerloop.methods.base import Learner, sharing_weights
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.maml.learner import MAML
+from innerloop.methods.mamlpp.learner import MAMLpp
+from innerloop.methods.parts import PARTS
+from innerloop.methods.transfer.learner import Transfer
+from innerloop.networks.conv4 import Conv4
+from laws.test_meta_gradient import SmallConv, random_episodes
+
+EPISODES = random_episodes(2, size=16)
+
+
+def network() -> Conv4:
+    torch.manual_seed(3)
+    return Conv4(3, image_size=16, filters=4, head_init="glorot").double()
+
+
+LEARNERS = {
+    "maml": lambda: MAML(network(), fresh_head="head"),
+    "learnt head": lambda: MAML(network()),
+    "transfer": lambda: Transfer(network()),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_part_that_a_learner_names_can_be_adapted_and_weights_are_shared(name):
+    learner = LEARNERS[name]()
+    before = {key: value.clone() for key, value in learner.state_dict().items()}
+
+    assert learner.adaptable == PARTS
+    for parts in learner.adaptable:
+        other = learner.adapting(parts, rate=0.1)
+        logits = other.predict(other.adapt(EPISODES.support, steps=2), EPISODES.query.images)
+        assert other.model is learner.model
+        assert other.batch_norm_modes == learner.batch_norm_modes
+        assert torch.isfinite(logits).all()
+    assert all(torch.equal(value, before[key]) for key, value in learner.state_dict().items())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_its_own_parts_at_its_own_rate_are_its_own_way(name):
+    learner = LEARNERS[name]()
+
+    logits = [
+        made.predict(made.adapt(EPISODES.support, steps=3), EPISODES.query.images)
+        for made in (learner, learner.adapting(learner.own_parts), learner.adapting())
+    ]
+
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_another_rate_is_the_same_method_built_with_it(name):
+    learner = LEARNERS[name]()
+    other = learner.adapting(rate=0.05)
+    learner.inner_lr, unchanged = 0.05, learner.inner_lr
+
+    expected = learner.adapt(EPISODES.support, steps=3).fast_weights
+
+    assert (type(other), unchanged) == (type(learner), 0.4)
+    for key, weight in other.adapt(EPISODES.support, steps=3).fast_weights.items():
+        assert torch.equal(weight, expected[key])
+
+
+def test_a_meta_learned_head_is_kept_unless_a_new_one_is_asked_for():
+    learner = MAML(network())
+    start = learner.adapting("head").adapt(EPISODES.support, steps=0)
+    new = learner.adapting("head", head_init="zero").adapt(EPISODES.support, steps=0)
+
+    assert torch.equal(start.fast_weights["head.weight"][0], learner.model.head.weight)  # type: ignore[union-attr]
+    assert new.fast_weights["weight"].abs().max() == 0
+
+
+def test_what_a_method_cannot_is_refused_in_a_sentence():
+    plus_plus = MAMLpp(network()).double()
+    own_way: tuple[tuple[Learner, dict], ...] = (
+        (Learner(), {"parts": "head"}),
+        (plus_plus, {"parts": "head"}),
+        (plus_plus, {"rate": 0.1}),
+    )
+
+    assert plus_plus.adapting() is plus_plus
+    assert plus_plus.adaptable == ("own",)
+    for learner, asked in own_way:
+        with pytest.raises(ConfigError, match=r"in its own way"):
+            learner.adapting(**asked)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_head_in_closed_form_takes_no_steps_beside_it(name):
+    with pytest.raises(ConfigError, match="A logistic head is found on frozen features"):
+        LEARNERS[name]().adapting("head+1", head="logistic")
+
+
+def test_parts_of_a_network_without_names_are_refused():
+    with pytest.raises(ConfigError, match="blocks of SmallConv have no names"):
+        MAML(SmallConv(torch.relu)).adapting("head+1")
+
+
+def test_a_learner_that_shares_weights_has_a_list_of_submodules_of_its_own():
+    learner = FrozenFeatures(network())
+    same = sharing_weights(learner)
+
+    same.model = nn.Identity()
+
+    assert isinstance(learner.model, Conv4)
