@@ -25,6 +25,7 @@ from innerloop.experiments.training import Training
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 
 HEADS = {
     "5 steps at 0.4": ("gradient", 5),
@@ -94,7 +95,7 @@ def main() -> None:
     training = Training(
         experiment.build_learner(),
         experiment.training_sampler(),
-        RunDirectory.create(config, {}, options.runs / f"pretraining-{name}"),
+        RunDirectory.create(config, Environment(), options.runs / f"pretraining-{name}"),
         experiment.dataset.fingerprint,
     )
     rows = []

@@ -71,7 +71,7 @@ def main() -> int:
         )
         if report_without_durations(out) != report_without_durations(whole):
             different.append("report/report.html")
-        environment = RunDirectory(next(whole.glob("fomaml-*"))).environment
+        environment = RunDirectory(next(whole.glob("fomaml-*"))).environment.recorded()
     result = {
         "command": (
             f"python benchmarks/reproduction.py WHOLE --kills {options.kills} --seed {options.seed}"

@@ -10,6 +10,7 @@ from safetensors.numpy import save
 from innerloop.core.files import json_text, write_atomic
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"
@@ -45,15 +46,15 @@ def make_run(
         seed=seed,
         **settings,
     )
-    environment = {
-        "innerloop": "0.1.0",
-        "torch": "2.13.0",
-        "threads": 1,
-        "data_fingerprint": FINGERPRINT,
-        "split_digest": "def",
-        "command": f"innerloop train {method} --seed {seed}",
-        "trains_on": "images" if method == "transfer" else "episodes",
-    }
+    environment = Environment(
+        innerloop="0.1.0",
+        torch="2.13.0",
+        threads=1,
+        data_fingerprint=FINGERPRINT,
+        split_digest="def",
+        command=f"innerloop train {method} --seed {seed}",
+        trains_on="images" if method == "transfer" else "episodes",
+    )
     run = RunDirectory.create(config, environment, folder / (name or f"{method}-s{seed}"))
     mode, curve = MODES.get(method, "transductive"), curve or CURVES[method]
     for index, accuracy in enumerate(curve):

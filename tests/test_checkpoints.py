@@ -11,13 +11,14 @@ from innerloop.core.errors import DiskError, NonFiniteError
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 
 EXPECTED = {"learner.head": torch.zeros(3), "optimiser.head.step": torch.zeros(())}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "run")
+    return RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "run")
 
 
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:

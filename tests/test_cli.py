@@ -564,7 +564,7 @@ def test_a_signal_saves_and_sets_the_exit_code(number, code, finished, capsys, m
         f"Interrupted by {number.name} and saved. Go on with: innerloop resume run"
         in capsys.readouterr().out
     )
-    assert RunDirectory(Path("run")).status["step"] == 2
+    assert RunDirectory(Path("run")).status.step == 2
     assert cli.main(["resume", "run", "--json"]) == 0
     assert (
         Path("run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
@@ -603,7 +603,7 @@ def test_a_run_that_stops_being_finite_exits_with_3(capsys):
         r"Lower --inner-lr or --outer-lr and train again\.\n$",
         capsys.readouterr().err,
     )
-    assert RunDirectory(Path("run")).status["state"] == "failed"
+    assert RunDirectory(Path("run")).status.state == "failed"
 
 
 def test_a_run_that_cannot_be_written_exits_with_4(capsys):

@@ -14,6 +14,7 @@ from innerloop.core.intervals import independent_difference, paired_difference
 from innerloop.methods.catalogue import settings_of
 from innerloop.report.comparison import write_comparison
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 from innerloop.settings.run import RunConfig
 
 EPISODES = 4
@@ -32,7 +33,9 @@ def run_with(
     **changes,
 ) -> RunDirectory:
     """A run directory with one evaluation, as training and evaluating leave it."""
-    run = RunDirectory.create(config, {"data_fingerprint": "abc", "trains_on": "episodes"}, path)
+    run = RunDirectory.create(
+        config, Environment(data_fingerprint="abc", trains_on="episodes"), path
+    )
     run.append_metrics(
         {
             "step": 0,

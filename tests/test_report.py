@@ -12,6 +12,7 @@ from innerloop.report.figures.run import draw_figures
 from innerloop.report.figures.seeds import draw_seeds
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 
 CONFIG = settings_of("fomaml", data="strokes", split="alphabets", meta_steps=4)
 
@@ -36,7 +37,7 @@ def validation(step: int, accuracy: float) -> dict:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    run = RunDirectory.create(CONFIG, {"torch": "2.13.0", "threads": 1}, tmp_path / "run")
+    run = RunDirectory.create(CONFIG, Environment(torch="2.13.0", threads=1), tmp_path / "run")
     run.append_metrics(validation(0, 0.6))
     for step in range(1, 5):
         run.append_metrics({"step": step, "kind": "train", "loss": 1 / step})
@@ -81,7 +82,7 @@ def test_an_episode_is_drawn_where_there_is_one(run):
 
 
 def test_a_run_without_a_validation_is_refused(tmp_path):
-    run = RunDirectory.create(CONFIG, {}, tmp_path / "run")
+    run = RunDirectory.create(CONFIG, Environment(), tmp_path / "run")
 
     with pytest.raises(DataError, match="holds no validation yet"):
         draw_figures(run)

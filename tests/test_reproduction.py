@@ -172,7 +172,7 @@ def test_a_paused_training_goes_on(capsys):
     assert not (OUT / "fomaml-strokes-3w2s-s0" / "model.safetensors").exists()
     assert run("--max-minutes", "0") == 0
 
-    assert RunDirectory(OUT / "fomaml-strokes-3w2s-s0").status["step"] == 2
+    assert RunDirectory(OUT / "fomaml-strokes-3w2s-s0").status.step == 2
 
 
 @pytest.mark.parametrize(("name", "value"), [("meta_steps", 5), ("inner_lr", 0.1), ("seed", 3)])

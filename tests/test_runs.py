@@ -10,12 +10,13 @@ import pytest
 from innerloop.core.errors import ConfigError, DataError, DiskError
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment, Status
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory.create(
-        settings_of("fomaml", seed=3), {"python": "3.11"}, tmp_path / "runs" / "name"
+        settings_of("fomaml", seed=3), Environment(python="3.11"), tmp_path / "runs" / "name"
     )
 
 
@@ -28,9 +29,9 @@ def record(step: int, kind: str = "train") -> dict:
 
 def test_a_new_run_holds_its_settings_and_environment(run):
     assert run.config == settings_of("fomaml", seed=3)
-    assert run.environment == {"python": "3.11"}
+    assert run.environment == Environment(python="3.11")
     assert run.read_metrics() == []
-    assert run.status == {"state": "running", "step": 0, "message": ""}
+    assert run.status == Status("running", 0, "")
     assert sorted(path.name for path in run.path.iterdir()) == [
         "checkpoints",
         "config.json",
@@ -44,7 +45,10 @@ def test_an_opened_run_is_the_one_created(run):
 
 
 def test_a_run_is_never_overwritten_but_numbered(run):
-    names = [RunDirectory.create(settings_of("fomaml"), {}, run.path).path.name for _ in range(3)]
+    names = [
+        RunDirectory.create(settings_of("fomaml"), Environment(), run.path).path.name
+        for _ in range(3)
+    ]
 
     assert names == ["name-2", "name-3", "name-4"]
     assert run.config == settings_of("fomaml", seed=3)
@@ -53,7 +57,10 @@ def test_a_run_is_never_overwritten_but_numbered(run):
 def test_a_file_in_the_way_is_not_overwritten_either(tmp_path):
     (tmp_path / "name").write_text("mine")
 
-    assert RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "name").path.name == "name-2"
+    assert (
+        RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "name").path.name
+        == "name-2"
+    )
     assert (tmp_path / "name").read_text() == "mine"
 
 
@@ -76,7 +83,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
         DiskError,
         match=r"Cannot write .*: No space left on device\. What was saved before is intact",
     ):
-        RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "name")
+        RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "name")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -87,7 +94,7 @@ def test_a_parent_that_is_a_file_is_a_sentence(tmp_path):
     with pytest.raises(
         DiskError, match=r"Cannot write the run directory .*name: File exists|Not a directory"
     ):
-        RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "runs" / "name")
+        RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "runs" / "name")
 
 
 # Metrics
@@ -164,11 +171,7 @@ def test_metrics_that_cannot_be_written_are_a_disk_error(run):
 def test_the_status_is_read_back(run):
     run.set_status("interrupted", 7, "Interrupted by SIGINT and saved.")
 
-    assert run.status == {
-        "state": "interrupted",
-        "step": 7,
-        "message": "Interrupted by SIGINT and saved.",
-    }
+    assert run.status == Status("interrupted", 7, "Interrupted by SIGINT and saved.")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff"])
@@ -236,9 +239,12 @@ def test_a_number_that_is_not_finite_is_null_for_other_programs(run):
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"processor": "x86_64, AVX2", "threads": 1}, "x86_64, AVX2, 1 CPU thread"),
-        ({"processor": "arm64", "threads": 4, "device": "mps"}, "mps beside arm64, 4 CPU threads"),
-        ({}, "an unknown processor, an unknown number of CPU threads"),
+        (Environment(processor="x86_64, AVX2", threads=1), "x86_64, AVX2, 1 CPU thread"),
+        (
+            Environment(processor="arm64", threads=4, device="mps"),
+            "mps beside arm64, 4 CPU threads",
+        ),
+        (Environment(), "an unknown processor, an unknown number of CPU threads"),
     ],
 )
 def test_a_run_names_the_machine_that_its_seconds_are_of(environment, words, tmp_path):

@@ -19,6 +19,7 @@ from innerloop.core.stability import (
 from innerloop.experiments.experiment import divergence
 from innerloop.methods.catalogue import read_config, settings_of
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 
 
 def test_drawdown_is_the_largest_fall_from_a_former_best_above_eighty():
@@ -72,7 +73,7 @@ def test_divergence_is_a_fall_that_is_not_regained(accuracy, expected):
     ("curve", "diverges"), [([0.2, 0.9, 0.7, 0.7, 0.7, 0.9], True), ([0.2, 0.9, 0.92], False)]
 )
 def test_a_run_that_diverged_says_so(tmp_path, curve, diverges):
-    run = RunDirectory.create(settings_of("fomaml"), {}, tmp_path / "run")
+    run = RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "run")
     for index, accuracy in enumerate(curve):
         run.append_metrics({"step": 10 * index, "kind": "validation", "query_accuracy": accuracy})
 

@@ -29,6 +29,7 @@ from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.conv4 import Conv4
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Status
 from innerloop.runs.weights import load_weights
 from innerloop.settings.method import EpisodicSettings
 from innerloop.settings.run import RunConfig
@@ -620,7 +621,7 @@ def test_non_finite_stops_within_the_step_and_the_checkpoint_before_is_intact(
     assert same(weights_of(training.learner), weights[-1])
     assert run.read_metrics()[-1]["step"] == 3
     assert checkpoint_names(run) == ["step-00000002", "step-00000003"]
-    assert run.status["state"] == "failed" and run.status["step"] == 3
+    assert run.status.state == "failed" and run.status.step == 3
     assert not run.weights_path.exists()
     resumed = new_training(tiny, run)
     assert resumed.resume() == []
@@ -641,7 +642,7 @@ def test_non_finite_weights_after_a_finite_step_are_not_saved(experiment, tmp_pa
         training.train(validator(tiny), on_step=poison)
 
     assert checkpoint_names(run) == ["step-00000001", "step-00000002"]
-    assert run.status["state"] == "failed"
+    assert run.status.state == "failed"
 
 
 def test_non_finite_is_exit_code_3(command_line, tmp_path, capsys):
@@ -722,12 +723,12 @@ def test_a_run_is_finished_only_with_the_episode_of_its_figure(experiment, tmp_p
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(experiments, "save_episode", die)
         train(tiny, run)
-    assert run.status["state"] != "finished"
+    assert run.status.state != "finished"
     weights = run.weights_path.read_bytes()
 
     train(tiny, run, resume=True)
 
-    assert run.status == {"state": "finished", "step": 2, "message": ""}
+    assert run.status == Status("finished", 2, "")
     assert run.weights_path.read_bytes() == weights
     assert (run.path / "episode.npz").is_file()
 

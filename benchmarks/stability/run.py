@@ -57,8 +57,9 @@ def run_cell(cell: Cell, runs: Path, results: Path) -> None:
         if cell.final_episodes:
             result["final"] = final_accuracy(experiment, learner, cell.final_episodes)
     result["config"] = json.loads(run.config.to_json())
+    recorded = run.environment.recorded()
     result["environment"] = {
-        key: run.environment[key]
+        key: recorded[key]
         for key in ("innerloop", "torch", "git", "processor", "threads", "data_fingerprint")
     }
     write_atomic(results / f"{cell.name}.json", json_text(result) + "\n")
@@ -77,7 +78,7 @@ def train_timed(experiment: Experiment, run: RunDirectory) -> str | None:
                 file.flush()
             before = now
 
-        if run.status["state"] == "finished":
+        if run.status.state == "finished":
             return None
         try:
             train(experiment, run, resume=True, say=print, on_step=on_step)

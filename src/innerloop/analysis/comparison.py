@@ -151,7 +151,7 @@ def protocol(run: RunDirectory, part: str, episodes: int | None) -> dict[str, An
     config = run.config
     return {
         "data": config.data.name,
-        "data_fingerprint": run.environment.get("data_fingerprint"),
+        "data_fingerprint": run.environment.data_fingerprint,
         "split": config.data.split,
         "part": part,
         "ways": config.episode.ways,

@@ -242,7 +242,7 @@ def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
     pair = " ".join(
         shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml")
     )
-    commits = ", ".join(sorted({str(run.environment.get("git")) for run in runs}))
+    commits = ", ".join(sorted({run.environment.git for run in runs}))
     return f"""# {stem}
 
 `report.html` and `report.pdf` are the report. `plots/` holds its figures. `runs/` holds the

@@ -51,8 +51,8 @@ def run_training(
         say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
         return stop.exit_code
     write_results(run)
-    if run.status["message"]:
-        say(run.status["message"])
+    if run.status.message:
+        say(run.status.message)
     return 0
 
 

@@ -170,7 +170,7 @@ def _outcome(run: Any) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "validation": validations[-1] if validations else None,
-    } | run.status
+    } | dataclasses.asdict(run.status)
 
 
 def _resume(arguments: list[str]) -> int:
@@ -179,7 +179,7 @@ def _resume(arguments: list[str]) -> int:
     from innerloop.runs.directory import RunDirectory
 
     run = RunDirectory(options.run)
-    if run.weights_path.is_file() and run.status.get("state") == "finished":
+    if run.weights_path.is_file() and run.status.state == "finished":
         from innerloop.report import write_results
 
         write_results(run)

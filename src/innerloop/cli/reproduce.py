@@ -177,9 +177,7 @@ class Reproduction:
 
         def is_done() -> bool:
             run = self.existing(experiment)
-            return (
-                run is not None and run.weights_path.is_file() and run.status["state"] == "finished"
-            )
+            return run is not None and run.weights_path.is_file() and run.status.state == "finished"
 
         def do(overall: Overall) -> int:
             run = self.existing(experiment) or RunDirectory.create(
@@ -217,7 +215,7 @@ class Reproduction:
                     f"{path} is there with another {name!r} ({found!r}, here {wanted!r}): choose "
                     "another --out, or remove it."
                 )
-        if run.environment.get("data_fingerprint") != experiment.dataset.fingerprint:
+        if run.environment.data_fingerprint != experiment.dataset.fingerprint:
             raise ConfigError(
                 f"{path} is there with other data: choose another --out, or remove it."
             )

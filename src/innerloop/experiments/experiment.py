@@ -28,6 +28,7 @@ from innerloop.methods.base import Learner
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import Environment
 from innerloop.runs.weights import load_weights
 from innerloop.settings.run import RunConfig
 
@@ -203,26 +204,26 @@ def _device(name: str) -> str:
     return name
 
 
-def environment(experiment: Experiment) -> dict[str, Any]:
+def environment(experiment: Experiment) -> Environment:
     """What ``env.json`` records: versions, machine, data, and the state of the source."""
     import innerloop
 
-    return {
-        "innerloop": innerloop.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "trains_on": experiment.config.own.trains_on,
-        "device": experiment.config.machine.device,
-        "threads": experiment.config.machine.threads,
-        "git": _git_state(),
-        "data_source": experiment.dataset.source,
-        "data_fingerprint": experiment.dataset.fingerprint,
-        "split_digest": experiment.split.digest,
-        "command": " ".join(["innerloop", *sys.argv[1:]]),
-    }
+    return Environment(
+        innerloop=innerloop.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        platform=platform.platform(),
+        processor=_processor(),
+        trains_on=experiment.config.own.trains_on,
+        device=experiment.config.machine.device,
+        threads=experiment.config.machine.threads,
+        git=_git_state(),
+        data_source=experiment.dataset.source,
+        data_fingerprint=experiment.dataset.fingerprint,
+        split_digest=experiment.split.digest,
+        command=" ".join(["innerloop", *sys.argv[1:]]),
+    )
 
 
 def _processor() -> str:
@@ -320,7 +321,7 @@ def open_run(
     """
     run.refuse_unfinished()
     experiment = prepare(run.config, data_dir=data_dir, say=say)
-    if experiment.dataset.fingerprint != run.environment.get("data_fingerprint"):
+    if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")
     learner = experiment.build_learner()
     if untrained:

@@ -245,9 +245,8 @@ class Training:
         if checkpoint:
             self._restore(checkpoint)
         else:
-            self._refuse_other_data(
-                self.run.environment.get("data_fingerprint", self.data_fingerprint)
-            )
+            recorded = self.run.environment.data_fingerprint
+            self._refuse_other_data(self.data_fingerprint if recorded is None else recorded)
         self.run.cut_metrics(self.step if checkpoint else -1)
         return warnings
 

@@ -24,12 +24,15 @@ def hyperparameters(run: RunDirectory) -> str:
         "",
         "## Training",
         "",
-        f"{run.status['state'].capitalize()} at outer step {run.status['step']} of "
-        f"{config.training.meta_steps}. " + (run.status["message"] or "No divergence was seen."),
+        f"{run.status.state.capitalize()} at outer step {run.status.step} of "
+        f"{config.training.meta_steps}. " + (run.status.message or "No divergence was seen."),
         "",
         "## Environment",
         "",
-        *(f"- {name}: {value_in_words(value)}" for name, value in run.environment.items()),
+        *(
+            f"- {name}: {value_in_words(value)}"
+            for name, value in run.environment.recorded().items()
+        ),
         "",
     ]
     return "\n".join(lines)

@@ -204,7 +204,7 @@ def setting(run: RunDirectory) -> tuple[Any, ...]:
     shared = ("data", "split", "ways", "shots", "queries")
     return (
         *(settings[name] for name in shared),
-        run.environment.get("data_fingerprint"),
+        run.environment.data_fingerprint,
     )
 
 
@@ -222,7 +222,7 @@ def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
             "shots": config.episode.shots,
             "queries": config.episode.queries,
             "inner_lr": config.own.adaptation_rate,
-            "data_fingerprint": run.environment.get("data_fingerprint"),
+            "data_fingerprint": run.environment.data_fingerprint,
         }
         if any(subject.get(name) != value for name, value in mine.items()):
             return False

@@ -29,8 +29,8 @@ def model_card(run: RunDirectory) -> str:
         f"{config.training.meta_steps} outer steps of {config.own.batch_in_words}, Adam at "
         f"{config.training.outer_lr:g}, training seed {config.training.seed}, on the training "
         f"classes of split `{config.data.split}`. All settings: `hyperparameters.md` and "
-        f"`config.json`. innerloop {environment.get('innerloop', '-')}, PyTorch "
-        f"{environment.get('torch', '-')}.",
+        f"`config.json`. innerloop {environment.innerloop}, PyTorch "
+        f"{environment.torch}.",
         "",
         "## Results",
         "",

@@ -13,14 +13,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from innerloop.core.claims import claim
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.core.files import disk_errors, json_text, parse_json_object, read_json, write_atomic
-from innerloop.methods.catalogue import load_config
+from innerloop.core.files import disk_errors, json_text, read_json, write_atomic
+from innerloop.runs import reading
+from innerloop.runs.results import (
+    Environment,
+    EvaluationRow,
+    Status,
+    TrainRecord,
+    ValidationRecord,
+    typed,
+)
 from innerloop.settings.run import RunConfig
 
 
@@ -40,7 +48,7 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, config: RunConfig, environment: dict[str, Any], path: Path) -> "RunDirectory":
+    def create(cls, config: RunConfig, environment: Environment, path: Path) -> "RunDirectory":
         """Make a new run directory; where the name is taken, ``-2``, ``-3`` ... is appended.
 
         Raises:
@@ -53,7 +61,8 @@ class RunDirectory:
             temporary.chmod(0o755)
             try:
                 write_atomic(temporary / "config.json", config.to_json())
-                write_atomic(temporary / "env.json", json.dumps(environment, indent=2) + "\n")
+                recorded = json.dumps(environment.recorded(), indent=2)
+                write_atomic(temporary / "env.json", recorded + "\n")
                 (temporary / "metrics.jsonl").touch()
                 (temporary / "checkpoints").mkdir()
                 final = _free_name(path)
@@ -65,8 +74,8 @@ class RunDirectory:
 
     @property
     def config(self) -> RunConfig:
-        """The resolved settings."""
-        return load_config(self.path / "config.json")
+        """The resolved settings; parsed once for as long as the file stays as it is."""
+        return reading.config(self.path / "config.json")
 
     @property
     def config_text(self) -> str:
@@ -74,18 +83,19 @@ class RunDirectory:
         return (self.path / "config.json").read_text(encoding="utf-8")
 
     @property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """What ``env.json`` records."""
-        return read_json(self.path / "env.json")
+        return reading.environment(self.path / "env.json")
 
     @property
     def machine(self) -> str:
         """What computed it, where recorded: seconds compare between equal machines alone."""
         environment = self.environment
-        processor = environment.get("processor", "an unknown processor")
-        threads = environment.get("threads")
-        device = environment.get("device", "cpu")
-        accelerator = "" if device == "cpu" else f"{device} beside "
+        processor = environment.processor
+        processor = "an unknown processor" if processor == "-" else processor
+        threads = environment.threads
+        device = environment.device
+        accelerator = "" if device in ("-", "cpu") else f"{device} beside "
         return (
             f"{accelerator}{processor}, {threads or 'an unknown number of'} CPU "
             f"thread{'s' if threads != 1 else ''}"
@@ -123,24 +133,22 @@ class RunDirectory:
         records = self.read_metrics()
         status = self.status
         last = records[-1]["step"] if records else 0
-        if status["state"] == "finished" and last < status["step"]:
+        if status.state == "finished" and last < status.step:
             raise DataError(
-                f"{self.path / 'metrics.jsonl'} ends at step {last} of {status['step']}: it is "
+                f"{self.path / 'metrics.jsonl'} ends at step {last} of {status.step}: it is "
                 "damaged."
             )
 
     @property
-    def status(self) -> dict[str, Any]:
-        """``state`` (running, interrupted, paused, failed, finished), ``step``, ``message``."""
+    def status(self) -> Status:
+        """Where the run stands."""
         path = self.path / "status.json"
-        return read_json(path) if path.is_file() else {"state": "running", "step": 0, "message": ""}
+        return typed(read_json(path), Status, str(path)) if path.is_file() else Status()
 
     def set_status(self, state: str, step: int, message: str = "") -> None:
         """Write ``status.json``."""
-        write_atomic(
-            self.path / "status.json",
-            json.dumps({"state": state, "step": step, "message": message}) + "\n",
-        )
+        status = asdict(Status(state, step, message))
+        write_atomic(self.path / "status.json", json.dumps(status) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,24 +176,46 @@ class RunDirectory:
     def read_metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records of ``metrics.jsonl``, all or of one kind (``train``, ``validation``).
 
-        A torn last line, as a killed process leaves it, is passed over.
+        They are JSON, so that what no type has is there too; `validations` and `train_records` are
+        typed. A torn last line, as a killed process leaves it, is passed over.
 
         Raises:
             DataError: if another line is damaged.
         """
-        path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        state = path.stat()
-        records = _parsed(path, state.st_mtime_ns, state.st_size)
+        records = reading.records(self.path / "metrics.jsonl")
         return [record for record in records if kind in (None, record.get("kind"))]
+
+    def validations(self) -> tuple[ValidationRecord, ...]:
+        """The validations so far, in order.
+
+        Raises:
+            DataError: if one is damaged.
+        """
+        return reading.validations(self.path / "metrics.jsonl")
+
+    def train_records(self) -> tuple[TrainRecord, ...]:
+        """What was recorded of the outer steps so far, in order.
+
+        Raises:
+            DataError: if one is damaged.
+        """
+        return reading.train_records(self.path / "metrics.jsonl")
+
+    def evaluations(self) -> tuple[EvaluationRow, ...]:
+        """All evaluations of the run, whatever of and however, in the order of their files' names.
+
+        Raises:
+            DataError: if one is damaged.
+        """
+        rate = self.config.own.adaptation_rate
+        files = sorted(self.path.glob("evaluation-*.json"))
+        return tuple(reading.evaluation(file, rate) for file in files)
 
     def cut_metrics(self, step: int) -> None:
         """Drop what was recorded after a step, so that a resumed run does not say it twice."""
-        kept = [record for record in self.read_metrics() if record["step"] <= step]
-        write_atomic(
-            self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept)
-        )
+        path = self.path / "metrics.jsonl"
+        kept = [line for line, record in reading.lines(path) if record["step"] <= step]
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
 def _free_name(path: Path) -> Path:
@@ -196,21 +226,3 @@ def _free_name(path: Path) -> Path:
         number += 1
         name = path.with_name(f"{path.name}-{number}")
     return name
-
-
-@lru_cache(maxsize=64)
-def _parsed(path: Path, changed_ns: int, size: int) -> tuple[dict[str, Any], ...]:
-    """The records of a file of metrics, read again only when it has changed; they are read-only."""
-    records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line:
-                record = parse_json_object(line, f"{path} line {number}")
-                if not isinstance(record.get("step"), int):
-                    raise ConfigError(f"{path} line {number} names no step.")
-                records.append(record)
-        except ConfigError as error:
-            if number < len(lines):
-                raise DataError(f"{error} Remove that line to go on without it.") from error
-    return tuple(records)

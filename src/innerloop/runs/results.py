@@ -4,9 +4,11 @@ On the disk a row is one flat JSON object. A number that is not finite, or was n
 there and NaN here, so that every number is a float.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -80,8 +82,8 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationRow(Measurement, Protocol):
-    """An evaluation of a run: ``evaluation-*.json``.
+class Origin:
+    """Whose result it is, and how the network was adapted for it.
 
     Attributes:
         method: of the run.
@@ -90,7 +92,6 @@ class EvaluationRow(Measurement, Protocol):
         inner_lr: rate of the inner steps; None where none are taken.
         learned_rates: whether that is what learnt rates started from.
         training_rotations, averaging: settings of the training that tables show.
-        query_accuracy_per_episode: of each episode after K steps.
     """
 
     method: str
@@ -100,6 +101,30 @@ class EvaluationRow(Measurement, Protocol):
     learned_rates: bool = False
     training_rotations: bool | None = None
     averaging: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow(Measurement, Origin, Protocol):
+    """A result with everything that it must not be quoted without."""
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """Over which episodes it was measured."""
+        return Protocol(**{spec.name: getattr(self, spec.name) for spec in fields(Protocol)})
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes, as one flat object."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow(ResultRow):
+    """An evaluation of a run: ``evaluation-*.json``.
+
+    Attributes:
+        query_accuracy_per_episode: of each episode after K steps.
+    """
+
     query_accuracy_per_episode: list[float]
 
 
@@ -152,6 +177,50 @@ class Status:
     message: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """``env.json``: with what, on what and from what a run was trained.
+
+    ``-`` or None is what was not recorded; runs did not always record all of it.
+
+    Attributes:
+        innerloop, python, torch, numpy: versions.
+        platform: the operating system.
+        processor: the kind of processor.
+        trains_on: episodes or images.
+        device: where tensors are.
+        threads: of the CPU.
+        git: commit of the source; empty outside a checkout.
+        data_source: where the data came from.
+        data_fingerprint: of the data set's pixels and names.
+        split_digest: of the names of the split's classes.
+        command: as it was typed.
+    """
+
+    innerloop: str = "-"
+    python: str = "-"
+    torch: str = "-"
+    numpy: str = "-"
+    platform: str = "-"
+    processor: str = "-"
+    trains_on: str = "-"
+    device: str = "-"
+    threads: int | None = None
+    git: str = "-"
+    data_source: str = "-"
+    data_fingerprint: str | None = None
+    split_digest: str = "-"
+    command: str = "-"
+
+    def recorded(self) -> dict[str, Any]:
+        """What was recorded, by name."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if value not in ("-", None)
+        }
+
+
 def typed(values: Mapping[str, Any], kind: type[Row], source: str) -> Row:
     """A JSON object as a row; what the row does not have is passed over.
 
@@ -163,8 +232,7 @@ def typed(values: Mapping[str, Any], kind: type[Row], source: str) -> Row:
     Raises:
         DataError: if something is missing or of another type.
     """
-    numbers = {spec.name for spec in fields(kind) if spec.type is float}  # type: ignore[arg-type]
-    lists = {spec.name for spec in fields(kind) if _is_list_of_numbers(spec.type)}  # type: ignore[arg-type]
+    numbers, lists = _of_numbers(kind)
     filled = dict(values)
     for name in numbers & filled.keys():
         filled[name] = math.nan if filled[name] is None else filled[name]
@@ -175,6 +243,14 @@ def typed(values: Mapping[str, Any], kind: type[Row], source: str) -> Row:
         return msgspec.convert(filled, kind, strict=True)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise DataError(f"{source} does not hold what it should: {error}.") from error
+
+
+@lru_cache
+def _of_numbers(kind: type) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of a row's fields that are numbers, and of those that are lists of numbers."""
+    numbers = {spec.name for spec in fields(kind) if spec.type is float}
+    lists = {spec.name for spec in fields(kind) if _is_list_of_numbers(spec.type)}
+    return frozenset(numbers), frozenset(lists)
 
 
 def _is_list_of_numbers(kind: Any) -> bool:

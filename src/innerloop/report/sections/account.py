@@ -82,7 +82,7 @@ def protocol(material: Material) -> Section:
             Bullets(
                 [
                     f"Data: {data}. Fingerprint of the pixels and names: "
-                    f"{code(str(environment.get('data_fingerprint')))}.",
+                    f"{code(str(environment.data_fingerprint))}.",
                     f"Split {config.data.split}: {split}. Classes of one part are never in "
                     "another.",
                     f"Episodes: {config.episode.ways}-way {config.episode.shots}-shot, "
@@ -211,7 +211,7 @@ def commands(material: Material) -> Section:
         "threads",
     )
     rows = [
-        [key, ", ".join(sorted({str(found.get(key, "-")) for found in environments}))]
+        [key, ", ".join(sorted({str(found.recorded().get(key, "-")) for found in environments}))]
         for key in keys
     ]
     blocks: list[Block] = [
@@ -223,7 +223,7 @@ def commands(material: Material) -> Section:
             [f"innerloop train --config {material.path(run)}/config.json" for run in material.runs]
         ),
         Paragraph("As they were typed:"),
-        Commands(list(dict.fromkeys(str(found.get("command", "-")) for found in environments))),
+        Commands(list(dict.fromkeys(found.command for found in environments))),
         Table("Environment of the trainings.", ["what", "value"], rows),
     ]
     finished = [run for run in material.runs if run.weights_path.is_file()]
@@ -240,7 +240,7 @@ def commands(material: Material) -> Section:
                                 run.config.data.name,
                                 run.config.data.split,
                                 what,
-                                str(run.environment.get(key)),
+                                str(run.environment.recorded().get(key)),
                             )
                             for run in material.runs
                             for what, key in (
@@ -265,7 +265,7 @@ def commands(material: Material) -> Section:
 def checklist(material: Material) -> Section:
     """What a reader should ask of results, answered from the files."""
     runs = {named(method): material.all_of(method) for method in material.methods}
-    dirty = any(str(run.environment.get("git", "")).endswith("-dirty") for run in material.runs)
+    dirty = any(run.environment.git.endswith("-dirty") for run in material.runs)
     machines = sorted({run.machine for run in material.runs})
     seconds = {name: _seconds(found[0]) for name, found in runs.items() if found}
     compute = ", ".join(

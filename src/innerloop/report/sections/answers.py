@@ -154,7 +154,7 @@ def method_section(material: Material, method: str) -> list[Block]:
         )
         blocks.append(Paragraph(" ".join(said)))
     for run in runs:
-        if message := run.status["message"]:
+        if message := run.status.message:
             blocks.append(Paragraph(f"{code(run.path.name)}: {message}"))
     blocks += _not_there(material, method)
     blocks.append(validation_picture(first, name))

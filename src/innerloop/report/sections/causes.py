@@ -263,7 +263,7 @@ def over_shots(run: RunDirectory) -> list[dict[str, Any]]:
         "part": "val",
         "ways": config.episode.ways,
         "split": config.data.split,
-        "data_fingerprint": run.environment.get("data_fingerprint"),
+        "data_fingerprint": run.environment.data_fingerprint,
     }
     found: dict[int, dict[str, Any]] = {}
     for path in sorted(run.path.glob("evaluation-*.json")):
