@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-from innerloop.experiments.experiment import environment, prepare, train
+from innerloop.experiments.environment import environment
+from innerloop.experiments.experiment import prepare
+from innerloop.experiments.training import train
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 

@@ -2,19 +2,21 @@
 
 import json
 import math
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from innerloop.analysis.comparison import MUST_AGREE, compare, sentence
+from innerloop.analysis.compared import sentence
+from innerloop.analysis.comparison import compare
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.intervals import independent_difference, paired_difference
 from innerloop.methods.catalogue import settings_of
 from innerloop.report.comparison import write_comparison
 from innerloop.runs.directory import RunDirectory
-from innerloop.runs.results import Environment
+from innerloop.runs.results import Environment, Protocol
 from innerloop.settings.run import RunConfig
 
 EPISODES = 4
@@ -45,6 +47,7 @@ def run_with(
             "elapsed_s": 0.0,
             "episodes": 30,
             "batch_norm": "transductive",
+            "inner_steps": 5,
         }
     )
     run.append_metrics(
@@ -56,6 +59,7 @@ def run_with(
             "elapsed_s": 60.0,
             "episodes": 30,
             "batch_norm": "transductive",
+            "inner_steps": 5,
         }
     )
     if finished:
@@ -88,6 +92,7 @@ def add_evaluation(
         "inner_steps": 5,
         "batch_norm": "transductive",
         "query_accuracy": float(np.mean(accuracies)),
+        "query_accuracy_ci95": 0.01,
         "query_accuracy_per_step": [0.2, 0.5, 0.7, 0.8, 0.9, float(np.mean(accuracies))],
         "query_accuracy_per_episode": accuracies,
     } | changes
@@ -163,13 +168,13 @@ def test_two_methods_are_two_rows_and_a_pair(tmp_path):
 
     compared = compare([a, b], episodes=EPISODES)
 
-    assert [row["name"] for row in compared["rows"]] == ["fomaml", "maml"]
-    (pair,) = compared["pairs"]
-    assert (pair["a"], pair["b"], pair["won"], pair["tied"]) == ("fomaml", "maml", 3, 1)
-    assert pair["mean"] == pytest.approx(0.1)
-    assert compared["learning_curves"][0]["image_passes"] == [0, 1000 * 4 * (5 * 25 + 75)]
-    assert compared["learning_curves"][0]["seconds"] == [0.0, 60.0]
-    assert compared["learning_curves"][0]["machine"] == a.machine
+    assert [row.name for row in compared.rows] == ["fomaml", "maml"]
+    (pair,) = compared.pairs
+    assert (pair.a, pair.b, pair.difference.won, pair.difference.tied) == ("fomaml", "maml", 3, 1)
+    assert pair.difference.mean == pytest.approx(0.1)
+    assert compared.learning_curves[0].image_passes == (0, 1000 * 4 * (5 * 25 + 75))
+    assert compared.learning_curves[0].seconds == (0.0, 60.0)
+    assert compared.learning_curves[0].machine == a.machine
 
 
 def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
@@ -179,23 +184,21 @@ def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
     ]
     runs.append(run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], settings_of("maml", **SETTINGS)))
 
-    row, other = compare(runs, episodes=EPISODES)["rows"]
+    row, other = compare(runs, episodes=EPISODES).rows
 
-    assert row["training_seeds"] == [0, 1]
-    assert row["query_accuracy"] == pytest.approx(np.mean([0.8, 0.8, 0.9, 1.0]))
-    assert row["query_accuracy_ci95"] == pytest.approx(
-        1.96 * np.std([0.8, 0.8, 0.9, 1.0], ddof=1) / 2
-    )
-    assert row["query_accuracy_of_each_seed"] == pytest.approx([0.9, 0.85])
-    assert row["query_accuracy_sd_over_seeds"] == pytest.approx(np.std([0.9, 0.85], ddof=1))
-    assert other["query_accuracy_sd_over_seeds"] is None
+    assert row.training_seeds == (0, 1)
+    assert row.query_accuracy == pytest.approx(np.mean([0.8, 0.8, 0.9, 1.0]))
+    assert row.query_accuracy_ci95 == pytest.approx(1.96 * np.std([0.8, 0.8, 0.9, 1.0], ddof=1) / 2)
+    assert row.query_accuracy_of_each_seed == pytest.approx([0.9, 0.85])
+    assert row.query_accuracy_sd_over_seeds == pytest.approx(np.std([0.9, 0.85], ddof=1))
+    assert other.query_accuracy_sd_over_seeds is None
 
 
 def test_other_settings_of_a_method_are_a_row_of_their_own_named_by_the_run(tmp_path):
     a = run_with(tmp_path / "narrow", [0.9] * 4, CONFIG.replace(filters=32))
     b = run_with(tmp_path / "wide", [0.8] * 4)
 
-    assert [row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]] == [
+    assert [row.name for row in compare([a, b], episodes=EPISODES).rows] == [
         "fomaml (narrow)",
         "fomaml (wide)",
     ]
@@ -216,8 +219,8 @@ def test_other_adaptations_are_shown_and_not_paired(tmp_path):
 
     compared = compare([a, b], episodes=EPISODES)
 
-    assert len(compared["rows"]) == 2 and len(compared["pairs"]) == 1
-    assert {(row["adaptation"], row["batch_norm"]) for row in compared["other_rows"]} == {
+    assert len(compared.rows) == 2 and len(compared.pairs) == 1
+    assert {(row.adaptation, row.batch_norm) for row in compared.other_rows} == {
         ("head-cosine", "transductive"),
         ("own", "support"),
     }
@@ -243,10 +246,10 @@ def test_runs_over_other_episodes_are_refused_by_field(field, changes, tmp_path)
         compare([a, b], episodes=EPISODES)
     compared = compare([a, b], episodes=EPISODES, allow_different=True)
 
-    assert list(compared["differing_fields"]) == [field]
-    assert len({row["name"] for row in compared["rows"]}) == 2
-    assert compared["pairs"][0]["paired"] is False
-    assert "not paired" in compared["pairs"][0]["sentence"]
+    assert list(compared.differing_fields) == [field]
+    assert len({row.name for row in compared.rows}) == 2
+    assert compared.pairs[0].difference.paired is False
+    assert "not paired" in compared.pairs[0].sentence
 
 
 def test_other_data_is_refused_though_its_name_is_the_same(tmp_path):
@@ -268,11 +271,13 @@ def test_evaluations_of_other_episodes_do_not_count(tmp_path):
         compare([a, b], episodes=EPISODES)
 
 
-@pytest.mark.parametrize("field", MUST_AGREE)
+@pytest.mark.parametrize("field", [spec.name for spec in fields(Protocol)])
 def test_every_field_of_the_protocol_is_looked_at_in_the_evaluation(field, tmp_path):
     a = run_with(tmp_path / "a", [0.9] * 4)
     b = run_with(tmp_path / "b", [0.8] * 4, CONFIG.replace(seed=1))
-    add_evaluation(b, [0.8] * 4, **{field: "another"})
+    value = asdict(b.evaluations()[0].protocol)[field]
+    another = {str: "another", int: 3, bool: True}[type(value)]
+    add_evaluation(b, [0.8] * (another if field == "episodes" else 4), **{field: another})
 
     with pytest.raises(ConfigError, match="was not evaluated"):
         compare([a, b], episodes=EPISODES)
@@ -327,7 +332,7 @@ def test_seeds_of_one_method_alone_make_a_row_and_no_pair(tmp_path):
 
     write_comparison(compared, tmp_path / "out")
 
-    assert len(compared["rows"]) == 1 and compared["pairs"] == []
+    assert len(compared.rows) == 1 and compared.pairs == ()
 
 
 def test_the_same_seed_twice_is_no_second_seed(tmp_path):
@@ -345,7 +350,7 @@ def test_runs_of_the_same_directory_name_are_told_apart(tmp_path):
     a = run_with(tmp_path / "one" / "run", [0.9] * 4, CONFIG.replace(filters=32))
     b = run_with(tmp_path / "other" / "run", [0.8] * 4)
 
-    assert len({row["name"] for row in compare([a, b], episodes=EPISODES)["rows"]}) == 2
+    assert len({row.name for row in compare([a, b], episodes=EPISODES).rows}) == 2
 
 
 def test_a_run_without_validations_is_refused(tmp_path):

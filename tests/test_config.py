@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from innerloop.core.errors import ConfigError, did_you_mean
-from innerloop.experiments.training import build_learner
+from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import (
     find_card,
     load_config,

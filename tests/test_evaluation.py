@@ -10,9 +10,10 @@ from innerloop.core.intervals import mean_and_interval
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.experiments.evaluation import evaluate
-from innerloop.experiments.training import build_learner
+from innerloop.experiments.experiment import build_learner
 from innerloop.methods.base import accuracy
 from innerloop.methods.catalogue import settings_of
+from innerloop.runs.results import Origin
 
 TINY = settings_of("fomaml", filters=4, device="cpu")
 
@@ -29,7 +30,9 @@ def run(sampler: EpisodeSampler, learner: nn.Module | None = None, **changes):
         "episodes": 6,
         "steps": 2,
         "batch_norms": ("transductive", "support"),
-        "protocol": {"split": "x"},
+        "split": "x",
+        "part": "val",
+        "origin": Origin(method="fomaml", training_seed=0, inner_lr=0.4),
     }
     return evaluate(learner or build_learner(TINY, 1), sampler, **(settings | changes))  # type: ignore[arg-type]
 
@@ -86,7 +89,7 @@ def test_accuracies_equal_a_plain_loop_over_the_episodes(sampler):
         batch = sampler.batch(index, 1)
         adaptation = learner.adapt(batch.support, steps=2)
         for evaluation in (transductive, support):
-            mode = evaluation.protocol["batch_norm"]
+            mode = evaluation.batch_norm
             logits = learner.predict(adaptation, batch.query.images, batch_norm=mode)
             assert (
                 evaluation.query_accuracy[index, 2] == accuracy(logits, batch.query.labels).item()
@@ -96,14 +99,14 @@ def test_accuracies_equal_a_plain_loop_over_the_episodes(sampler):
 def test_extra_steps_are_measured_beyond_the_reported_one(sampler):
     first, second = run(sampler, steps=2, extra_steps=2)
 
-    row = first.to_json(step=2)
-    assert len(row["query_accuracy_per_step"]) == 5
-    assert row["query_accuracy"] == row["query_accuracy_per_step"][2]
-    assert second.to_json(step=2)["query_accuracy_per_step"][1] is None
+    row = first.row(step=2)
+    assert len(row.query_accuracy_per_step) == 5
+    assert row.query_accuracy == row.query_accuracy_per_step[2]
+    assert math.isnan(second.row(step=2).query_accuracy_per_step[1])
 
 
 def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler):
-    row = run(sampler)[1].to_json(step=2)
+    row = run(sampler)[1].row(step=2).to_json()
 
     assert row["split"] == "x"
     assert row["batch_norm"] == "support"

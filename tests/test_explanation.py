@@ -83,10 +83,12 @@ def test_a_head_on_features_computed_once_is_the_variant_evaluated_from_images(s
                 episodes=4,
                 steps=steps,
                 batch_norms=subject.learner.batch_norm_modes,
-                protocol={},
+                split="x",
+                part="val",
+                origin=subject.experiment.origin(variant),
             )
             for evaluation in evaluations:
-                of_mode = features[evaluation.protocol["batch_norm"]]
+                of_mode = features[evaluation.batch_norm]
                 found = head_accuracies(of_mode, head=head, at=(steps,))  # type: ignore[arg-type]
                 assert np.allclose(found[steps], evaluation.query_accuracy[:, steps])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from innerloop.analysis.comparison import sentence
+from innerloop.analysis.compared import sentence
 from innerloop.core.intervals import paired_difference
 from innerloop.report import findings
 from making import make_run

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
-from innerloop.experiments.training import build_learner
+from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import settings_of
 from innerloop.networks.base import HasBlocks, last_of_blocks
 from innerloop.networks.batch_norm import (

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from innerloop.analysis.comparison import evaluations
 from innerloop.methods.catalogue import names
 from innerloop.report.material import Material
 from innerloop.report.report import document, read_material
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import evaluations
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -70,16 +70,14 @@ def test_every_published_row_is_an_evaluation(runs):
             and run.config.training.seed == int(row["seed"])
         ]
         (found,) = [
-            one
-            for one in evaluations(run, row["part"], int(row["episodes"]))
-            if one["batch_norm"] == row["mode"]
-            and one["adaptation"] == "own"
-            and one["inner_steps"] == 5
-            and one["inner_lr"] == 0.4
+            evaluation
+            for evaluation in evaluations(run, row["part"], int(row["episodes"]))
+            if evaluation.batch_norm == row["mode"]
+            and evaluation.adaptation == "own"
+            and evaluation.inner_steps == 5
+            and evaluation.inner_lr == 0.4
         ]
-        assert row["accuracy"] == shown(found["query_accuracy"], found["query_accuracy_ci95"]), row[
-            0
-        ]
+        assert row["accuracy"] == shown(found.query_accuracy, found.query_accuracy_ci95), row[0]
         seen.add(run.path.name)
     assert seen == published, "a published run is in the table"
 
@@ -105,14 +103,18 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
             if run.config.method == METHODS[method] and run.config.data.split == "1100-100-423"
         ]
         found = [
-            one
+            evaluation
             for run in tested
-            for one in evaluations(run, "test", 600)
-            if (one["batch_norm"], one["adaptation"], one["inner_steps"])
+            for evaluation in evaluations(run, "test", 600)
+            if (evaluation.batch_norm, evaluation.adaptation, evaluation.inner_steps)
             == (row["batch_norm"], "own", 5)
         ]
         assert [on_test] == (
-            [shown(one["query_accuracy"], one["query_accuracy_ci95"]) for one in found] or ["-"]
+            [
+                shown(evaluation.query_accuracy, evaluation.query_accuracy_ci95)
+                for evaluation in found
+            ]
+            or ["-"]
         )
         assert [seed_on_test] == ([str(run.config.training.seed) for run in tested] or ["-"])
 

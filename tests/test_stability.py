@@ -16,7 +16,7 @@ from innerloop.core.stability import (
     measures,
     roughness,
 )
-from innerloop.experiments.experiment import divergence
+from innerloop.experiments.training import divergence
 from innerloop.methods.catalogue import read_config, settings_of
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment
@@ -75,7 +75,17 @@ def test_divergence_is_a_fall_that_is_not_regained(accuracy, expected):
 def test_a_run_that_diverged_says_so(tmp_path, curve, diverges):
     run = RunDirectory.create(settings_of("fomaml"), Environment(), tmp_path / "run")
     for index, accuracy in enumerate(curve):
-        run.append_metrics({"step": 10 * index, "kind": "validation", "query_accuracy": accuracy})
+        run.append_metrics(
+            {
+                "step": 10 * index,
+                "kind": "validation",
+                "query_accuracy": accuracy,
+                "query_accuracy_ci95": 0.01,
+                "inner_steps": 5,
+                "episodes": 30,
+                "batch_norm": "transductive",
+            }
+        )
 
     assert divergence(run) == (DIVERGED if diverges else "")
 

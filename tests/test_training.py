@@ -20,8 +20,12 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.splits import find_split
 from innerloop.experiments import experiment as experiments
-from innerloop.experiments.experiment import Experiment, environment, open_run, train, validator
-from innerloop.experiments.training import MovingAverage, Stop, Training, accumulate_meta_gradient
+from innerloop.experiments import training as trainings
+from innerloop.experiments.environment import environment
+from innerloop.experiments.experiment import Experiment, open_run
+from innerloop.experiments.monitor import Stop
+from innerloop.experiments.state import MovingAverage
+from innerloop.experiments.training import Training, accumulate_meta_gradient, train, validator
 from innerloop.methods.base import Adaptation, accuracy
 from innerloop.methods.card import Card
 from innerloop.methods.catalogue import settings_of
@@ -721,7 +725,7 @@ def test_a_run_is_finished_only_with_the_episode_of_its_figure(experiment, tmp_p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(experiments, "save_episode", die)
+        patched.setattr(trainings, "save_episode", die)
         train(tiny, run)
     assert run.status.state != "finished"
     weights = run.weights_path.read_bytes()
@@ -742,7 +746,7 @@ def test_the_episode_is_written_whole_or_not_at_all(experiment, tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match=r"Cannot write .*episode.npz: No space left on device"):
-        experiments.save_episode(tiny, run, tiny.build_learner())
+        trainings.save_episode(tiny, run, tiny.build_learner())
 
     assert [path.name for path in run.path.iterdir() if "episode" in path.name] == []
 

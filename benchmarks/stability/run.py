@@ -24,8 +24,10 @@ from innerloop.core.claims import claim
 from innerloop.core.errors import NonFiniteError
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
+from innerloop.experiments.environment import environment
 from innerloop.experiments.evaluation import evaluate
-from innerloop.experiments.experiment import Experiment, environment, prepare, train
+from innerloop.experiments.experiment import Experiment, prepare
+from innerloop.experiments.training import train
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
 from innerloop.runs.directory import RunDirectory
@@ -125,7 +127,9 @@ def measure(experiment: Experiment, learner: MAML) -> dict[str, Any]:
         steps=steps,
         extra_steps=TEST_STEPS - steps,
         batch_norms=("transductive",),
-        protocol=experiment.protocol("val"),
+        split=experiment.split.name,
+        part="val",
+        origin=experiment.origin(),
     )
     per_step = [mean_and_interval(column) for column in tested.query_accuracy.T]
     support = tested.support_loss[:, : steps + 1]
@@ -150,7 +154,9 @@ def final_accuracy(experiment: Experiment, learner: MAML, episodes: int) -> dict
         episodes=episodes,
         steps=steps,
         batch_norms=("transductive",),
-        protocol=experiment.protocol("val"),
+        split=experiment.split.name,
+        part="val",
+        origin=experiment.origin(),
     )
     accuracy = evaluation.query_accuracy[:, steps]
     mean, half = mean_and_interval(accuracy)

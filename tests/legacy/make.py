@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from innerloop.experiments.experiment import environment, open_run, prepare, train
+from innerloop.experiments.environment import environment
+from innerloop.experiments.experiment import open_run, prepare
+from innerloop.experiments.training import train
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 

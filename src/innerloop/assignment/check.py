@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.assignment.pack import NEEDED, SUMS
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
 from innerloop.core.zips import Limits, open_archive
-from innerloop.experiments.experiment import evaluate_run, open_run
+from innerloop.experiments.evaluation import evaluate_run
+from innerloop.experiments.experiment import open_run
 from innerloop.methods.catalogue import names
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import primary_rows
 
 LIMITS = Limits(entries=50_000, file_bytes=2**31, total_bytes=2**31)
 """Beyond which an archive is not unpacked."""
@@ -149,10 +150,10 @@ def _checked(
 ) -> dict[str, Any]:
     """Compare what is said of a run with its evaluation, the report, and what its weights do."""
     run = RunDirectory(path)
-    rows = [row for row in evaluations(run, said["part"], said["episodes"]) if is_primary(run, row)]
-    if not rows or not np.isclose(rows[0]["query_accuracy"], said["query_accuracy"], atol=1e-6):
+    rows = primary_rows(run, said["part"], said["episodes"])
+    if not rows or not np.isclose(rows[0].query_accuracy, said["query_accuracy"], atol=1e-6):
         raise DataError(f"{path.name}: results.json and its evaluation do not agree.")
-    stored = np.array(rows[0]["query_accuracy_per_episode"])
+    stored = np.array(rows[0].query_accuracy_per_episode)
     if not np.isclose(stored.mean(), said["query_accuracy"], atol=1e-6):
         raise DataError(f"{path.name}: its mean accuracy is not that of its episodes.")
     if f"{100 * said['query_accuracy']:.2f}" not in words:
@@ -163,7 +164,7 @@ def _checked(
     episodes = min(CHECKED_EPISODES, len(stored))
     say(f"{path.name}: {episodes} episodes are evaluated again.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    steps = rows[0]["inner_steps"]
+    steps = rows[0].inner_steps
     (evaluation,) = evaluate_run(
         experiment,
         learner,

@@ -13,15 +13,15 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.core.version import __version__
 from innerloop.report import write_results
-from innerloop.report.material import Material, primary_row
+from innerloop.report.material import Material
 from innerloop.report.model_card import write_model_card
 from innerloop.report.report import read_material, write_report
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import primary_row, primary_rows
 
 NEEDED = ("fomaml", "mamlpp", "transfer")
 """Methods whose final weights the assignment asks for."""
@@ -125,9 +125,8 @@ def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
     found = [
         row
         for part in ("val", "test")
-        for row in evaluations(run, part)
-        if is_primary(run, row)
-        and (run not in material.main or row["episodes"] == material.episodes)
+        for row in primary_rows(run, part)
+        if run not in material.main or row.episodes == material.episodes
     ]
     if not found:
         return None
@@ -147,7 +146,7 @@ def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
         "query_accuracy",
         "query_accuracy_ci95",
     )
-    return {"run": run.path.name} | {name: found[0][name] for name in names}
+    return {"run": run.path.name} | {name: getattr(found[0], name) for name in names}
 
 
 def archive_name(name: str, student_number: str, assignment: int) -> str:

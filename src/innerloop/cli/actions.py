@@ -4,19 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.analysis.comparison import evaluations, is_primary
-from innerloop.cli.progress import CountProgress, Overall, TrainingProgress, stop_on_signals
-from innerloop.experiments.experiment import (
-    Experiment,
-    evaluate_run,
-    open_run,
-    save_evaluation,
-    train,
-)
+from innerloop.cli.progress import CountProgress, Overall, TrainingProgress
+from innerloop.experiments.evaluation import evaluate_run, save_evaluation
+from innerloop.experiments.experiment import Experiment, open_run
+from innerloop.experiments.monitor import stop_on_signals
+from innerloop.experiments.training import train
 from innerloop.methods.base import Learner
 from innerloop.report import write_results
 from innerloop.report.model_card import write_model_card
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import primary_rows
+from innerloop.runs.results import EvaluationRow
 
 
 def run_training(
@@ -67,7 +65,7 @@ def evaluate_if_needed(
     overall: Overall | None = None,
 ) -> None:
     """Evaluate a run in its own way, unless that was done on the same episodes."""
-    if any(is_primary(run, row) for row in evaluations(run, part, episodes)):
+    if primary_rows(run, part, episodes):
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
@@ -85,7 +83,7 @@ def evaluate_if_needed(
 
 def evaluate_and_save(
     run: RunDirectory, experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
-) -> list[dict[str, Any]]:
+) -> list[EvaluationRow]:
     """Evaluate as `evaluate_run` does, and write rows and model card into the run directory.
 
     Returns:
@@ -93,7 +91,8 @@ def evaluate_and_save(
     """
     rows = []
     for evaluation in evaluate_run(experiment, learner, inner_steps=inner_steps, **how):
-        save_evaluation(run, evaluation, inner_steps=inner_steps)
-        rows.append(evaluation.to_json(step=inner_steps))
+        row = evaluation.row(step=inner_steps)
+        save_evaluation(run, row)
+        rows.append(row)
     write_model_card(run)
     return rows

@@ -66,7 +66,8 @@ def _train(arguments: list[str]) -> int:
 
     typed = ["--help" if argument == "--help-all" else argument for argument in arguments]
     options = _parse(Train, f"train {start.method}", typed)
-    from innerloop.experiments.experiment import environment, prepare
+    from innerloop.experiments.environment import environment
+    from innerloop.experiments.experiment import prepare
     from innerloop.methods.catalogue import find_learner
     from innerloop.runs.directory import RunDirectory
 
@@ -153,13 +154,14 @@ def _base_settings(method: str | None, path: str | None, preset: str | None) -> 
 def _run_training(experiment: Any, run: Any, options: Any, *, resume: bool) -> int:
     from innerloop.cli.actions import run_training
     from innerloop.report.words import describe_row
+    from innerloop.runs.evaluations import last_validation
 
     say = _sayer(options)
     code = run_training(
         experiment, run, resume=resume, say=say, quiet=options.json, max_minutes=options.max_minutes
     )
     if code == 0 and run.weights_path.is_file():
-        say(describe_row(run.read_metrics("validation")[-1]))
+        say(describe_row(last_validation(run)))
         say(f"weights {run.weights_path}, figures {run.path / 'figures'}")
     return code
 
@@ -265,7 +267,7 @@ def _evaluate(arguments: list[str]) -> int:
     for row in rows:
         say(describe_row(row))
     say(table_of_rows(rows))
-    _print_json(options, {"run": str(run.path), "rows": rows})
+    _print_json(options, {"run": str(run.path), "rows": [row.to_json() for row in rows]})
     return 0
 
 
@@ -296,7 +298,7 @@ def _compare(arguments: list[str]) -> int:
     write_comparison(comparison, out)
     say(comparison_page(comparison))
     say(f"Look at {out / 'figures'}; the numbers are in {out / 'comparison.json'}.")
-    _print_json(options, comparison)
+    _print_json(options, comparison.to_json())
     return 0
 
 
@@ -399,7 +401,6 @@ def _doctor(arguments: list[str]) -> int:
 def _reproduce(arguments: list[str]) -> int:
     options = _parse(ReproduceOptions, "reproduce", arguments)
     from innerloop.cli.reproduce import reproduce
-    from innerloop.report.words import describe_row
 
     say = _sayer(options)
     code, made = reproduce(
@@ -411,8 +412,6 @@ def _reproduce(arguments: list[str]) -> int:
         quiet=options.json,
         max_minutes=options.max_minutes,
     )
-    for row in made.get("rows", []):
-        say(describe_row(row))
     if "html" in made:
         say("weights:\n  " + "\n  ".join(made["weights"]))
         say(f"report:\n  {made['html']}\n  {made['pdf']}")

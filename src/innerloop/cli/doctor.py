@@ -9,6 +9,7 @@ import torch
 
 from innerloop.core.errors import DataError
 from innerloop.data import omniglot
+from innerloop.experiments.environment import processor
 
 
 def diagnose(data_dir: Path | None) -> dict[str, str]:
@@ -26,7 +27,7 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
         "torch": f"{torch.__version__}{_cuda_remark()}",
         "device": "cuda: " + torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
-        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "processor": processor(),
         "omniglot": _omniglot(data_dir),
         "strokes": "built in",
         "free disk": f"{free_gb:.1f} GB here"

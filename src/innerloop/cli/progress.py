@@ -1,13 +1,10 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-
-from innerloop.experiments.training import Stop
 
 LINE_EVERY_S = 5.0
 
@@ -142,37 +139,3 @@ class CountProgress:
             self._last_line = now
             overall = self.overall.said(done / self.total) if self.overall else ""
             print(f"{overall}{self.what} {done}/{self.total}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | None]]:
-    """In the context Ctrl-C, SIGTERM and a time limit ask the run to stop after the step at hand.
-
-    Yields:
-        A function for `Training.train`: what to stop for, or None. A second Ctrl-C is not caught.
-    """
-    received: list[int] = []
-    started = time.monotonic()
-
-    def remember(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(
-            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        )
-
-    def should_stop() -> Stop | None:
-        if received:
-            name = signal.Signals(received[0]).name
-            return Stop("interrupted", 128 + received[0], f"Interrupted by {name} and saved.")
-        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
-            return Stop("paused", 0, f"Paused after {max_minutes:g} minutes and saved.")
-        return None
-
-    previous = {
-        number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield should_stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.analysis.explanation.explain import explain_runs
 from innerloop.cli.actions import evaluate_and_save, evaluate_if_needed, run_training
 from innerloop.cli.progress import CountProgress, Overall
 from innerloop.core.errors import ConfigError
-from innerloop.experiments.experiment import Experiment, environment, open_run, prepare
+from innerloop.experiments.environment import environment
+from innerloop.experiments.experiment import Experiment, open_run, prepare
 from innerloop.methods.catalogue import settings_of
 from innerloop.report import write_results
 from innerloop.report.explanation import write_explanation
 from innerloop.report.material import explains, read_explanation
 from innerloop.report.report import read_material, write_report
-from innerloop.report.sections.causes import over_shots
+from innerloop.report.words import describe_row
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import over_shots, primary_rows
+from innerloop.runs.results import EvaluationRow
 from innerloop.settings.run import RunConfig
 
 METHODS = ("fomaml", "maml", "mamlpp", "transfer")
@@ -226,10 +228,7 @@ class Reproduction:
         part = "test" if experiment.config.data.split == self.budget.other_split else "val"
 
         def is_done() -> bool:
-            return _is_finished(path) and any(
-                is_primary(RunDirectory(path), row)
-                for row in evaluations(RunDirectory(path), part, episodes)
-            )
+            return _is_finished(path) and bool(primary_rows(RunDirectory(path), part, episodes))
 
         def do(overall: Overall) -> int:
             evaluate_if_needed(
@@ -253,9 +252,7 @@ class Reproduction:
             if not _is_finished(path):
                 return False
             found = [
-                row["shots"]
-                for row in over_shots(RunDirectory(path))
-                if row["episodes"] >= episodes
+                row.shots for row in over_shots(RunDirectory(path)) if row.episodes >= episodes
             ]
             return set(found) >= set(SHOTS)
 
@@ -410,17 +407,18 @@ def _reported(plan: Reproduction, experiments: list[Experiment]) -> dict[str, An
     rows = []
     for path in runs:
         run = RunDirectory(path)
-        rows += [
-            row
-            for part in ("val", "test")
-            for row in evaluations(run, part)
-            if is_primary(run, row)
-        ]
+        rows += [*primary_rows(run, "val"), *primary_rows(run, "test")]
     for row in rows:
-        del row["query_accuracy_per_episode"]
+        plan.say(describe_row(row))
     return {
-        "rows": rows,
+        "rows": [_without_episodes(row) for row in rows],
         "weights": [str(path / "model.safetensors") for path in runs],
         "html": str(folder / "report.html"),
         "pdf": str(folder / "report.pdf"),
     }
+
+
+def _without_episodes(row: EvaluationRow) -> dict[str, Any]:
+    values = row.to_json()
+    del values["query_accuracy_per_episode"]
+    return values

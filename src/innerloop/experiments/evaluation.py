@@ -1,19 +1,26 @@
 """Evaluation: a learner and fixed episodes -> per-episode accuracies -> mean and 95 % interval."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.experiments.experiment import OWN, Experiment
 from innerloop.methods.base import Adaptation, Learner, accuracy
+from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import EvaluationRow, Origin, Protocol
+
+USUAL_EPISODES = 600
+"""Episodes of an evaluation whose file name does not say how many they are."""
 
 
 @dataclass(frozen=True)
@@ -21,49 +28,44 @@ class Evaluation:
     """What was measured, episode by episode; every array is (episodes, steps + 1), at φ_0, φ_1, ...
 
     Attributes:
-        protocol: data, split, part, ways, shots, queries, query_batches, rotations, batch_norm,
-            stream,
-            seed: whatever a number must not be quoted without.
+        protocol: over which episodes.
+        origin: whose result it is.
+        batch_norm: whose statistics normalised the query images.
         query_accuracy: fraction in [0, 1].
         query_loss: mean over the query set.
         support_accuracy: fraction in [0, 1].
         support_loss: mean over the support set.
     """
 
-    protocol: dict[str, Any]
+    protocol: Protocol
+    origin: Origin
+    batch_norm: BatchNormMode
     query_accuracy: np.ndarray
     query_loss: np.ndarray
     support_accuracy: np.ndarray
     support_loss: np.ndarray
 
-    def summary(self, *, step: int) -> dict[str, Any]:
-        """A result row: the protocol, and means with intervals after ``step`` inner steps."""
-        after, after_ci = mean_and_interval(self.query_accuracy[:, step])
-        before, before_ci = mean_and_interval(self.query_accuracy[:, 0])
-        return self.protocol | {
-            "inner_steps": step,
-            "episodes": len(self.query_accuracy),
-            "query_accuracy": after,
-            "query_accuracy_ci95": after_ci,
-            "query_accuracy_before": before,
-            "query_accuracy_before_ci95": before_ci,
-            "query_loss": float(self.query_loss[:, step].mean()),
-            "support_accuracy": float(self.support_accuracy[:, step].mean()),
-            "support_accuracy_before": float(self.support_accuracy[:, 0].mean()),
-            "support_loss": float(self.support_loss[:, step].mean()),
-        }
-
-    def to_json(self, *, step: int) -> dict[str, Any]:
-        """`summary`, accuracy by inner step with intervals, and each episode's after ``step``."""
+    def row(self, *, step: int) -> EvaluationRow:
+        """Means with intervals after ``step`` inner steps, and each episode's accuracy then."""
         per_step = [mean_and_interval(column) for column in self.query_accuracy.T]
-        return self.summary(step=step) | {
-            "query_accuracy_per_step": [None if math.isnan(mean) else mean for mean, _ in per_step],
-            "query_accuracy_per_step_ci95": [
-                None if math.isnan(half) else half for _, half in per_step
-            ],
-            "support_accuracy_per_step": self.support_accuracy.mean(axis=0).tolist(),
-            "query_accuracy_per_episode": self.query_accuracy[:, step].round(6).tolist(),
-        }
+        return EvaluationRow(
+            **asdict(self.protocol),
+            **asdict(self.origin),
+            batch_norm=self.batch_norm,
+            inner_steps=step,
+            query_accuracy=per_step[step][0],
+            query_accuracy_ci95=per_step[step][1],
+            query_accuracy_before=per_step[0][0],
+            query_accuracy_before_ci95=per_step[0][1],
+            query_loss=float(self.query_loss[:, step].mean()),
+            support_accuracy=float(self.support_accuracy[:, step].mean()),
+            support_accuracy_before=float(self.support_accuracy[:, 0].mean()),
+            support_loss=float(self.support_loss[:, step].mean()),
+            query_accuracy_per_step=[mean for mean, _ in per_step],
+            query_accuracy_per_step_ci95=[half for _, half in per_step],
+            support_accuracy_per_step=self.support_accuracy.mean(axis=0).tolist(),
+            query_accuracy_per_episode=self.query_accuracy[:, step].round(6).tolist(),
+        )
 
 
 def evaluate(
@@ -73,7 +75,9 @@ def evaluate(
     episodes: int,
     steps: int,
     batch_norms: Sequence[BatchNormMode],
-    protocol: dict[str, Any],
+    split: str,
+    part: str,
+    origin: Origin,
     extra_steps: int = 0,
     device: str = "cpu",
     episodes_per_chunk: int = 1,
@@ -90,7 +94,9 @@ def evaluate(
         steps: inner steps K of the reported accuracy.
         batch_norms: whose statistics normalise the query images. The first mode is measured at
             every step, the others before adaptation and after K steps (NaN elsewhere).
-        protocol: what the numbers must not be quoted without, besides what the sampler knows.
+        split: name of the split that the sampler's classes are of.
+        part: name of the part of it.
+        origin: whose result it is.
         extra_steps: go on this many steps beyond K.
         device: where the learner is.
         episodes_per_chunk: episodes computed at once.
@@ -104,44 +110,52 @@ def evaluate(
     chunks = []
     for start in range(0, episodes, episodes_per_chunk):
         batch = sampler.batch(start, min(episodes_per_chunk, episodes - start)).to(device)
-        query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
-        adaptation = None
-        for index, adaptation in enumerate(
-            learner.trajectory(batch.support, steps=steps + extra_steps)
-        ):
-            for mode, batch_norm in enumerate(batch_norms):
-                if mode == 0 or index in (0, steps):
-                    query[mode, :, :, index] = _query_measures(
-                        learner, adaptation, batch, batch_norm
-                    )
-        assert adaptation is not None, "a trajectory yields at least the state before adaptation"
-        support = [adaptation.support_accuracy.cpu().numpy(), adaptation.support_loss.cpu().numpy()]
-        chunks.append((query, *support))
+        chunks.append(_measured(learner, batch, batch_norms, steps, extra_steps))
         on_episodes(start + len(batch))
     query = np.concatenate([chunk[0] for chunk in chunks], axis=2)
-    support_accuracy, support_loss = (
-        np.concatenate([chunk[part] for chunk in chunks]) for part in (1, 2)
-    )
-    described = {
-        "data": sampler.dataset.name,
-        "ways": sampler.ways,
-        "shots": sampler.shots,
-        "queries": sampler.queries,
-        "query_batches": 1,
-        "rotations": sampler.rotations,
-        "stream": sampler.stream_name,
-        "episode_seed": sampler.seed,
-    } | protocol
+    support = np.concatenate([chunk[1] for chunk in chunks], axis=1)
+    protocol = _protocol(sampler, split, part, episodes)
     return [
-        Evaluation(
-            described | {"batch_norm": name},
-            query[mode, 0],
-            query[mode, 1],
-            support_accuracy,
-            support_loss,
-        )
+        Evaluation(protocol, origin, name, *query[mode], *support)
         for mode, name in enumerate(batch_norms)
     ]
+
+
+def _protocol(sampler: EpisodeSampler, split: str, part: str, episodes: int) -> Protocol:
+    return Protocol(
+        data=sampler.dataset.name,
+        data_fingerprint=sampler.dataset.fingerprint,
+        split=split,
+        part=part,
+        ways=sampler.ways,
+        shots=sampler.shots,
+        queries=sampler.queries,
+        query_batches=1,
+        rotations=sampler.rotations,
+        stream=sampler.stream_name,
+        episode_seed=sampler.seed,
+        episodes=episodes,
+    )
+
+
+def _measured(
+    learner: Learner,
+    batch: EpisodeBatch,
+    batch_norms: Sequence[BatchNormMode],
+    steps: int,
+    extra_steps: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and loss of query sets, (modes, 2, E, steps + 1), and of support sets, (2, ...)."""
+    query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
+    adaptation = None
+    trajectory = learner.trajectory(batch.support, steps=steps + extra_steps)
+    for index, adaptation in enumerate(trajectory):
+        for mode, batch_norm in enumerate(batch_norms):
+            if mode == 0 or index in (0, steps):
+                query[mode, :, :, index] = _query_measures(learner, adaptation, batch, batch_norm)
+    assert adaptation is not None, "a trajectory yields at least the state before adaptation"
+    support = (adaptation.support_accuracy, adaptation.support_loss)
+    return query, np.stack([measure.cpu().numpy() for measure in support])
 
 
 @torch.no_grad()
@@ -153,3 +167,56 @@ def _query_measures(
     losses = F.cross_entropy(logits.flatten(0, 1), batch.query.labels.flatten(), reduction="none")
     loss = losses.view(batch.query.labels.shape).mean(dim=1)
     return torch.stack([accuracy(logits, batch.query.labels), loss]).cpu().numpy()
+
+
+def evaluate_run(
+    experiment: Experiment,
+    learner: Learner,
+    *,
+    part: str,
+    episodes: int,
+    inner_steps: int,
+    batch_norms: tuple[BatchNormMode, ...],
+    variant: Variant = OWN,
+    on_episodes: Callable[[int], None] = lambda done: None,
+    **shape: int,
+) -> list[Evaluation]:
+    """Evaluate a trained learner on a part's fixed episodes, from 0 to twice ``inner_steps`` steps.
+
+    With a ``variant`` its network is adapted in another way; the rows name it as ``adaptation``.
+    """
+    return evaluate(
+        variant.of(learner, experiment.config),
+        experiment.evaluation_sampler(part, **shape),
+        episodes=episodes,
+        steps=inner_steps,
+        extra_steps=inner_steps,
+        batch_norms=batch_norms,
+        split=experiment.split.name,
+        part=part,
+        origin=experiment.origin(variant),
+        device=experiment.config.machine.device,
+        episodes_per_chunk=experiment.config.machine.episodes_per_chunk,
+        on_episodes=on_episodes,
+    )
+
+
+def save_evaluation(run: RunDirectory, row: EvaluationRow) -> Path:
+    """Write a row, every episode's accuracy included, into the run directory."""
+    path = run.path / f"{_file_name(row, run.config.own.adaptation_rate)}.json"
+    write_atomic(path, json_text(row.to_json(), indent=1) + "\n")
+    return path
+
+
+def _file_name(row: EvaluationRow, usual_rate: float | None) -> str:
+    name = (
+        f"evaluation-{row.split}-{row.part}-{row.ways}w{row.shots}s{row.queries}q-"
+        f"{row.inner_steps}steps-{row.batch_norm}"
+    )
+    if (row.adaptation, row.inner_lr) != (OWN.describe(), usual_rate):
+        name += f"-{row.adaptation}"
+        if row.inner_lr is not None:
+            name += f"-at-{row.inner_lr:g}"
+    if row.episodes != USUAL_EPISODES:  # so that a shorter evaluation takes nothing away
+        name += f"-{row.episodes}episodes"
+    return name

@@ -1,39 +1,28 @@
-"""A run put together: data, split, episodes, learner and directory, from the settings alone."""
+"""A run put together: data, split, episodes and learner, from the settings alone."""
 
-import io
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from innerloop.core.errors import ConfigError, did_you_mean
-from innerloop.core.files import json_text, write_atomic
-from innerloop.core.seeding import EVALUATION_SEED
-from innerloop.core.stability import DIVERGED, diverged
+from innerloop.core.seeding import EVALUATION_SEED, stream
 from innerloop.data import load_dataset
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
-from innerloop.experiments.evaluation import Evaluation, evaluate
-from innerloop.experiments.training import Stop, Training, build_learner
 from innerloop.methods.base import Learner
+from innerloop.methods.catalogue import find_learner
 from innerloop.methods.variants import Variant
-from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.build import build_network
 from innerloop.runs.directory import RunDirectory
-from innerloop.runs.results import Environment
+from innerloop.runs.results import Origin
 from innerloop.runs.weights import load_weights
 from innerloop.settings.run import RunConfig
 
-USUAL_EPISODES = 600
-"""Episodes of an evaluation whose file name does not say how many they are."""
 OWN = Variant()
 """Adaptation in the method's own way."""
 
@@ -113,20 +102,17 @@ class Experiment:
             f"{config.training.meta_steps} outer steps of {unit}"
         )
 
-    def protocol(self, part: str, variant: Variant = OWN) -> dict[str, Any]:
-        """What an accuracy of this run must not be quoted without, besides the episodes' shape."""
-        return {
-            "method": self.config.method,
-            "split": self.split.name,
-            "part": part,
-            "training_seed": self.config.training.seed,
-            "adaptation": variant.describe(),
-            "inner_lr": variant.rate(self.config),
-            "learned_rates": self.config.own.learns_rates and variant.describe() == OWN.describe(),
-            "training_rotations": self.config.data.rotations,
-            "averaging": self.config.training.averaging,
-            "data_fingerprint": self.dataset.fingerprint,
-        }
+    def origin(self, variant: Variant = OWN) -> Origin:
+        """Whose results these are, with the network adapted in some way."""
+        return Origin(
+            method=self.config.method,
+            training_seed=self.config.training.seed,
+            adaptation=variant.describe(),
+            inner_lr=variant.rate(self.config),
+            learned_rates=self.config.own.learns_rates and variant.describe() == OWN.describe(),
+            training_rotations=self.config.data.rotations,
+            averaging=self.config.training.averaging,
+        )
 
     def refuse_what_does_not_fit(self) -> None:
         """Build once what a training needs, to refuse wrong settings before anything is written."""
@@ -146,6 +132,26 @@ class Experiment:
         """The method with its initial weights."""
         labels = self._image_sampler().labels if self._trains_on_images else 0
         return build_learner(self.config, self.dataset.image_shape[0], training_labels=labels)
+
+
+def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0) -> Learner:
+    """The method of a run around its network, with initial weights from the run's seed.
+
+    Args:
+        config: the settings.
+        channels: channels of the data set's images.
+        training_labels: how many classes a method that trains on images tells apart.
+    """
+    method = find_learner(config.method)
+    # PyTorch's initialisers take their numbers from the global generator: seeded here, restored
+    # after.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(config.training.seed, "initial weights").integers(2**63)))
+        outputs = config.episode.ways if config.own.trains_on == "episodes" else training_labels
+        model = build_network(
+            config.network, outputs, channels=channels, image_size=config.data.image_size
+        )
+        return method.from_config(config, model).to(config.machine.device)
 
 
 def prepare(
@@ -204,108 +210,6 @@ def _device(name: str) -> str:
     return name
 
 
-def environment(experiment: Experiment) -> Environment:
-    """What ``env.json`` records: versions, machine, data, and the state of the source."""
-    import innerloop
-
-    return Environment(
-        innerloop=innerloop.__version__,
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=np.__version__,
-        platform=platform.platform(),
-        processor=_processor(),
-        trains_on=experiment.config.own.trains_on,
-        device=experiment.config.machine.device,
-        threads=experiment.config.machine.threads,
-        git=_git_state(),
-        data_source=experiment.dataset.source,
-        data_fingerprint=experiment.dataset.fingerprint,
-        split_digest=experiment.split.digest,
-        command=" ".join(["innerloop", *sys.argv[1:]]),
-    )
-
-
-def _processor() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()}, {capability}"
-
-
-def _git_state() -> str:
-    """Commit of the source, with ``-dirty`` where it was changed; empty outside a checkout."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def validator(experiment: Experiment) -> Callable[[Learner], dict[str, Any]]:
-    """The validation of a training: its fixed episodes, and what is recorded of them."""
-    sampler, config = experiment.evaluation_sampler("val"), experiment.config
-
-    def validate(learner: Learner) -> dict[str, Any]:
-        (evaluation,) = evaluate(
-            learner,
-            sampler,
-            episodes=config.training.validation_episodes,
-            steps=config.own.adaptation_steps,
-            batch_norms=learner.batch_norm_modes[:1],
-            protocol=experiment.protocol("val"),
-            device=config.machine.device,
-            episodes_per_chunk=config.machine.episodes_per_chunk,
-        )
-        record = evaluation.to_json(step=config.own.adaptation_steps)
-        del record["query_accuracy_per_episode"]
-        return record
-
-    return validate
-
-
-def train(
-    experiment: Experiment,
-    run: RunDirectory,
-    *,
-    resume: bool = False,
-    say: Callable[[str], None] = print,
-    **hooks: Any,
-) -> Stop | None:
-    """Train, or go on with, a run; `Training.train` takes the hooks and says what comes back."""
-    training = Training(
-        experiment.build_learner(),
-        experiment.training_sampler(),
-        run,
-        experiment.dataset.fingerprint,
-    )
-    with run.locked():
-        if resume:
-            for warning in training.resume():
-                say(warning)
-        stop = training.train(validator(experiment), **hooks)
-        if stop is None:
-            save_episode(experiment, run, training.learner)
-            # Only now: a run that is killed before this has something left for `resume` to do.
-            run.set_status("finished", training.step, divergence(run))
-    return stop
-
-
-def divergence(run: RunDirectory) -> str:
-    """A sentence if the run's validation accuracy fell and did not come back; else nothing."""
-    records = run.read_metrics("validation")
-    curve = [record["query_accuracy"] for record in records]
-    return DIVERGED if diverged([record["step"] for record in records], curve) else ""
-
-
 def open_run(
     run: RunDirectory,
     *,
@@ -329,75 +233,3 @@ def open_run(
     else:
         learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
     return experiment, learner
-
-
-def evaluate_run(
-    experiment: Experiment,
-    learner: Learner,
-    *,
-    part: str,
-    episodes: int,
-    inner_steps: int,
-    batch_norms: tuple[BatchNormMode, ...],
-    variant: Variant = OWN,
-    on_episodes: Callable[[int], None] = lambda done: None,
-    **shape: int,
-) -> list[Evaluation]:
-    """Evaluate a trained learner on a part's fixed episodes, from 0 to twice ``inner_steps`` steps.
-
-    With a ``variant`` its network is adapted in another way; the rows name it as ``adaptation``.
-    """
-    return evaluate(
-        variant.of(learner, experiment.config),
-        experiment.evaluation_sampler(part, **shape),
-        episodes=episodes,
-        steps=inner_steps,
-        extra_steps=inner_steps,
-        batch_norms=batch_norms,
-        protocol=experiment.protocol(part, variant),
-        device=experiment.config.machine.device,
-        episodes_per_chunk=experiment.config.machine.episodes_per_chunk,
-        on_episodes=on_episodes,
-    )
-
-
-def save_evaluation(run: RunDirectory, evaluation: Evaluation, *, inner_steps: int) -> Path:
-    """Write one evaluation, every episode's accuracy included, into the run directory."""
-    row = evaluation.to_json(step=inner_steps)
-    name = (
-        "evaluation-{split}-{part}-{ways}w{shots}s{queries}q-{inner_steps}steps-{batch_norm}"
-    ).format(**row)
-    if (row["adaptation"], row["inner_lr"]) != (OWN.describe(), run.config.own.adaptation_rate):
-        name += f"-{row['adaptation']}" + (
-            "" if row["inner_lr"] is None else f"-at-{row['inner_lr']:g}"
-        )
-    if row["episodes"] != USUAL_EPISODES:  # so that a shorter evaluation takes nothing away
-        name += f"-{row['episodes']}episodes"
-    path = run.path / f"{name}.json"
-    write_atomic(path, json_text(row, indent=1) + "\n")
-    return path
-
-
-def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) -> None:
-    """Write the first validation episode with predictions to ``episode.npz``, for the figure."""
-    batch = experiment.evaluation_sampler("val").batch(0, 1)
-    moved = batch.to(experiment.config.machine.device)
-    adaptation = learner.adapt(moved.support, steps=experiment.config.own.adaptation_steps)
-    with torch.no_grad():
-        logits = learner.predict(adaptation, moved.query.images)
-    pixels = [
-        (images[0] * 255).round().byte().numpy()
-        for images in (batch.support.images, batch.query.images)
-    ]
-    content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        support=pixels[0],
-        query=pixels[1],
-        labels=batch.query.labels[0].numpy(),
-        predictions=logits[0].argmax(dim=-1).cpu().numpy(),
-        class_names=np.array(
-            [experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]
-        ),
-    )
-    write_atomic(run.path / "episode.npz", content.getvalue())

@@ -1,90 +1,41 @@
 """The outer loop of every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
 
+import io
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import ConfigError, DataError, NonFiniteError
-from innerloop.core.seeding import stream
+from innerloop.core.errors import NonFiniteError
+from innerloop.core.files import write_atomic
+from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import LabelledImages
 from innerloop.data.minibatches import ImageSampler
+from innerloop.experiments.evaluation import evaluate
+from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.monitor import Stop
+from innerloop.experiments.state import (
+    MovingAverage,
+    refuse_changes,
+    refuse_other_data,
+    restore,
+    tensors_of,
+)
 from innerloop.methods.base import Learner
-from innerloop.methods.catalogue import find_learner, read_config
-from innerloop.networks.build import build_network
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import save_weights
-from innerloop.settings.run import RunConfig
 
-
-def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0) -> Learner:
-    """The method of a run around its network, with initial weights from the run's seed.
-
-    Args:
-        config: the settings.
-        channels: channels of the data set's images.
-        training_labels: how many classes a method that trains on images tells apart.
-    """
-    method = find_learner(config.method)
-    # PyTorch's initialisers take their numbers from the global generator: seeded here, restored
-    # after.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(config.training.seed, "initial weights").integers(2**63)))
-        outputs = config.episode.ways if config.own.trains_on == "episodes" else training_labels
-        model = build_network(
-            config.network, outputs, channels=channels, image_size=config.data.image_size
-        )
-        return method.from_config(config, model).to(config.machine.device)
-
-
-class MovingAverage:
-    """An exponential moving average of a learner's weights (Polyak and Juditsky, 1992).
-
-    w̄_t = d_t w̄_{t−1} + (1 − d_t) w_t with d_t = min(decay, (t − 1) / (t + 9)) after outer step
-    t = 1, 2, ..., so that the initial weights are forgotten at once. It takes the noise of a small
-    meta-batch out of the weights without a change of the outer learning rate.
-
-    Args:
-        learner: whose state is averaged: parameters, and running statistics where it has them.
-        decay: d per outer step, in (0, 1).
-    """
-
-    def __init__(self, learner: Learner, decay: float):
-        self.decay = decay
-        self.weights = {name: value.clone() for name, value in learner.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, learner: Learner, step: int) -> None:
-        """Take in the weights after outer step ``step`` (counted from one)."""
-        decay = min(self.decay, (step - 1) / (step + 9))
-        for name, value in learner.state_dict().items():
-            self.weights[name].lerp_(value, 1 - decay)
-
-    @contextmanager
-    def in_place(self, learner: Learner) -> Iterator[None]:
-        """Within the context the learner holds the average; afterwards its own weights again."""
-        own = {name: value.clone() for name, value in learner.state_dict().items()}
-        learner.load_state_dict(self.weights)
-        try:
-            yield
-        finally:
-            learner.load_state_dict(own)
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why training ended before its last step: ``state`` (interrupted, paused) and exit code."""
-
-    state: str
-    exit_code: int
-    reason: str
+Validate: TypeAlias = Callable[[Learner], dict[str, Any]]
+"""Measures a learner; what it returns is recorded."""
+OnStep: TypeAlias = Callable[[int, dict[str, Any]], None]
+"""Told of every record, with its outer step."""
 
 
 class Training:
@@ -104,22 +55,23 @@ class Training:
         run: RunDirectory,
         data_fingerprint: str,
     ):
-        self.learner, self.sampler, self.run = learner, sampler, run
-        self.config, self.data_fingerprint = run.config, data_fingerprint
+        self.learner = learner
+        self.sampler = sampler
+        self.run = run
+        self.config = run.config
+        self.data_fingerprint = data_fingerprint
         self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.training.outer_lr)
-        self.average = (
-            MovingAverage(learner, self.config.training.averaging)
-            if self.config.training.averaging
-            else None
-        )
-        self.step, self.elapsed_s = 0, 0.0
+        decay = self.config.training.averaging
+        self.average = MovingAverage(learner, decay) if decay else None
+        self.step = 0
+        self.elapsed_s = 0.0
 
     def train(
         self,
-        validate: Callable[[Learner], dict[str, Any]],
+        validate: Validate,
         *,
         should_stop: Callable[[], Stop | None] = lambda: None,
-        on_step: Callable[[int, dict[str, Any]], None] = lambda step, record: None,
+        on_step: OnStep = lambda step, record: None,
     ) -> Stop | None:
         """Go on until the last step, or until told to stop.
 
@@ -139,18 +91,19 @@ class Training:
             NonFiniteError: within the step at which loss or gradient stops being finite.
             DiskError: if something cannot be written.
         """
-        config, started = self.config, time.monotonic() - self.elapsed_s
+        config = self.config
+        started = time.monotonic() - self.elapsed_s
         self.run.set_status("running", self.step)
         try:
             if self.step == 0:
-                self._record("validation", validate, on_step)
+                self._record_validation(validate, on_step)
             while self.step < config.training.meta_steps:
                 metrics = self._outer_step()
                 self.elapsed_s = time.monotonic() - started
-                self._record("train", lambda _, metrics=metrics: metrics, on_step)
+                self._record("train", metrics, on_step)
                 last = self.step == config.training.meta_steps
                 if last or self.step % config.training.validation_every == 0:
-                    self._record("validation", validate, on_step)
+                    self._record_validation(validate, on_step)
                     self.elapsed_s = time.monotonic() - started
                 stop = None if last else should_stop()
                 if stop or last or self.step % config.training.checkpoint_every == 0:
@@ -187,40 +140,25 @@ class Training:
             self.average.update(self.learner, self.step)
         return metrics
 
-    def _record(
-        self,
-        kind: str,
-        measure: Callable[[Learner], dict[str, Any]],
-        on_step: Callable[[int, dict[str, Any]], None],
-    ) -> None:
-        averaged = kind == "validation" and self.average and self.step
-        with self.average.in_place(self.learner) if averaged and self.average else nullcontext():
-            values = measure(self.learner)
-            if kind == "validation":
-                values = values | {
-                    "image_passes": self.config.own.image_passes(self.config, self.step)
-                }
-                if diagnostics := self.learner.diagnostics():
-                    values = values | {"diagnostics": diagnostics}
-        record = (
-            {"step": self.step, "kind": kind} | values | {"elapsed_s": round(self.elapsed_s, 3)}
-        )
+    def _record_validation(self, validate: Validate, on_step: OnStep) -> None:
+        with self._averaged():
+            values = validate(self.learner)
+            values |= {"image_passes": self.config.own.image_passes(self.config, self.step)}
+            if diagnostics := self.learner.diagnostics():
+                values |= {"diagnostics": diagnostics}
+        self._record("validation", values, on_step)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within the context the learner holds the average, if there is one yet."""
+        if self.average and self.step:
+            return self.average.in_place(self.learner)
+        return nullcontext()
+
+    def _record(self, kind: str, values: dict[str, Any], on_step: OnStep) -> None:
+        record = {"step": self.step, "kind": kind} | values
+        record |= {"elapsed_s": round(self.elapsed_s, 3)}
         self.run.append_metrics(record)
         on_step(self.step, record)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Everything that a resume needs, by name, in this process's own tensors."""
-        tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
-        for name, weight in self.learner.named_parameters():
-            moments = self.optimiser.state.get(weight) or {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-            tensors |= {f"optimiser.{name}.{key}": value for key, value in moments.items()}
-        if self.average:
-            tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
-        return tensors
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
@@ -231,6 +169,9 @@ class Training:
         }
         save_checkpoint(self.run, Checkpoint(self.step, self._tensors(), state))
         self.run.set_status("running", self.step)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return tensors_of(self.learner, self.optimiser, self.average)
 
     def resume(self) -> list[str]:
         """Go back to the newest whole checkpoint, or to the start where there is none.
@@ -243,53 +184,18 @@ class Training:
         """
         checkpoint, warnings = load_checkpoint(self.run, self._tensors(), self._refuse_changes)
         if checkpoint:
-            self._restore(checkpoint)
+            self.step = checkpoint.step
+            self.elapsed_s = float(checkpoint.state["elapsed_s"])
+            restore(checkpoint.tensors, self.learner, self.optimiser, self.average)
         else:
             recorded = self.run.environment.data_fingerprint
-            self._refuse_other_data(self.data_fingerprint if recorded is None else recorded)
+            if recorded is not None:
+                refuse_other_data(recorded, self.run.path, self.data_fingerprint)
         self.run.cut_metrics(self.step if checkpoint else -1)
         return warnings
 
     def _refuse_changes(self, state: dict[str, Any]) -> None:
-        if not (
-            isinstance(state.get("config"), str) and isinstance(state.get("elapsed_s"), float | int)
-        ):
-            raise DataError("its state.json lacks the configuration or the elapsed seconds.")
-        saved = read_config(state["config"], source="the checkpoint's configuration").flat()
-        for name, now in self.config.flat().items():
-            before = saved.get(name)
-            if before != now:
-                raise ConfigError(
-                    f"Cannot resume {self.run.path}: setting {name!r} was {before!r} and is now "
-                    f"{now!r}. Restore config.json, or start a new run."
-                )
-        self._refuse_other_data(state.get("data_fingerprint"))
-
-    def _refuse_other_data(self, fingerprint: Any) -> None:
-        if fingerprint != self.data_fingerprint:
-            raise ConfigError(
-                f"Cannot resume {self.run.path}: data_fingerprint differs, so this is another "
-                "data set than the run was trained on."
-            )
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.step, self.elapsed_s = checkpoint.step, float(checkpoint.state["elapsed_s"])
-        tensors = checkpoint.tensors
-        self.learner.load_state_dict(
-            {name: tensors[f"learner.{name}"] for name in self.learner.state_dict()}
-        )
-        for name, weight in self.learner.named_parameters():
-            moments = {
-                key: tensors[f"optimiser.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-            if moments["step"] > 0:
-                # In the weights' own memory layout, as Adam itself makes them.
-                self.optimiser.state[weight] = {
-                    key: torch.empty_like(weight).copy_(value) if value.shape else value.clone()
-                    for key, value in moments.items()
-                }
-        for name, value in self.average.weights.items() if self.average else ():
-            value.copy_(tensors[f"average.{name}"])
+        refuse_changes(state, self.run.path, self.config, self.data_fingerprint)
 
     def _save_final(self) -> None:
         if self.average:
@@ -322,3 +228,87 @@ def accumulate_meta_gradient(
             totals[name] = totals.get(name, 0.0) + share * value.item()
     norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
     return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
+
+
+def validator(experiment: Experiment) -> Validate:
+    """The validation of a training: its fixed episodes, and what is recorded of them."""
+    sampler = experiment.evaluation_sampler("val")
+    config = experiment.config
+
+    def validate(learner: Learner) -> dict[str, Any]:
+        (evaluation,) = evaluate(
+            learner,
+            sampler,
+            episodes=config.training.validation_episodes,
+            steps=config.own.adaptation_steps,
+            batch_norms=learner.batch_norm_modes[:1],
+            split=experiment.split.name,
+            part="val",
+            origin=experiment.origin(),
+            device=config.machine.device,
+            episodes_per_chunk=config.machine.episodes_per_chunk,
+        )
+        record = evaluation.row(step=config.own.adaptation_steps).to_json()
+        del record["query_accuracy_per_episode"]
+        return record
+
+    return validate
+
+
+def train(
+    experiment: Experiment,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    **hooks: Any,
+) -> Stop | None:
+    """Train, or go on with, a run; `Training.train` takes the hooks and says what comes back."""
+    training = Training(
+        experiment.build_learner(),
+        experiment.training_sampler(),
+        run,
+        experiment.dataset.fingerprint,
+    )
+    with run.locked():
+        if resume:
+            for warning in training.resume():
+                say(warning)
+        stop = training.train(validator(experiment), **hooks)
+        if stop is None:
+            save_episode(experiment, run, training.learner)
+            # Only now: a run that is killed before this has something left for `resume` to do.
+            run.set_status("finished", training.step, divergence(run))
+    return stop
+
+
+def divergence(run: RunDirectory) -> str:
+    """A sentence if the run's validation accuracy fell and did not come back; else nothing."""
+    records = run.validations()
+    curve = [record.query_accuracy for record in records]
+    return DIVERGED if diverged([record.step for record in records], curve) else ""
+
+
+def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) -> None:
+    """Write the first validation episode with predictions to ``episode.npz``, for the figure."""
+    batch = experiment.evaluation_sampler("val").batch(0, 1)
+    moved = batch.to(experiment.config.machine.device)
+    adaptation = learner.adapt(moved.support, steps=experiment.config.own.adaptation_steps)
+    with torch.no_grad():
+        logits = learner.predict(adaptation, moved.query.images)
+    pixels = [
+        (images[0] * 255).round().byte().numpy()
+        for images in (batch.support.images, batch.query.images)
+    ]
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        support=pixels[0],
+        query=pixels[1],
+        labels=batch.query.labels[0].numpy(),
+        predictions=logits[0].argmax(dim=-1).cpu().numpy(),
+        class_names=np.array(
+            [experiment.dataset.class_names[index] for index in batch.classes[0].tolist()]
+        ),
+    )
+    write_atomic(run.path / "episode.npz", content.getvalue())

@@ -1,12 +1,13 @@
 """Figures and page of a comparison, from ``comparison.json`` alone; no torch."""
 
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from innerloop.analysis.compared import ComparedRow, Comparison, LearningCurve, Pair
 from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.report.figures.run import (
     GREY,
@@ -18,9 +19,10 @@ from innerloop.report.figures.run import (
     save_figure,
     zoom,
 )
+from innerloop.runs.results import Protocol
 
 
-def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
+def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.json``, ``comparison.md`` and ``figures/`` into a folder.
 
     Raises:
@@ -28,7 +30,7 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
     """
     with disk_errors(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "comparison.json", json_text(comparison, indent=1) + "\n")
+    write_atomic(folder / "comparison.json", json_text(comparison.to_json(), indent=1) + "\n")
     write_atomic(folder / "comparison.md", comparison_page(comparison))
     drawings = {
         "accuracy": draw_accuracy,
@@ -39,13 +41,12 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
         save_figure(draw(comparison), folder / "figures", name)
 
 
-def describe(comparison: dict[str, Any]) -> str:
+def describe(protocol: Protocol) -> str:
     """Over which episodes, in one line."""
-    row = comparison["rows"][0]
     return (
-        f"{data_name(row['data'])}, split {row['split']}, part {row['part']}, {row['ways']}-way "
-        f"{row['shots']}-shot, {row['queries']} queries, {row['episodes']} episodes of seed "
-        f"{row['episode_seed']}"
+        f"{data_name(protocol.data)}, split {protocol.split}, part {protocol.part}, "
+        f"{protocol.ways}-way {protocol.shots}-shot, {protocol.queries} queries, "
+        f"{protocol.episodes} episodes of seed {protocol.episode_seed}"
     )
 
 
@@ -60,188 +61,191 @@ COLUMNS = [
 ]
 
 
-def cells(row: dict[str, Any]) -> list[str]:
+def cells(row: ComparedRow) -> list[str]:
     """What stands under `COLUMNS` for a row of a comparison."""
-    each = ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"])
-    spread = row["query_accuracy_sd_over_seeds"]
+    each = ", ".join(f"{100 * value:.2f}" for value in row.query_accuracy_of_each_seed)
+    spread = row.query_accuracy_sd_over_seeds
     return [
-        row["name"],
-        row["adaptation"],
-        f"{row['inner_steps']}" + _rate(row),
-        row["batch_norm"],
-        ", ".join(map(str, row["training_seeds"])),
-        f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}",
+        row.name,
+        row.adaptation,
+        f"{row.inner_steps}" + _rate(row),
+        row.batch_norm,
+        ", ".join(map(str, row.training_seeds)),
+        f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}",
         each if spread is None else f"{each} (sd {100 * spread:.2f})",
     ]
 
 
-def _rate(row: dict[str, Any]) -> str:
-    if row["inner_lr"] is None:
+def _rate(row: ComparedRow) -> str:
+    if row.inner_lr is None:
         return ""
-    return " x learnt rates" if row.get("learned_rates") else f" x {row['inner_lr']:g}"
+    return " x learnt rates" if row.learned_rates else f" x {row.inner_lr:g}"
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
+def table(rows: Sequence[ComparedRow]) -> list[str]:
     """The rows of a comparison as a Markdown table."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def comparison_page(comparison: dict[str, Any]) -> str:
+def comparison_page(comparison: Comparison) -> str:
     """The text of ``comparison.md``."""
     lines = [
         "# Comparison",
         "",
-        f"{describe(comparison)}. ± is the 95 % interval over episodes, of the mean over the "
-        "training seeds; sd is the standard deviation over training seeds; steps are inner steps "
-        "x their rate.",
+        f"{describe(comparison.rows[0])}. ± is the 95 % interval over episodes, of the mean over "
+        "the training seeds; sd is the standard deviation over training seeds; steps are inner "
+        "steps x their rate.",
         "",
-        *table(comparison["rows"]),
+        *table(comparison.rows),
         "",
-        *(f"- {pair['sentence']}" for pair in comparison["pairs"]),
+        *(f"- {pair.sentence}" for pair in comparison.pairs),
     ]
-    if comparison["differing_fields"]:
+    if comparison.differing_fields:
         shown = (
-            f"{name} ({', '.join(map(repr, found))})"
-            for name, found in comparison["differing_fields"].items()
+            f"{name} ({', '.join(map(repr, values))})"
+            for name, values in comparison.differing_fields.items()
         )
         lines += [
             "",
             f"These evaluations differ in: {'; '.join(shown)}. They are not over the same "
             "episodes.",
         ]
-    if comparison["other_rows"]:
+    if comparison.other_rows:
         lines += [
             "",
             "## Other adaptations and batch-norm modes",
             "",
-            *table(comparison["other_rows"]),
+            *table(comparison.other_rows),
         ]
     return "\n".join(lines) + "\n"
 
 
-def draw_accuracy(comparison: dict[str, Any]) -> Figure:
+def draw_accuracy(comparison: Comparison) -> Figure:
     """Accuracy of each row with its interval, and the paired differences."""
-    rows, pairs = comparison["rows"], comparison["pairs"]
-    height = 1.9 + 0.5 * max(len(rows), len(pairs))
-    title, count = "Query accuracy after adaptation", 2 if pairs else 1
+    rows = comparison.rows
+    pairs = comparison.pairs
+    count = 2 if pairs else 1
     figure, (left, *right) = panels(
-        title, describe(comparison), count, width=5 * count, height=height
+        "Query accuracy after adaptation",
+        describe(rows[0]),
+        count,
+        width=5 * count,
+        height=1.9 + 0.5 * max(len(rows), len(pairs)),
     )
-    for index, row in enumerate(rows):
-        colour = PALETTE[index % len(PALETTE)]
-        left.errorbar(
-            100 * row["query_accuracy"],
-            index,
-            xerr=100 * row["query_accuracy_ci95"],
-            fmt="o",
-            capsize=4,
-            color=colour,
-        )
-        each = [100 * value for value in row["query_accuracy_of_each_seed"]]
-        if len(each) > 1:
-            left.plot(
-                each,
-                [index + 0.2] * len(each),
-                marker="|",
-                linestyle="",
-                color=colour,
-                markersize=8,
-            )
-    left.set_yticks(
-        range(len(rows)), [f"{row['name']}\n{row['batch_norm']}" for row in rows], fontsize=8
-    )
-    left.set_ylim(len(rows) - 0.5, -0.5)
-    left.set_xlabel("query accuracy, %")
-    left.set_title(
-        "dot: mean, bar: 95 % over episodes, ticks: seeds", fontsize=8, loc="right", color=GREY
-    )
+    _draw_rows(left, rows)
     if pairs:
         _draw_differences(right[0], pairs)
     return figure
 
 
-def _draw_differences(axes: Axes, pairs: list[dict[str, Any]]) -> None:
+def _draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
+    for index, row in enumerate(rows):
+        colour = PALETTE[index % len(PALETTE)]
+        interval = 100 * row.query_accuracy_ci95
+        mean = 100 * row.query_accuracy
+        axes.errorbar(mean, index, xerr=interval, fmt="o", capsize=4, color=colour)
+        each = [100 * value for value in row.query_accuracy_of_each_seed]
+        if len(each) > 1:
+            heights = [index + 0.2] * len(each)
+            axes.plot(each, heights, marker="|", linestyle="", color=colour, markersize=8)
+    labels = [f"{row.name}\n{row.batch_norm}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("query accuracy, %")
+    _remark(axes, "dot: mean, bar: 95 % over episodes, ticks: seeds")
+
+
+def _draw_differences(axes: Axes, pairs: Sequence[Pair]) -> None:
     for index, pair in enumerate(pairs):
-        axes.errorbar(
-            100 * pair["mean"], index, xerr=100 * pair["ci95"], fmt="o", capsize=4, color="black"
-        )
+        mean = 100 * pair.difference.mean
+        interval = 100 * pair.difference.ci95
+        axes.errorbar(mean, index, xerr=interval, fmt="o", capsize=4, color="black")
     axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
-    axes.set_yticks(
-        range(len(pairs)), [f"{pair['a']}\nminus {pair['b']}" for pair in pairs], fontsize=8
-    )
+    labels = [f"{pair.a}\nminus {pair.b}" for pair in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel("difference, points")
-    paired = (
-        "paired over episodes"
-        if all(pair["paired"] for pair in pairs)
-        else "not all of them paired"
-    )
-    axes.set_title(f"95 % interval, {paired}", fontsize=8, loc="right", color=GREY)
+    all_paired = all(pair.difference.paired for pair in pairs)
+    paired = "paired over episodes" if all_paired else "not all of them paired"
+    _remark(axes, f"95 % interval, {paired}")
 
 
-def draw_learning_curves(comparison: dict[str, Any]) -> Figure:
+def _remark(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=8, loc="right", color=GREY)
+
+
+def draw_learning_curves(comparison: Comparison) -> Figure:
     """Validation accuracy over image passes, and over seconds."""
-    curves = comparison["learning_curves"]
-    counts = " or ".join(str(count) for count in sorted({curve["episodes"] for curve in curves}))
-    row = comparison["rows"][0]
-    subtitle = f"{data_name(row['data'])}, split {row['split']}, part val, {counts} fixed episodes"
+    curves = comparison.learning_curves
+    row = comparison.rows[0]
+    counts = " or ".join(str(count) for count in sorted({curve.episodes for curve in curves}))
     figure, axes = panels(
-        "Validation accuracy over the training", subtitle, 2, width=10, share_y=True
+        "Validation accuracy over the training",
+        f"{data_name(row.data)}, split {row.split}, part val, {counts} fixed episodes",
+        2,
+        width=10,
+        share_y=True,
     )
-    names = list(dict.fromkeys(curve["name"] for curve in curves))
-    for x, panel in zip(("image_passes", "seconds"), axes, strict=True):
-        seen: set[str] = set()
-        for curve in curves:
-            name = curve["name"]
-            label = f"{SERIES_OF if name in seen else ''}{name} ({curve['batch_norm']})"
-            seen.add(name)
-            values = curve[x] if x == "seconds" else [value / 1000 for value in curve[x]]
-            band(
-                panel,
-                values,
-                curve["query_accuracy"],
-                curve["query_accuracy_ci95"],
-                label,
-                PALETTE[names.index(name) % len(PALETTE)],
-            )
-    zoom(axes[0], [value for curve in curves for value in curve["query_accuracy"][1:]])
+    thousands = [[passes / 1000 for passes in curve.image_passes] for curve in curves]
+    _draw_curves(axes[0], curves, thousands)
+    _draw_curves(axes[1], curves, [curve.seconds for curve in curves])
+    zoom(axes[0], _known(value for curve in curves for value in curve.query_accuracy[1:]))
     axes[0].set_ylabel("query accuracy, %")
     axes[0].set_xlabel("images sent forward and backward, thousands")
-    axes[1].set_xlabel(
-        f"seconds of training ({'; or '.join(sorted({curve['machine'] for curve in curves}))})"
-    )
-    axes[1].set_title("band: 95 % over episodes", fontsize=8, loc="right", color=GREY)
-    axes[1].legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    machines = "; or ".join(sorted({curve.machine for curve in curves}))
+    axes[1].set_xlabel(f"seconds of training ({machines})")
+    _remark(axes[1], "band: 95 % over episodes")
+    _legend(axes[1])
     return figure
 
 
-def draw_inner_steps(comparison: dict[str, Any]) -> Figure:
+def _draw_curves(
+    axes: Axes, curves: Sequence[LearningCurve], places: Sequence[Sequence[float]]
+) -> None:
+    """Each curve over its places on the axis, in the colour of its row; a row is named once."""
+    names = list(dict.fromkeys(curve.name for curve in curves))
+    seen: set[str] = set()
+    for curve, place in zip(curves, places, strict=True):
+        prefix = SERIES_OF if curve.name in seen else ""
+        seen.add(curve.name)
+        band(
+            axes,
+            place,
+            curve.query_accuracy,
+            curve.query_accuracy_ci95,
+            f"{prefix}{curve.name} ({curve.batch_norm})",
+            PALETTE[names.index(curve.name) % len(PALETTE)],
+        )
+
+
+def draw_inner_steps(comparison: Comparison) -> Figure:
     """Accuracy against the steps of adaptation, each method at its own rate."""
-    figure, (axes,) = panels("Accuracy against adaptation steps", describe(comparison), 1)
-    for index, row in enumerate(comparison["rows"]):
-        curve = [
-            np.nan if value is None else 100 * value for value in row["query_accuracy_per_step"]
-        ]
+    rows = comparison.rows
+    figure, (axes,) = panels("Accuracy against adaptation steps", describe(rows[0]), 1)
+    for index, row in enumerate(rows):
+        curve = [100 * value for value in row.query_accuracy_per_step]
+        rate = _rate(row).replace(" x", " at")
         axes.plot(
             range(len(curve)),
             curve,
             marker="o",
             markersize=3,
             color=PALETTE[index % len(PALETTE)],
-            label=f"{row['name']}, steps{_rate(row).replace(' x', ' at')} ({row['batch_norm']})",
+            label=f"{row.name}, steps{rate} ({row.batch_norm})",
         )
-        axes.axvline(row["inner_steps"], color=GREY, linestyle=":", linewidth=1)
-    zoom(
-        axes, [value for row in comparison["rows"] for value in row["query_accuracy_per_step"][1:]]
-    )
-    axes.set_title(
-        "accuracy before adaptation is below the panel where it is at chance",
-        fontsize=8,
-        loc="right",
-        color=GREY,
-    )
+        axes.axvline(row.inner_steps, color=GREY, linestyle=":", linewidth=1)
+    zoom(axes, _known(value for row in rows for value in row.query_accuracy_per_step[1:]))
+    _remark(axes, "accuracy before adaptation is below the panel where it is at chance")
     axes.set_xlabel("inner steps taken")
     axes.set_ylabel("query accuracy, %")
-    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    _legend(axes)
     return figure
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")

@@ -1,6 +1,5 @@
 """What a report is made from: run directories and an explanation, read once."""
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from innerloop.analysis.comparison import (
-    common_episodes,
-    evaluations,
-    is_primary,
-    method_settings,
-    results,
-    sentence,
-)
+from innerloop.analysis.compared import Comparison
+from innerloop.analysis.comparison import results
 from innerloop.analysis.explanation.verdict import verdict
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
-from innerloop.core.intervals import Difference
 from innerloop.methods.catalogue import names, title_of
+from innerloop.runs import evaluations
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import common_episodes, method_settings
 
 BAR = 0.80
 """The assignment's bar for validation accuracy."""
@@ -100,17 +94,16 @@ class Material:
         return common_episodes(self.evaluated, "val")
 
     @cached_property
-    def results(self) -> dict[str, Any] | None:
-        """Rows and paired differences of the evaluated runs, named as the report names methods."""
+    def comparison(self) -> Comparison | None:
+        """The evaluated runs compared, named as the report names methods."""
         if self.episodes is None:
             return None
-        found = results(self.evaluated, "val", self.episodes)
-        for row in (*found["rows"], *found["other_rows"], *found["learning_curves"]):
-            row["name"] = named(row["name"])
-        for pair in found["pairs"]:
-            pair["a"], pair["b"] = named(pair["a"]), named(pair["b"])
-            pair["sentence"] = sentence(pair["a"], pair["b"], _difference(pair))
-        return found
+        return results(self.evaluated, "val", self.episodes).renamed(named)
+
+    @cached_property
+    def results(self) -> dict[str, Any] | None:
+        """The same as JSON."""
+        return None if self.comparison is None else self.comparison.to_json()
 
     def row(self, method: str) -> dict[str, Any] | None:
         """The result of a method with the settings of its first run, over its training seeds."""
@@ -123,20 +116,10 @@ class Material:
     def difference(self, a: str, b: str) -> dict[str, Any] | None:
         """Method A minus method B, with its sentence; None if one is missing."""
         first, second = self.row(a), self.row(b)
-        if first is None or second is None or self.results is None:
+        if first is None or second is None or self.comparison is None:
             return None
-        names = {"a": first["name"], "b": second["name"]}
-        for pair in self.results["pairs"]:
-            if {pair["a"], pair["b"]} == set(names.values()):
-                difference = (
-                    _difference(pair) if pair["a"] == names["a"] else _difference(pair).reversed()
-                )
-                return (
-                    names
-                    | difference.to_json()
-                    | {"sentence": sentence(names["a"], names["b"], difference)}
-                )
-        return None
+        pair = self.comparison.pair(first["name"], second["name"])
+        return None if pair is None else pair.to_json()
 
     @property
     def on_strokes(self) -> bool:
@@ -174,10 +157,6 @@ def read_explanation(file: Path) -> dict[str, Any]:
             f"{', '.join(sorted(EXPLAINED - found.keys())) or 'subjects'}."
         )
     return found
-
-
-def _difference(pair: dict[str, Any]) -> Difference:
-    return Difference(**{field.name: pair[field.name] for field in dataclasses.fields(Difference)})
 
 
 def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
@@ -236,10 +215,9 @@ def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
 
 
 def primary_row(run: RunDirectory, part: str) -> dict[str, Any] | None:
-    """A run's evaluation in its own way on the most episodes of a part, or None."""
-    if not run.weights_path.is_file() or not run.read_metrics("validation"):
-        return None
-    return next((row for row in evaluations(run, part) if is_primary(run, row)), None)
+    """A run's evaluation in its own way on the most episodes of a part, as JSON, or None."""
+    row = evaluations.primary_row(run, part)
+    return None if row is None else row.to_json()
 
 
 def named(name: str) -> str:

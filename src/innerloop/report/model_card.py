@@ -1,10 +1,10 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
-from innerloop.analysis.comparison import evaluations, is_own
 from innerloop.core.files import write_atomic
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import evaluations, is_own
 
 
 def model_card(run: RunDirectory) -> str:
@@ -65,8 +65,8 @@ def _results(run: RunDirectory) -> list[str]:
         "| part | batch norm | episodes | accuracy, % |",
         "|---|---|---|---|",
         *(
-            f"| {row['part']} | {row['batch_norm']} | {row['episodes']} | "
-            f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f} |"
+            f"| {row.part} | {row.batch_norm} | {row.episodes} | "
+            f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f} |"
             for row in rows
         ),
     ]

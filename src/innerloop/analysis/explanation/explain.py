@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.analysis.comparison import evaluations, is_primary
 from innerloop.analysis.explanation.measurements import Subject, explain
 from innerloop.analysis.explanation.verdict import verdict
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import open_run
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import primary_rows
 
 
 def explain_runs(
@@ -57,10 +57,10 @@ def explain_runs(
 def _subject(
     run: RunDirectory, episodes: int, data_dir: Path | None, say: Callable[[str], None]
 ) -> Subject:
-    rows = [row for row in evaluations(run, "val", episodes) if is_primary(run, row)]
+    rows = primary_rows(run, "val", episodes)
     if not rows:
         raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part val.")
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
     return Subject(
-        run.config.method, experiment, learner, np.array(rows[0]["query_accuracy_per_episode"])
+        run.config.method, experiment, learner, np.array(rows[0].query_accuracy_per_episode)
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,9 +174,12 @@ def refuse_what_cannot_be_explained(name: str, learner: Learner) -> None:
 
 def _described(subject: Subject) -> dict[str, Any]:
     config = subject.experiment.config
-    return subject.experiment.protocol("val") | {
+    return asdict(subject.experiment.origin()) | {
         "name": subject.name,
         "data": config.data.name,
+        "data_fingerprint": subject.experiment.dataset.fingerprint,
+        "split": subject.experiment.split.name,
+        "part": "val",
         "ways": config.episode.ways,
         "shots": config.episode.shots,
         "queries": config.episode.queries,

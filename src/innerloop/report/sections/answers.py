@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from innerloop.analysis.compared import ComparedRow
 from innerloop.core.stability import measures
 from innerloop.report import comparison as comparisons
 from innerloop.report import findings
@@ -43,8 +44,8 @@ def summary(material: Material) -> Section:
                 "Omniglot. No number here can be compared with a number on Omniglot."
             )
         )
-    if material.results:
-        blocks.append(results_table(material, material.results["rows"]))
+    if material.results and material.comparison:
+        blocks.append(results_table(material, material.comparison.rows))
         blocks.append(
             Bullets(
                 [
@@ -77,10 +78,10 @@ def summary(material: Material) -> Section:
     return Section("Results", blocks)
 
 
-def results_table(material: Material, rows: Sequence[dict[str, Any]]) -> Table:
+def results_table(material: Material, rows: Sequence[ComparedRow]) -> Table:
     """A row for each method, with everything that an accuracy must not be quoted without."""
     caption = (
-        f"Query accuracy after adaptation. {comparisons.describe({'rows': [rows[0]]})}; ± is the "
+        f"Query accuracy after adaptation. {comparisons.describe(rows[0])}; ± is the "
         "95 % interval over episodes, of the mean over the training seeds; sd is over training "
         "seeds; steps are inner steps x their rate."
     )
@@ -120,11 +121,10 @@ def train_command(material: Material, method: str) -> str:
 
 def picture_of_accuracies(material: Material) -> Picture:
     """Accuracy of each method with its interval, and the paired differences."""
-    found = material.results
+    found = material.comparison
     assert found is not None
     said = "; ".join(
-        f"{row['name']} {percent(row['query_accuracy'], row['query_accuracy_ci95'])}"
-        for row in found["rows"]
+        f"{row.name} {percent(row.query_accuracy, row.query_accuracy_ci95)}" for row in found.rows
     )
     return Picture(
         "accuracy",

@@ -5,8 +5,6 @@ They also answer what the course's ancestor asks.
 
 from typing import Any
 
-from innerloop.analysis.comparison import is_own
-from innerloop.core.files import read_json
 from innerloop.report import comparison as comparisons
 from innerloop.report import explanation as explanations
 from innerloop.report import findings
@@ -15,6 +13,7 @@ from innerloop.report.figures import run as figures
 from innerloop.report.findings import percent
 from innerloop.report.material import Material, named, primary_row
 from innerloop.report.sections.answers import train_command
+from innerloop.runs import evaluations
 from innerloop.runs.directory import RunDirectory
 
 
@@ -67,7 +66,7 @@ def comparison(material: Material) -> Section:
 
 
 def _learning_curves(material: Material) -> list[Block]:
-    found = material.results
+    found = material.comparison
     assert found is not None
     return [
         Picture(
@@ -252,30 +251,13 @@ def _rates_and_shots(material: Material) -> list[Block]:
 
 
 def over_shots(run: RunDirectory) -> list[dict[str, Any]]:
-    """A run's evaluations with 10 queries at several shots, in its own way.
-
-    Of each number of shots, that on the most episodes.
-    """
-    config, mode = run.config, run.read_metrics("validation")[-1]["batch_norm"]
-    wanted = {
-        "batch_norm": mode,
-        "queries": 10,
-        "part": "val",
-        "ways": config.episode.ways,
-        "split": config.data.split,
-        "data_fingerprint": run.environment.data_fingerprint,
-    }
-    found: dict[int, dict[str, Any]] = {}
-    for path in sorted(run.path.glob("evaluation-*.json")):
-        row = {"adaptation": "own", "inner_lr": config.own.adaptation_rate} | read_json(path)
-        if any(row.get(name) != value for name, value in wanted.items()) or not is_own(run, row):
-            continue
-        shots = row["shots"]
-        if shots not in found or row["episodes"] > found[shots]["episodes"]:
-            found[shots] = {
-                "shots": shots,
-                "mean": row["query_accuracy"],
-                "ci95": row["query_accuracy_ci95"],
-                "episodes": row["episodes"],
-            }
-    return [found[shots] for shots in sorted(found)]
+    """A run's evaluations at several shots, as JSON."""
+    return [
+        {
+            "shots": row.shots,
+            "mean": row.query_accuracy,
+            "ci95": row.query_accuracy_ci95,
+            "episodes": row.episodes,
+        }
+        for row in evaluations.over_shots(run)
+    ]

@@ -1,0 +1,50 @@
+"""With what, on what and from what a run is trained, as ``env.json`` records it."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from innerloop.core.version import __version__
+from innerloop.experiments.experiment import Experiment
+from innerloop.runs.results import Environment
+
+
+def environment(experiment: Experiment) -> Environment:
+    """What ``env.json`` records: versions, machine, data, and the state of the source."""
+    return Environment(
+        innerloop=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        platform=platform.platform(),
+        processor=processor(),
+        trains_on=experiment.config.own.trains_on,
+        device=experiment.config.machine.device,
+        threads=experiment.config.machine.threads,
+        git=git_state(),
+        data_source=experiment.dataset.source,
+        data_fingerprint=experiment.dataset.fingerprint,
+        split_digest=experiment.split.digest,
+        command=" ".join(["innerloop", *sys.argv[1:]]),
+    )
+
+
+def processor() -> str:
+    """The kind of processor, and the best instructions of it that PyTorch uses."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()}, {capability}"
+
+
+def git_state() -> str:
+    """Commit of the source, with ``-dirty`` where it was changed; empty outside a checkout."""
+    folder = str(Path(__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
