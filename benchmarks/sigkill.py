@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-from killing import SETTINGS, campaign  # noqa: E402
+from killing import campaign, training_of  # noqa: E402
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
         environment = json.loads((Path(directory) / "whole" / "env.json").read_text())
     result = {
         "command": f"python benchmarks/sigkill.py --kills {options.kills} --seed {options.seed}",
-        "settings": " ".join(SETTINGS),
+        "settings": " ".join(training_of("fomaml")),
         **tally.to_json(),
         "seed": options.seed,
         "duration_s": round(time.monotonic() - begun),

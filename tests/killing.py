@@ -20,19 +20,28 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.core.seeding import stream
+from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
 SETTINGS = (
     "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 "
-    "--meta-steps 24 --meta-batch-size 2 --batch-size 8 --validation-every 6 "
-    "--validation-episodes 2 --checkpoint-every 2 --device cpu --threads 1"
+    "--meta-steps 24 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 "
+    "--device cpu --threads 1"
 ).split()
+"""Of a training of any method that takes a second."""
+BATCHES = {"episodes": ("--meta-batch-size", "2"), "images": ("--batch-size", "8")}
+"""Besides, by what the method trains on."""
 PATIENCE_S = 300.0
 """Two busy cores can slow a process down thirtyfold."""
 KILLS_OF_A_RUN = 5
 LATEST_AIMED_KILL_S = 0.004
 """An aimed kill comes at most this long after the saving was seen to begin; a checkpoint takes
 about as long."""
+
+
+def training_of(method: str) -> list[str]:
+    """The command of a small training of a method."""
+    return ["train", method, *SETTINGS, *BATCHES[settings_of(method).own.trains_on]]
 
 
 def results_of(folder: Path) -> dict[str, bytes]:
@@ -198,9 +207,7 @@ def campaign(
         with Nursery(directory) as own:
             return campaign(directory, kills, method=method, seed=seed, nursery=own)
     begun = time.monotonic()
-    assert nursery.run("train", method, *SETTINGS, "--run-dir", directory / "whole") == 0, (
-        nursery.log()
-    )
+    assert nursery.run(*training_of(method), "--run-dir", directory / "whole") == 0, nursery.log()
     longest_s, expected, tally = (
         (time.monotonic() - begun) / 2,
         outcome(directory / "whole"),
@@ -209,7 +216,7 @@ def campaign(
     while (tally.kills < kills or 3 * tally.into_saving < tally.kills) and not tally.failures:
         path, tally.runs = directory / f"killed-{tally.runs:03d}", tally.runs + 1
         wanted = min(KILLS_OF_A_RUN, max(kills - tally.kills, 1))
-        pid = nursery.start("train", method, *SETTINGS, "--run-dir", path)
+        pid = nursery.start(*training_of(method), "--run-dir", path)
         killed = _kill_often(nursery, pid, path, wanted, tally, longest_s, seed)
         if (code := nursery.run("resume", path)) != 0:
             tally.failures.append(f"{path.name}: resume ended with {code}: {nursery.log()}")

@@ -1,7 +1,9 @@
 """Paired comparison: the numbers against closed forms, and what is refused."""
 
+import io
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -362,3 +364,26 @@ def test_a_run_without_validations_is_refused(tmp_path):
 
     with pytest.raises(DataError, match=r"b/metrics\.jsonl holds no validation"):
         compare([a, b], episodes=EPISODES)
+
+
+def test_a_comparison_reads_each_file_once(tmp_path, monkeypatch):
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, settings_of("maml", **SETTINGS))
+    add_evaluation(a, [0.6] * 4, name="evaluation-2.json", batch_norm="support")
+    # Making the runs has read their settings.
+    for run in (a, b):
+        (run.path / "config.json").write_text(run.config_text + "\n")
+    reads: Counter[Path] = Counter()
+    real = io.open
+
+    def counting(path: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if "r" in mode and isinstance(path, Path):
+            reads[path] += 1
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", counting)
+    compare([RunDirectory(a.path), RunDirectory(b.path)], episodes=EPISODES)
+
+    names = ("config.json", "env.json", "metrics.jsonl", "evaluation-1.json")
+    expected = [run.path / name for run in (a, b) for name in names]
+    assert reads == Counter([*expected, a.path / "evaluation-2.json"])

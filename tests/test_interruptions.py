@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.runs.directory import RunDirectory
-from killing import SETTINGS, Nursery, campaign, outcome, steps_done, wait_for_step
+from killing import Nursery, campaign, outcome, steps_done, training_of, wait_for_step
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,12 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def whole(nursery: Nursery) -> Path:
     """An uninterrupted run."""
     path = nursery.directory / "whole"
-    assert nursery.run("train", "fomaml", *SETTINGS, "--run-dir", path) == 0, nursery.log()
+    assert nursery.run(*training_of("fomaml"), "--run-dir", path) == 0, nursery.log()
     return path
 
 
 def start_training(nursery: Nursery, path: Path, *, until: int = 3) -> int:
-    pid = nursery.start("train", "fomaml", *SETTINGS, "--run-dir", path)
+    pid = nursery.start(*training_of("fomaml"), "--run-dir", path)
     wait_for_step(path, until)
     return pid
 
@@ -66,7 +66,7 @@ def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
 def test_max_minutes_pauses_and_saves(nursery, whole, tmp_path):
     path = tmp_path / "run"
 
-    code = nursery.run("train", "fomaml", *SETTINGS, "--run-dir", path, "--max-minutes", "0")
+    code = nursery.run(*training_of("fomaml"), "--run-dir", path, "--max-minutes", "0")
 
     assert code == 0
     assert f"Paused after 0 minutes and saved. Go on with: innerloop resume {path}" in nursery.log()

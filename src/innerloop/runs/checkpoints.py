@@ -109,11 +109,11 @@ def _read(
 ) -> Checkpoint:
     manifest = read_json(directory / "manifest.json")
     try:
-        found = _checksums(directory)
+        checksums = _checksums(directory)
     except DiskError as error:
         raise DataError(str(error)) from error
     for name in ("state.safetensors", "state.json"):
-        if manifest.get(name) is None or found.get(name) != manifest[name]:
+        if manifest.get(name) is None or checksums.get(name) != manifest[name]:
             raise DataError(f"{directory / name} is missing or does not match its checksum.")
     state = read_json(directory / "state.json")
     step = state.pop("step", None)
