@@ -400,7 +400,7 @@ def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
 
 def test_a_method_that_adapts_in_its_own_way_alone_is_refused(subjects):
     one, other = subjects
-    config = other.experiment.config.replace(method="mamlpp")
+    config = settings_of("mamlpp", **SETTINGS)
     experiment = Experiment(config, other.experiment.dataset, other.experiment.split)
     own_way = Subject("own way", experiment, experiment.build_learner(), other.own_accuracies)
 
