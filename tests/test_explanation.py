@@ -4,18 +4,42 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from innerloop.analysis.explanation import measurements as measure
+from innerloop.analysis.explanation import parts as parts_module
+from innerloop.analysis.explanation import steps as steps_module
 from innerloop.analysis.explanation.features import frozen_features, head_accuracies
-from innerloop.analysis.explanation.measurements import Subject, explain
+from innerloop.analysis.explanation.head_rows import Gap, HeadTable
+from innerloop.analysis.explanation.measurements import explain
 from innerloop.analysis.explanation.representations import change_by_adaptation
+from innerloop.analysis.explanation.results import Explanation
+from innerloop.analysis.explanation.rows import (
+    Change,
+    DisjointMeans,
+    Mean,
+    PairedMeans,
+    PartRow,
+    ShiftedMean,
+    ShiftRow,
+    SubjectRow,
+)
 from innerloop.analysis.explanation.shifts import SHIFTS, shifted_episodes
-from innerloop.analysis.explanation.verdict import verdict
+from innerloop.analysis.explanation.step_rows import StepCurve, StepDifferences, Steps
+from innerloop.analysis.explanation.storage import (
+    explanation_from_json,
+    explanation_to_json,
+    read_explanation,
+)
+from innerloop.analysis.explanation.subjects import Subject
+from innerloop.core.errors import DataError
+from innerloop.core.files import json_text
+from innerloop.core.intervals import Difference
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import find_split
 from innerloop.experiments.evaluation import evaluate
@@ -25,6 +49,9 @@ from innerloop.methods.variants import Variant
 from innerloop.networks.conv4 import Conv4
 from innerloop.report.explanation import explanation_page, write_explanation
 
+COMMITTED = (
+    Path(__file__).parents[1] / "benchmarks" / "results" / "explanation" / "explanation.json"
+)
 SETTINGS: dict[str, Any] = dict(
     data="strokes",
     split="alphabets",
@@ -58,11 +85,11 @@ def subjects(drawings: FewShotDataset) -> tuple[Subject, Subject]:
 
 
 @pytest.fixture(scope="module")
-def measured(subjects) -> dict:
+def measured(subjects) -> Explanation:
     patch = pytest.MonkeyPatch()
-    patch.setattr(measure, "STEPS", (0, 1, 3))
-    patch.setattr(measure, "RATES", (0.1, 0.4))
-    patch.setattr(measure, "STEP_RATES", (0.04, 0.4))
+    patch.setattr(steps_module, "STEPS", (0, 1, 3))
+    patch.setattr(parts_module, "RATES", (0.1, 0.4))
+    patch.setattr(steps_module, "STEP_RATES", (0.04, 0.4))
     try:
         return explain(subjects, episodes=6, few_episodes=2)
     finally:
@@ -94,13 +121,11 @@ def test_a_head_on_features_computed_once_is_the_variant_evaluated_from_images(s
 
 
 def test_the_parts_of_the_gap_add_up(measured):
-    gap = measured["table"]["gap"]
+    gap = measured.table.gap
 
-    parts = [
-        gap[name]["mean"] for name in ("features", "the head's steps", "the body's adaptation")
-    ]
-    assert sum(parts) == pytest.approx(gap["all"]["mean"], abs=1e-5)
-    assert gap["all"]["mean"] == pytest.approx(measured["own"]["difference"]["mean"], abs=1e-6)
+    parts = (gap.features, gap.head_steps, gap.body_adaptation)
+    assert sum(part.mean for part in parts) == pytest.approx(gap.all.mean, abs=1e-5)
+    assert gap.all.mean == pytest.approx(measured.own.difference.mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("head_init", ["zero", "glorot"])
@@ -129,10 +154,10 @@ def test_frozen_features_do_not_change_by_adaptation_and_adapted_ones_do(subject
         change_by_adaptation(subject.learner, batch, steps=5) for subject in subjects
     )
 
-    assert all(transfer["cka"][f"block {number}"] == pytest.approx(1) for number in (1, 2, 3, 4))
-    assert fomaml["cka"]["block 4"] < 1 - 1e-6
-    assert transfer["spread_before"]["features"] == transfer["spread_after"]["features"]
-    assert fomaml["weights"]["convs.3.weight"] > 0
+    assert all(transfer.cka[f"block {number}"] == pytest.approx(1) for number in (1, 2, 3, 4))
+    assert fomaml.cka["block 4"] < 1 - 1e-6
+    assert transfer.spread_before["features"] == transfer.spread_after["features"]
+    assert fomaml.weights["convs.3.weight"] > 0
 
 
 def test_block_outputs_are_the_networks_own_and_nothing_stays_behind(subjects):
@@ -198,13 +223,11 @@ def test_disjoint_episodes_use_every_character_at_most_once(subjects):
 
 
 def test_an_explanation_is_written_whole_and_its_page_has_every_sentence(measured, tmp_path):
-    explanation = {"verdict": verdict(measured)} | measured
-
-    write_explanation(explanation, tmp_path)
+    write_explanation(measured, tmp_path)
 
     page = (tmp_path / "explanation.md").read_text()
-    assert all(sentence in page for sentence in explanation["verdict"])
-    assert page == explanation_page(json.loads((tmp_path / "explanation.json").read_text()))
+    assert all(sentence in page for sentence in measured.verdict)
+    assert page == explanation_page(read_explanation(tmp_path / "explanation.json"))
     for name in (
         "features-and-heads",
         "steps",
@@ -216,58 +239,203 @@ def test_an_explanation_is_written_whole_and_its_page_has_every_sentence(measure
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
+# What is on the disk
+
+
+def committed() -> dict[str, Any]:
+    return json.loads(COMMITTED.read_text())
+
+
+def through_json(explanation: Explanation) -> dict[str, Any]:
+    return json.loads(json_text(explanation_to_json(explanation)))
+
+
+def test_reading_and_writing_keep_every_key_and_number():
+    """The committed file has the runs of a shift beside the row's other keys, not in ``runs``."""
+    written = through_json(read_explanation(COMMITTED))
+
+    for row in written["shift"]:
+        row |= row.pop("runs")
+    assert written == committed()
+
+
+def test_what_was_measured_is_read_as_it_was_written(measured):
+    written = through_json(measured)
+
+    read = explanation_from_json(written, "explanation.json")
+
+    assert through_json(read) == written
+    assert read.own == measured.own and read.table == measured.table
+    assert read.steps == measured.steps and read.shift == measured.shift
+
+
+def test_a_number_that_is_not_finite_is_null_on_the_disk_and_nan_in_memory():
+    explanation = read_explanation(COMMITTED)
+
+    assert np.isnan(explanation.change["fomaml"].weights["head.weight"])
+    assert through_json(explanation)["change"]["fomaml"]["weights"]["head.weight"] is None
+
+
+@pytest.mark.parametrize("name", ["difference", "shift", "runs"])
+def test_a_run_may_be_called_as_a_key_is(name):
+    explanation = read_explanation(COMMITTED).renamed({"fomaml": name})
+
+    read = explanation_from_json(through_json(explanation), "explanation.json")
+
+    assert read.names == ("transfer", name)
+    assert read.shift == explanation.shift
+
+
+def remove(*path: str | int) -> Callable[[dict], None]:
+    def change(values: Any) -> None:
+        for key in path[:-1]:
+            values = values[key]
+        del values[path[-1]]
+
+    return change
+
+
+def put(value: Any, *path: str | int) -> Callable[[dict], None]:
+    def change(values: Any) -> None:
+        for key in path[:-1]:
+            values = values[key]
+        values[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (remove("own"), "is no explanation: it lacks own"),
+        (remove("shots"), "is no explanation: it lacks shots"),
+        (remove("subjects", 1), r"array` of length 2, got 1 - at `\$\.subjects`"),
+        (remove("subjects", 0, "inner_lr"), r"missing required field `inner_lr` - at.*subjects"),
+        (remove("own", "a", "mean"), r"missing required field `mean` - at `\$\.own\.a`"),
+        (remove("own", "difference", "won"), r"missing required field `won`"),
+        (remove("table", "gap", "the head's steps"), "its gap lacks the head's steps"),
+        (remove("table", "cells", 0), "lack the head gradient on transfer's features by running"),
+        (put("fast", "steps", 0, "rate"), r"got `str` - at `\$\.steps\.curves\[0\]\.rate`"),
+        (remove("steps", 0, "accuracy", 0), "steps, accuracy and ci95 of a curve"),
+        (put([], "steps"), "no curve over adaptation steps"),
+        (remove("change", "fomaml"), "change lacks the run fomaml"),
+        (put([], "safe_rates", "fomaml"), "safe_rates of a run are of no episode"),
+        (remove("shift", 1, "fomaml"), "shift, one alphabet, lacks the run fomaml"),
+        (put([], "shift"), "shift has no row"),
+        (put(3, "table"), r"got `int` - at `\$\.table`"),
+    ],
+)
+def test_a_missing_or_wrong_field_is_named(damage, sentence):
+    values = committed()
+    damage(values)
+
+    with pytest.raises(DataError, match=rf"explanation\.json .*{sentence}"):
+        explanation_from_json(values, "explanation.json")
+
+
+def test_renaming_changes_names_alone():
+    explanation = read_explanation(COMMITTED)
+    names = {"transfer": "Transfer", "fomaml": "FO-MAML"}
+
+    renamed = explanation.renamed(names)
+
+    text = explanation_page(renamed)
+    assert "transfer" not in text and "fomaml" not in text
+    assert text == re.sub(
+        "transfer|fomaml", lambda name: names[name[0]], explanation_page(explanation)
+    )
+    assert [subject.method for subject in renamed.subjects] == ["transfer", "fomaml"]
+    assert renamed.renamed({new: old for old, new in names.items()}).verdict == explanation.verdict
+
+
 # The verdict
 
 
-def difference(mean: float, ci95: float = 0.01) -> dict:
-    verdict = "not distinguishable" if abs(mean) <= ci95 else "better" if mean > 0 else "worse"
-    return {"mean": mean, "ci95": ci95, "verdict": verdict}
+def difference(mean: float, ci95: float = 0.01) -> Difference:
+    return Difference(mean, ci95, None, None, None, None, None)
 
 
-def numbers(own: float, *, sign: int = 1) -> dict:
+def accuracy(mean: float) -> Mean:
+    return Mean(mean=mean, ci95=0.01)
+
+
+def subject(name: str) -> SubjectRow:
+    return SubjectRow(
+        name=name,
+        method=name,
+        data="strokes",
+        data_fingerprint="",
+        split="alphabets",
+        part="val",
+        ways=5,
+        shots=5,
+        queries=15,
+        training_seed=0,
+        adaptation="own",
+        inner_steps=5,
+        inner_lr=0.4,
+        batch_norm="running",
+        training_rotations=True,
+        averaging=0.98,
+    )
+
+
+def shifted(shift: str, gap: Difference, runs: dict[str, ShiftedMean]) -> ShiftRow:
+    return ShiftRow(shift=shift, episodes=48, paired_with_first=False, runs=runs, difference=gap)
+
+
+def of_a_curve(name: str) -> StepCurve:
+    return StepCurve(
+        name=name, adapted="own", rate=0.4, steps=(), episodes=16, accuracy=(), ci95=()
+    )
+
+
+def of_each_run(value: Any) -> dict[str, Any]:
+    return {"A": value, "B": value}
+
+
+def numbers(own: float, *, sign: int = 1) -> Explanation:
     """What is measured, with the first run ahead by ``own``; every difference times ``sign``."""
 
-    def of(mean: float) -> dict:
+    def of(mean: float) -> Difference:
         return difference(sign * mean)
 
-    def subject(name: str) -> dict:
-        return {"name": name, "inner_steps": 5, "inner_lr": 0.4}
-
-    return {
-        "subjects": [subject("A"), subject("B")],
-        "episodes": 600,
-        "few_episodes": 16,
-        "own": {"a": {"mean": 0.9 + sign * own}, "b": {"mean": 0.9}, "difference": of(own)},
-        "disjoint": {"episodes": 131, "difference": of(own)},
-        "table": {
-            "gap": {
-                "features": of(0.03),
-                "features, by cosine prototypes": of(-0.05),
-                "the head's steps": of(own - 0.03),
-                "the body's adaptation": of(0.0),
-                "all": of(own),
-            }
-        },
-        "steps": [
-            {"name": "A"},
-            {
-                "rate": 0.4,
-                "steps": (0, 1, 5, 50),
-                "own_difference": [of(0.0), of(0.1), of(0.1), of(-0.1)],
-            },
-        ],
-        "safe_rates": {"A": [0.2, 0.2, 0.2], "B": [0.8, 0.8, 0.8]},
-        "shift": [
-            {"shift": "unseen alphabets", "episodes": 48, "difference": of(own), "A": {}, "B": {}},
-            {
-                "shift": "digits",
-                "episodes": 48,
-                "difference": of(-0.2),
-                "A": {"mean": 0.4, "batch_statistics": {"mean": 0.7}},
-                "B": {"mean": 0.6},
-            },
-        ],
+    a, b = accuracy(0.9 + sign * own), accuracy(0.9)
+    gap = Gap(
+        features=of(0.03),
+        cosine_features=of(-0.05),
+        head_steps=of(own - 0.03),
+        body_adaptation=of(0.0),
+        all=of(own),
+    )
+    usual = {name: ShiftedMean(mean=0.9, ci95=0.01) for name in "AB"}
+    digits = {
+        "A": ShiftedMean(mean=0.4, ci95=0.01, batch_statistics=accuracy(0.7)),
+        "B": ShiftedMean(mean=0.6, ci95=0.01),
     }
+    return Explanation(
+        subjects=(subject("A"), subject("B")),
+        episodes=600,
+        few_episodes=16,
+        own=PairedMeans(a=a, b=b, difference=of(own)),
+        table=HeadTable(cells=(), gap=gap),
+        disjoint=DisjointMeans(episodes=131, a=a, b=b, difference=of(own)),
+        steps=steps(of(0.0), of(0.1), of(0.1), of(-0.1)),
+        safe_rates={"A": (0.2, 0.2, 0.2), "B": (0.8, 0.8, 0.8)},
+        parts=of_each_run((PartRow(adapts="own", rate=0.4, mean=0.9, ci95=0.01),)),
+        shots=of_each_run(()),
+        change=of_each_run(Change(cka={}, spread_before={}, spread_after={}, weights={})),
+        shift=(
+            shifted("unseen alphabets", of(own), usual),
+            shifted("digits", of(-0.2), digits),
+        ),
+    )
+
+
+def steps(*differences: Difference) -> Steps:
+    """After 0, 1, 5 and 50 steps."""
+    row = StepDifferences(rate=0.4, steps=(0, 1, 5, 50), own_difference=differences)
+    return Steps(curves=(of_a_curve("A"), of_a_curve("B")), differences=(row,))
 
 
 def swapped(text: str) -> str:
@@ -280,7 +448,7 @@ def words_alone(text: str) -> str:
 
 
 def test_the_verdict_says_what_the_numbers_say():
-    said = " ".join(verdict(numbers(0.10)))
+    said = " ".join(numbers(0.10).verdict)
 
     assert (
         "At each method's own budget (5 steps), A is above B: 100.00 against 90.00 %, +10.00 ± "
@@ -312,7 +480,7 @@ def test_flipped_data_flip_the_sentence(start):
     plain, flipped = (
         next(
             words_alone(text.partition(" A by")[0])
-            for text in verdict(numbers(0.10, sign=sign))
+            for text in numbers(0.10, sign=sign).verdict
             if text.startswith(start)
         )
         for sign in (1, -1)
@@ -323,46 +491,40 @@ def test_flipped_data_flip_the_sentence(start):
 
 
 def test_the_largest_part_is_looked_for_among_the_clear_ones():
-    unsure = numbers(0.10)
-    unsure["table"]["gap"]["the body's adaptation"] = difference(0.2, 0.3)
+    plain = numbers(0.10)
+    gap = replace(plain.table.gap, body_adaptation=difference(0.2, 0.3))
+    unsure = replace(plain, table=replace(plain.table, gap=gap))
 
-    assert "the largest clear part is the head's steps" in " ".join(verdict(unsure))
+    assert "the largest clear part is the head's steps" in " ".join(unsure.verdict)
 
 
 def test_who_is_ahead_is_not_said_of_steps_that_do_not_tell():
-    broken = numbers(0.10)
-    broken["steps"][1]["own_difference"] = [
-        difference(0.1),
-        difference(0.0),
-        difference(0.1),
-        difference(0.1),
-    ]
+    ahead, level = difference(0.1), difference(0.0)
+    broken = replace(numbers(0.10), steps=steps(ahead, level, ahead, ahead))
 
-    assert "A is ahead at 0 steps, then A is ahead from 5 to 50 steps." in " ".join(verdict(broken))
+    assert "A is ahead at 0 steps, then A is ahead from 5 to 50 steps." in " ".join(broken.verdict)
 
 
 def test_what_is_not_distinguishable_is_said_to_be_so():
-    flat = copy.deepcopy(numbers(0.005))
-
-    said = verdict(flat)
+    said = numbers(0.005).verdict
 
     assert "A and B are not distinguishable" in said[0]
 
 
 def test_disjoint_episodes_that_disagree_are_said_to():
-    doubted = numbers(0.10)
-    doubted["disjoint"]["difference"] = difference(0.02, 0.05)
+    plain = numbers(0.10)
+    doubted = replace(plain, disjoint=replace(plain.disjoint, difference=difference(0.02, 0.05)))
 
-    assert "by which A and B are not distinguishable." in verdict(doubted)[0]
+    assert "by which A and B are not distinguishable." in doubted.verdict[0]
 
 
 def test_no_order_at_any_budget_is_said_so():
-    flat = numbers(0.10)
-    flat["steps"][1]["own_difference"] = [difference(0.0)] * 4
+    level = difference(0.0)
+    flat = replace(numbers(0.10), steps=steps(level, level, level, level))
 
     assert any(
         "neither is ahead beyond the intervals at any number of steps" in text
-        for text in verdict(flat)
+        for text in flat.verdict
     )
 
 
@@ -388,7 +550,7 @@ def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
     one, other = subjects
     strange = copy.deepcopy(other.learner)
     strange.model = torch.nn.Linear(2, 2)
-    refused: Callable[[], dict] = lambda: explain(  # noqa: E731
+    refused: Callable[[], Explanation] = lambda: explain(  # noqa: E731
         (one, Subject("strange", other.experiment, strange, other.own_accuracies)),
         episodes=6,
         few_episodes=2,

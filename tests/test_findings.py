@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from innerloop.analysis.compared import sentence
+from innerloop.analysis.explanation.rows import PartRow, ShotsRow
 from innerloop.core.intervals import paired_difference
 from innerloop.report import findings
 from making import make_run
@@ -121,10 +122,10 @@ def test_curves_of_unlike_averaging_are_not_compared():
 
 def test_rates_and_shots_are_read_off_their_rows():
     rates = [
-        {"rate": rate, "mean": mean, "ci95": 0.01}
+        PartRow(adapts="own", rate=rate, mean=mean, ci95=0.01)
         for rate, mean in ((0.04, 0.90), (0.4, 0.95), (1.0, 0.94))
     ]
-    shots = [{"shots": count, "mean": mean, "ci95": 0.01} for count, mean in ((1, 0.8), (5, 0.9))]
+    shots = [ShotsRow(shots=count, mean=mean, ci95=0.01) for count, mean in ((1, 0.8), (5, 0.9))]
 
     said = findings.over_rates("FO-MAML", rates, 0.04)
 
@@ -143,7 +144,7 @@ def test_rates_and_shots_are_read_off_their_rows():
 
 def test_a_range_of_rates_has_no_hole():
     rates = [
-        {"rate": rate, "mean": mean, "ci95": 0.01}
+        PartRow(adapts="own", rate=rate, mean=mean, ci95=0.01)
         for rate, mean in ((0.1, 0.98), (0.2, 0.9), (0.4, 0.981))
     ]
 

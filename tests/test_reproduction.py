@@ -50,13 +50,13 @@ def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
     )
     patch.setattr(reproduction, "budgets", lambda: {"quick": tiny})
     shorter = {
-        "STEPS": (0, 1, 2),
-        "STEP_RATES": (0.4,),
-        "RATES": (0.1, 0.4),
-        "PARTS": ("head", "all"),
+        "steps.STEPS": (0, 1, 2),
+        "steps.STEP_RATES": (0.4,),
+        "parts.RATES": (0.1, 0.4),
+        "parts.PARTS": ("head", "all"),
     }
     for name, value in shorter.items():
-        patch.setattr(f"innerloop.analysis.explanation.measurements.{name}", value)
+        patch.setattr(f"innerloop.analysis.explanation.{name}", value)
 
 
 @pytest.fixture(autouse=True)

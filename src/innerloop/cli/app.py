@@ -310,6 +310,7 @@ def _explain(arguments: list[str]) -> int:
 
     from innerloop.analysis.comparison import check_runs, refuse_differences
     from innerloop.analysis.explanation.explain import explain_runs
+    from innerloop.analysis.explanation.storage import explanation_to_json
     from innerloop.cli.actions import evaluate_if_needed
     from innerloop.report.explanation import explanation_page, write_explanation
     from innerloop.runs.directory import RunDirectory
@@ -337,7 +338,7 @@ def _explain(arguments: list[str]) -> int:
     write_explanation(explanation, out)
     say(explanation_page(explanation))
     say(f"Look at {out / 'figures'}; the numbers are in {out / 'explanation.json'}.")
-    _print_json(options, explanation)
+    _print_json(options, explanation_to_json(explanation))
     return 0
 
 

@@ -293,7 +293,7 @@ class Reproduction:
             if not file.is_file():
                 return False
             found = read_explanation(file)
-            counts = (found["episodes"], found["few_episodes"])
+            counts = (found.episodes, found.few_episodes)
             both = [RunDirectory(path) for path in (first, second) if _is_finished(path)]
             return (
                 counts == (budget.episodes, budget.few_episodes)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.analysis.explanation.rows import Mean, PartRow, ShotsRow
 from innerloop.runs.directory import RunDirectory
 
 ROUGHLY = 0.01
@@ -198,16 +199,16 @@ def smoothing(decays: Mapping[str, float]) -> str:
     return "The validated weights are those of the optimiser, without a moving average."
 
 
-def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
+def over_rates(name: str, rows: Sequence[PartRow], own: float) -> str:
     """What the inner rate does: best of those tried, range within two points, the run's own."""
-    best = max(rows, key=lambda row: row["mean"])
+    best = max(rows, key=lambda row: row.mean)
     near = _around(rows, best)
-    mine = min(rows, key=lambda row: abs(row["rate"] - own))
+    mine = min(rows, key=lambda row: abs(row.rate - own))
     return (
-        f"Of the inner rates tried, {name}'s accuracy is highest at {best['rate']:g} "
-        f"({percent(best['mean'], best['ci95'], 1)}) and within two points of that from "
-        f"{min(near):g} to {max(near):g}; at {mine['rate']:g} it has "
-        f"{percent(mine['mean'], mine['ci95'], 1)}"
+        f"Of the inner rates tried, {name}'s accuracy is highest at {best.rate:g} "
+        f"({percent(best.mean, best.ci95, 1)}) and within two points of that from "
+        f"{min(near):g} to {max(near):g}; at {mine.rate:g} it has "
+        f"{percent(mine.mean, mine.ci95, 1)}"
         + (
             ", which the intervals do not tell apart."
             if mine is not best and _overlap(mine, best)
@@ -216,8 +217,8 @@ def over_rates(name: str, rows: Sequence[Mapping[str, Any]], own: float) -> str:
     )
 
 
-def _overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return abs(a["mean"] - b["mean"]) <= a["ci95"] + b["ci95"]
+def _overlap(a: Mean, b: Mean) -> bool:
+    return abs(a.mean - b.mean) <= a.ci95 + b.ci95
 
 
 def kept_rates(run: RunDirectory) -> str:
@@ -237,21 +238,21 @@ def kept_rates(run: RunDirectory) -> str:
     )
 
 
-def _around(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list[float]:
+def _around(rows: Sequence[PartRow], best: PartRow) -> list[float]:
     """The rates next to the best one, without a gap, that are within two points of it."""
-    ordered = sorted(rows, key=lambda row: row["rate"])
+    ordered = sorted(rows, key=lambda row: row.rate)
     low = high = ordered.index(best)
-    while low and ordered[low - 1]["mean"] >= best["mean"] - 0.02:
+    while low and ordered[low - 1].mean >= best.mean - 0.02:
         low -= 1
-    while high + 1 < len(ordered) and ordered[high + 1]["mean"] >= best["mean"] - 0.02:
+    while high + 1 < len(ordered) and ordered[high + 1].mean >= best.mean - 0.02:
         high += 1
-    return [row["rate"] for row in ordered[low : high + 1]]
+    return [row.rate for row in ordered[low : high + 1]]
 
 
-def over_shots(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def over_shots(name: str, rows: Sequence[ShotsRow]) -> str:
     """What more support images per class do."""
-    shown = ", ".join(f"{percent(row['mean'], row['ci95'], 1)} with {row['shots']}" for row in rows)
-    rising = len(rows) > 1 and all(b["mean"] > a["mean"] for a, b in pairwise(rows))
+    shown = ", ".join(f"{percent(row.mean, row.ci95, 1)} with {row.shots}" for row in rows)
+    rising = len(rows) > 1 and all(b.mean > a.mean for a, b in pairwise(rows))
     return f"{name} has {shown} support images a class" + (
         ": more is better at every step." if rising else "."
     )

@@ -4,14 +4,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from innerloop.analysis.compared import Comparison
 from innerloop.analysis.comparison import results
-from innerloop.analysis.explanation.verdict import verdict
-from innerloop.core.errors import DataError
-from innerloop.core.files import read_json
+from innerloop.analysis.explanation.results import Explanation
+from innerloop.analysis.explanation.rows import SubjectRow
+from innerloop.analysis.explanation.storage import read_explanation as read_explanation
 from innerloop.methods.catalogue import names, title_of
 from innerloop.runs import evaluations
 from innerloop.runs.directory import RunDirectory
@@ -35,7 +34,7 @@ class Material:
     """
 
     runs: tuple[RunDirectory, ...]
-    explanation: dict[str, Any] | None = None
+    explanation: Explanation | None = None
     collaborators: Sequence[str] = ()
     references: Sequence[str] = ()
     folder: str | None = None
@@ -127,54 +126,9 @@ class Material:
         return self.runs[0].config.data.name == "strokes"
 
 
-EXPLAINED = {
-    "subjects",
-    "episodes",
-    "few_episodes",
-    "own",
-    "table",
-    "disjoint",
-    "steps",
-    "safe_rates",
-    "parts",
-    "shots",
-    "change",
-    "shift",
-}
-"""What an explanation holds."""
-
-
-def read_explanation(file: Path) -> dict[str, Any]:
-    """Read an ``explanation.json``.
-
-    Raises:
-        DataError: if it is damaged, or is none.
-    """
-    found = read_json(file)
-    if not found.keys() >= EXPLAINED or not isinstance(found["subjects"], list):
-        raise DataError(
-            f"{file} is no explanation: it lacks "
-            f"{', '.join(sorted(EXPLAINED - found.keys())) or 'subjects'}."
-        )
-    return found
-
-
-def with_names(explanation: dict[str, Any]) -> dict[str, Any]:
+def with_names(explanation: Explanation) -> Explanation:
     """An explanation whose subjects are named as the report names methods, in its verdict too."""
-    names = {subject["name"]: named(subject["name"]) for subject in explanation["subjects"]}
-
-    def rename(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                names.get(key, key): held if key == "method" else rename(held)
-                for key, held in value.items()
-            }
-        if isinstance(value, list):
-            return [rename(item) for item in value]
-        return names.get(value, value) if isinstance(value, str) else value
-
-    measured = rename({name: held for name, held in explanation.items() if name != "verdict"})
-    return {"verdict": verdict(measured)} | measured
+    return explanation.renamed({name: named(name) for name in explanation.names})
 
 
 def setting(run: RunDirectory) -> tuple[Any, ...]:
@@ -187,10 +141,10 @@ def setting(run: RunDirectory) -> tuple[Any, ...]:
     )
 
 
-def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
+def explains(explanation: Explanation, runs: Sequence[RunDirectory]) -> bool:
     """Whether an explanation is about two of some runs: method, seed, data, episodes, weights."""
 
-    def is_of(subject: dict[str, Any], run: RunDirectory) -> bool:
+    def is_of(subject: SubjectRow, run: RunDirectory) -> bool:
         config = run.config
         mine = {
             "method": config.method,
@@ -203,15 +157,14 @@ def explains(explanation: dict[str, Any], runs: Sequence[RunDirectory]) -> bool:
             "inner_lr": config.own.adaptation_rate,
             "data_fingerprint": run.environment.data_fingerprint,
         }
-        if any(subject.get(name) != value for name, value in mine.items()):
+        if any(getattr(subject, name) != value for name, value in mine.items()):
             return False
         # Explanations did not always name the weights.
-        return (
-            run.weights_path.is_file()
-            and subject.get("weights_sha256", run.weights_sha256()) == run.weights_sha256()
+        return run.weights_path.is_file() and (
+            subject.weights_sha256 is None or subject.weights_sha256 == run.weights_sha256()
         )
 
-    return all(any(is_of(subject, run) for run in runs) for subject in explanation["subjects"])
+    return all(any(is_of(subject, run) for run in runs) for subject in explanation.subjects)
 
 
 def primary_row(run: RunDirectory, part: str) -> dict[str, Any] | None:

@@ -1,14 +1,15 @@
 """An explanation from two run directories."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from innerloop.analysis.explanation.measurements import Subject, explain
-from innerloop.analysis.explanation.verdict import verdict
+from innerloop.analysis.explanation.measurements import explain
+from innerloop.analysis.explanation.results import Explanation
+from innerloop.analysis.explanation.subjects import Subject
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import open_run
 from innerloop.runs.directory import RunDirectory
@@ -24,8 +25,8 @@ def explain_runs(
     threads: int = 0,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Everything that ``explanation.json`` holds, the verdict included.
+) -> Explanation:
+    """Why two runs differ.
 
     Args:
         a: a finished run, evaluated on ``episodes`` validation episodes.
@@ -39,19 +40,27 @@ def explain_runs(
     Raises:
         ConfigError: if a run was not evaluated, or its network is not `innerloop.Conv4`.
     """
-    one, other = (_subject(run, episodes, data_dir, say) for run in (a, b))
+    first, second = (_subject(run, episodes, data_dir, say) for run in (a, b))
     if threads:  # opening a run sets those of its training, which matter for its bits alone
         torch.set_num_threads(threads)
-    if one.name == other.name:
-        same = a.path.name == b.path.name
-        one, other = (
-            subject.renamed(str(run.path) if same else run.path.name)
-            for subject, run in ((one, a), (other, b))
+    if first.name == second.name:
+        first, second = (
+            subject.renamed(name)
+            for subject, name in zip((first, second), _names_apart(a, b), strict=True)
         )
-    measured = explain((one, other), episodes=episodes, few_episodes=few_episodes, say=say)
-    for subject, run in zip(measured["subjects"], (a, b), strict=True):
-        subject["weights_sha256"] = run.weights_sha256()
-    return {"verdict": verdict(measured)} | measured
+    explanation = explain((first, second), episodes=episodes, few_episodes=few_episodes, say=say)
+    row_a, row_b = (
+        replace(row, weights_sha256=run.weights_sha256())
+        for row, run in zip(explanation.subjects, (a, b), strict=True)
+    )
+    return replace(explanation, subjects=(row_a, row_b))
+
+
+def _names_apart(a: RunDirectory, b: RunDirectory) -> tuple[str, str]:
+    """Two runs of one method are called by their folders, or by their paths if need be."""
+    if a.path.name == b.path.name:
+        return str(a.path), str(b.path)
+    return a.path.name, b.path.name
 
 
 def _subject(

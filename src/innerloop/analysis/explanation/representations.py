@@ -1,13 +1,44 @@
 """What adaptation does to a network: its blocks' outputs and its weights, before and after."""
 
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from innerloop.analysis.explanation.formulas import relative_change, spread_ratio, unbiased_cka
+from innerloop.analysis.explanation.rows import Change
+from innerloop.analysis.explanation.subjects import Subject
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.methods.base import Learner
 
 
-def change_by_adaptation(
-    learner: Learner, batch: EpisodeBatch, *, steps: int
-) -> dict[str, dict[str, float]]:
+def mean_change(subject: Subject, batches: Sequence[EpisodeBatch]) -> Change:
+    """What a run's adaptation changes, in means over episodes where it is defined."""
+    config = subject.experiment.config
+    changes = [
+        change_by_adaptation(
+            subject.adapted(), batch.to(config.machine.device), steps=config.own.adaptation_steps
+        )
+        for batch in batches
+    ]
+    return Change(
+        cka=_finite_means([change.cka for change in changes]),
+        spread_before=_finite_means([change.spread_before for change in changes]),
+        spread_after=_finite_means([change.spread_after for change in changes]),
+        weights=_finite_means([change.weights for change in changes]),
+    )
+
+
+def _finite_means(episodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean by name over the episodes in which it is finite; NaN where it never is."""
+    means = {}
+    for name in episodes[0]:
+        finite = [values[name] for values in episodes if math.isfinite(values[name])]
+        means[name] = float(np.mean(finite)) if finite else math.nan
+    return means
+
+
+def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -> Change:
     """How one episode's adaptation changes the network.
 
     Args:
@@ -16,11 +47,7 @@ def change_by_adaptation(
         steps: inner steps K.
 
     Returns:
-        ``cka``: unbiased linear CKA of each block's output on the query set before and after
-            adaptation;
-        ``spread_before`` and ``spread_after``: variance within the classes over that of their
-            means, by block;
-        ``weights``: relative change of each adapted tensor; NaN for one that starts from zero.
+        The quantities of this episode; the change of a tensor that starts from zero is NaN.
     """
     states = list(learner.trajectory(batch.support, steps=steps))
     first, last = states[0], states[-1]
@@ -29,12 +56,12 @@ def change_by_adaptation(
         {name: value[0] for name, value in outputs.items()}
         for outputs in (learner.block_outputs(state, batch.query.images) for state in (first, last))
     )
-    return {
-        "cka": {name: unbiased_cka(before[name], after[name]) for name in before},
-        "spread_before": {name: spread_ratio(value, labels) for name, value in before.items()},
-        "spread_after": {name: spread_ratio(value, labels) for name, value in after.items()},
-        "weights": {
+    return Change(
+        cka={name: unbiased_cka(before[name], after[name]) for name in before},
+        spread_before={name: spread_ratio(value, labels) for name, value in before.items()},
+        spread_after={name: spread_ratio(value, labels) for name, value in after.items()},
+        weights={
             name: relative_change(first.fast_weights[name][0].detach(), value[0].detach())
             for name, value in last.fast_weights.items()
         },
-    }
+    )

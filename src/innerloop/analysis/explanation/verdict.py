@@ -1,151 +1,153 @@
 """The sentences of an explanation; each follows from the numbers by a rule, and nothing else."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from innerloop.analysis.explanation.head_rows import Gap
+from innerloop.analysis.explanation.rows import DisjointMeans, PairedMeans, ShiftRow, SubjectRow
+from innerloop.analysis.explanation.step_rows import StepDifferences
+from innerloop.core.intervals import Difference
 
 
-def verdict(measured: dict[str, Any]) -> list[str]:
-    """What `innerloop.analysis.explanation.measurements.explain` found, in sentences.
-
-    Args:
-        measured: what it returned, or what ``explanation.json`` holds.
-    """
-    a, b = (subject["name"] for subject in measured["subjects"])
-    return [
-        _which_is_better(measured, a, b),
-        _why(measured["table"]["gap"], a, b),
-        *_features(measured["table"]["gap"], a, b),
-        *_budget(measured, a, b),
-        _safe_rate(measured, a, b),
-        _shift(measured, a, b),
-    ]
-
-
-def points(difference: dict[str, Any]) -> str:
+def points(difference: Difference) -> str:
     """A difference in points of accuracy with its interval."""
-    return f"{100 * difference['mean']:+.2f} ± {100 * difference['ci95']:.2f} points"
+    return f"{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f} points"
 
 
-def ranked(difference: dict[str, Any], a: str, b: str) -> str:
+def ranked(difference: Difference, a: str, b: str) -> str:
     """Who is above, in words."""
     return {
         "better": f"{a} is above {b}",
         "worse": f"{b} is above {a}",
         "not distinguishable": f"{a} and {b} are not distinguishable",
-    }[difference["verdict"]]
+    }[difference.verdict]
 
 
-def _which_is_better(measured: dict[str, Any], a: str, b: str) -> str:
-    own, apart = measured["own"], measured["disjoint"]
-    agree = own["difference"]["verdict"] == apart["difference"]["verdict"]
-    steps = measured["subjects"][0]["inner_steps"], measured["subjects"][1]["inner_steps"]
-    budget = f"{steps[0]} steps" if steps[0] == steps[1] else f"{steps[0]} and {steps[1]} steps"
+def which_is_better(
+    subjects: tuple[SubjectRow, SubjectRow],
+    own: PairedMeans,
+    disjoint: DisjointMeans,
+    episodes: int,
+) -> str:
+    """Who is above at the methods' own budgets, and whether disjoint episodes agree."""
+    a, b = (subject.name for subject in subjects)
+    first, second = (subject.inner_steps for subject in subjects)
+    budget = f"{first} steps" if first == second else f"{first} and {second} steps"
+    agree = own.difference.verdict == disjoint.difference.verdict
     return (
-        f"At each method's own budget ({budget}), {ranked(own['difference'], a, b)}: "
-        f"{100 * own['a']['mean']:.2f} against {100 * own['b']['mean']:.2f} %, "
-        f"{points(own['difference'])} over {measured['episodes']} episodes. For new characters, "
-        f"over {apart['episodes']} episodes that share none: {points(apart['difference'])}, "
-        + ("which says the same." if agree else f"by which {ranked(apart['difference'], a, b)}.")
+        f"At each method's own budget ({budget}), {ranked(own.difference, a, b)}: "
+        f"{100 * own.a.mean:.2f} against {100 * own.b.mean:.2f} %, "
+        f"{points(own.difference)} over {episodes} episodes. For new characters, "
+        f"over {disjoint.episodes} episodes that share none: {points(disjoint.difference)}, "
+        + ("which says the same." if agree else f"by which {ranked(disjoint.difference, a, b)}.")
     )
 
 
-def _why(gap: dict[str, Any], a: str, b: str) -> str:
-    total = gap["all"]
-    named = [name for name in ("features", "the head's steps", "the body's adaptation")]
-    shares = ", ".join(f"{points(gap[name])} from {name}" for name in named)
-    clear = [name for name in named if gap[name]["verdict"] != "not distinguishable"]
+def why(gap: Gap, a: str, b: str) -> str:
+    """What the gap between the runs is made of."""
+    parts = {
+        "features": gap.features,
+        "the head's steps": gap.head_steps,
+        "the body's adaptation": gap.body_adaptation,
+    }
+    shares = ", ".join(f"{points(part)} from {name}" for name, part in parts.items())
+    clear = [name for name, part in parts.items() if part.verdict != "not distinguishable"]
+    ending = "no part's interval leaves zero out."
     if clear:
-        ending = f"the largest clear part is {max(clear, key=lambda name: abs(gap[name]['mean']))}."
-    else:
-        ending = "no part's interval leaves zero out."
-    return f"Of the gap, {a} minus {b}, {points(total)}: {shares}; {ending}"
+        largest = max(clear, key=lambda name: abs(parts[name].mean))
+        ending = f"the largest clear part is {largest}."
+    return f"Of the gap, {a} minus {b}, {points(gap.all)}: {shares}; {ending}"
 
 
-def _features(gap: dict[str, Any], a: str, b: str) -> list[str]:
-    said = []
-    for name, under in (
-        ("features", "a converged head"),
-        ("features, by cosine prototypes", "cosine prototypes"),
-    ):
-        difference = gap[name]
-        who = {"better": f"{a}'s features are better", "worse": f"{b}'s features are better"}.get(
-            difference["verdict"], "the two kinds of features are not distinguishable"
-        )
-        said.append(f"Under {under}, {who}: {points(difference)}.")
-    return said
+def features(gap: Gap, a: str, b: str) -> list[str]:
+    """Whose features are better, under each head that takes no steps."""
+    return [
+        _better_features("a converged head", gap.features, a, b),
+        _better_features("cosine prototypes", gap.cosine_features, a, b),
+    ]
 
 
-def _budget(measured: dict[str, Any], a: str, b: str) -> list[str]:
+def _better_features(head: str, difference: Difference, a: str, b: str) -> str:
+    whose = {
+        "better": f"{a}'s features are better",
+        "worse": f"{b}'s features are better",
+        "not distinguishable": "the two kinds of features are not distinguishable",
+    }[difference.verdict]
+    return f"Under {head}, {whose}: {points(difference)}."
+
+
+def budget(rows: Sequence[StepDifferences], episodes: int, a: str, b: str) -> list[str]:
     """At each rate: who is ahead after how many steps, as far as the intervals tell."""
-    said = []
-    for curve in measured["steps"]:
-        if "own_difference" not in curve:
-            continue
-        phases: list[tuple[int, int, str]] = []
-        last_ahead = None
-        for step, difference in zip(curve["steps"], curve["own_difference"], strict=True):
-            who, before = {"better": a, "worse": b}.get(difference["verdict"]), last_ahead
-            last_ahead = who
-            if who is None:
-                continue
-            if who == before:
-                phases[-1] = (phases[-1][0], step, who)
-            else:
-                phases.append((step, step, who))
-        if not phases:
-            told = "neither is ahead beyond the intervals at any number of steps"
-        else:
-            told = ", then ".join(
-                f"{who} is ahead from {first} to {last} steps"
-                if last > first
-                else f"{who} is ahead at {first} steps"
-                for first, last, who in phases
-            )
-            told += (
-                "; the order changes with the budget"
-                if len({who for *_, who in phases}) > 1
-                else ""
-            )
-        said.append(f"At rate {curve['rate']:g}, over {measured['few_episodes']} episodes, {told}.")
-    return said
+    return [
+        f"At rate {row.rate:g}, over {episodes} episodes, {_who_is_ahead(row, a, b)}."
+        for row in rows
+    ]
 
 
-def _safe_rate(measured: dict[str, Any], a: str, b: str) -> str:
-    parts = []
-    for subject in measured["subjects"]:
-        ratios = sorted(
-            subject["inner_lr"] / rate for rate in measured["safe_rates"][subject["name"]]
-        )
-        middle = ratios[len(ratios) // 2]
-        parts.append(
-            f"{subject['name']}'s rate of {subject['inner_lr']:g} is {middle:.1f} times the "
-            "head's safe rate"
-        )
-    return f"In the median episode {parts[0]}, and {parts[1]}."
+def _who_is_ahead(row: StepDifferences, a: str, b: str) -> str:
+    """The phases in which one run is ahead, in their order."""
+    phases = []
+    pairs = zip(row.steps, row.own_difference, strict=True)
+    leaders = ((step, _leader(difference, a, b)) for step, difference in pairs)
+    for leader, phase in groupby(leaders, key=lambda pair: pair[1]):
+        steps = [step for step, _ in phase]
+        if leader:
+            phases.append((leader, steps))
+    if not phases:
+        return "neither is ahead beyond the intervals at any number of steps"
+    order = ", then ".join(_phase(leader, steps) for leader, steps in phases)
+    changes = len({leader for leader, _ in phases}) > 1
+    return order + ("; the order changes with the budget" if changes else "")
 
 
-def _shift(measured: dict[str, Any], a: str, b: str) -> str:
+def _leader(difference: Difference, a: str, b: str) -> str | None:
+    return {"better": a, "worse": b}.get(difference.verdict)
+
+
+def _phase(leader: str, steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"{leader} is ahead at {steps[0]} steps"
+    return f"{leader} is ahead from {steps[0]} to {steps[-1]} steps"
+
+
+def safe_rate(
+    subjects: tuple[SubjectRow, SubjectRow], safe_rates: Mapping[str, Sequence[float]]
+) -> str:
+    """Each run's rate against the one below which the head's steps cannot overshoot."""
+    first, second = (_times_the_safe_rate(one, safe_rates[one.name]) for one in subjects)
+    return f"In the median episode {first}, and {second}."
+
+
+def _times_the_safe_rate(subject: SubjectRow, safe_rates: Sequence[float]) -> str:
+    ratios = sorted(subject.inner_lr / rate for rate in safe_rates)
+    median = ratios[len(ratios) // 2]
+    return (
+        f"{subject.name}'s rate of {subject.inner_lr:g} is {median:.1f} times the head's safe rate"
+    )
+
+
+def shift(rows: Sequence[ShiftRow], own: PairedMeans, a: str, b: str) -> str:
     """Who leads at each ladder step, and where the order is not that of the usual episodes."""
-    rows, first = measured["shift"], measured["own"]["difference"]["verdict"]
-    flipped = [
-        row["shift"] for row in rows if {first, row["difference"]["verdict"]} == {"better", "worse"}
-    ]
-    told = "; ".join(
-        f"{row['shift']}: {ranked(row['difference'], a, b)}, {points(row['difference'])}"
-        for row in rows
+    first = own.difference.verdict
+    flipped = [row for row in rows if {first, row.difference.verdict} == {"better", "worse"}]
+    ladder = "; ".join(
+        f"{row.shift}: {ranked(row.difference, a, b)}, {points(row.difference)}" for row in rows
     )
-    ending = (
-        f"The order flips on: {', '.join(flipped)}."
-        if flipped
-        else "The order flips nowhere on this ladder."
-    )
-    by_batch = [
-        f"{name} by the statistics of each batch instead of stored ones has "
-        f"{100 * held['mean']:.1f} % on {row['shift']} ({100 * row[name]['mean']:.1f} by stored "
-        "ones)"
-        for row in rows
-        if row["shift"] in flipped
-        for name in (a, b)
-        if (held := row[name].get("batch_statistics"))
-    ]
+    ending = "The order flips nowhere on this ladder."
+    if flipped:
+        ending = f"The order flips on: {', '.join(row.shift for row in flipped)}."
+    by_batch = [text for row in flipped for name in (a, b) if (text := _by_batch(row, name))]
     cause = f" {'; '.join(by_batch)}." if by_batch else ""
-    return f"Under shift, over {rows[0]['episodes']} episodes each: {told}. {ending}{cause}"
+    return f"Under shift, over {rows[0].episodes} episodes each: {ladder}. {ending}{cause}"
+
+
+def _by_batch(row: ShiftRow, name: str) -> str:
+    """What batch statistics make of a run that has stored ones; nothing of one that has none."""
+    run = row.runs[name]
+    if run.batch_statistics is None:
+        return ""
+    return (
+        f"{name} by the statistics of each batch instead of stored ones has "
+        f"{100 * run.batch_statistics.mean:.1f} % on {row.shift} ({100 * run.mean:.1f} by stored "
+        "ones)"
+    )

@@ -169,7 +169,7 @@ def limits(material: Material) -> Section:
             f"{', '.join(single)}: one training seed, so what another seed would give is not known."
         )
     if material.explanation:
-        few = material.explanation["few_episodes"]
+        few = material.explanation.few_episodes
         said.append(
             "The causes were measured on one run of each method, and what adapts whole networks "
             f"on {few} episodes, too few to rank what is close."

@@ -5,10 +5,12 @@ They also answer what the course's ancestor asks.
 
 from typing import Any
 
+from innerloop.analysis.explanation.results import Explanation
+from innerloop.analysis.explanation.rows import ShotsRow
 from innerloop.report import comparison as comparisons
-from innerloop.report import explanation as explanations
 from innerloop.report import findings
 from innerloop.report.document import Block, Bullets, Missing, Paragraph, Picture, Section
+from innerloop.report.figures import explanation as explanations
 from innerloop.report.figures import run as figures
 from innerloop.report.findings import percent
 from innerloop.report.material import Material, named, primary_row
@@ -48,7 +50,7 @@ def comparison(material: Material) -> Section:
             *_learning_curves(material),
         ]
     if material.explanation is None or {
-        one["method"] for one in material.explanation["subjects"]
+        subject.method for subject in material.explanation.subjects
     } != {
         "transfer",
         "fomaml",
@@ -80,9 +82,9 @@ def _learning_curves(material: Material) -> list[Block]:
     ]
 
 
-def _why(explanation: dict[str, Any]) -> list[Block]:
-    a, b = explanations.names(explanation)
-    few, many = explanation["few_episodes"], explanation["episodes"]
+def _why(explanation: Explanation) -> list[Block]:
+    a, b = explanation.names
+    few, many = explanation.few_episodes, explanation.episodes
     pictures = (
         (
             "features-and-heads",
@@ -117,8 +119,7 @@ def _why(explanation: dict[str, Any]) -> list[Block]:
             explanations.draw_shift,
             f"Accuracy of {a} and {b} on episodes that differ more and more from the training, "
             "and the difference.",
-            f"A ladder of shift, {explanation['shift'][0]['episodes']} episodes each, 95 % "
-            "intervals.",
+            f"A ladder of shift, {explanation.shift[0].episodes} episodes each, 95 % intervals.",
         ),
     )
     return [
@@ -126,7 +127,7 @@ def _why(explanation: dict[str, Any]) -> list[Block]:
             f"Why, as measured on one run of each. {explanations.describe(explanation, many)}; "
             f"what adapts whole networks is over {few} episodes."
         ),
-        Bullets(explanation["verdict"]),
+        Bullets(list(explanation.verdict)),
         *(
             Picture(
                 f"why-{name}",
@@ -139,12 +140,12 @@ def _why(explanation: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _verdict_alt(explanation: dict[str, Any]) -> str:
-    own = explanation["own"]
-    a, b = explanations.names(explanation)
+def _verdict_alt(explanation: Explanation) -> str:
+    own = explanation.own
+    a, b = explanation.names
     return (
-        f"Own adaptation: {a} {percent(own['a']['mean'], own['a']['ci95'])}, "
-        f"{b} {percent(own['b']['mean'], own['b']['ci95'])}."
+        f"Own adaptation: {a} {percent(own.a.mean, own.a.ci95)}, "
+        f"{b} {percent(own.b.mean, own.b.ci95)}."
     )
 
 
@@ -206,16 +207,18 @@ def questions(material: Material) -> Section:
 def _rates_and_shots(material: Material) -> list[Block]:
     blocks: list[Block] = []
     shots = {
-        named(method): found
+        named(method): [
+            ShotsRow(shots=row["shots"], mean=row["mean"], ci95=row["ci95"]) for row in rows
+        ]
         for method in material.methods
         for run in material.of(method)[:1]
-        if (found := over_shots(run))
+        if (rows := over_shots(run))
     }
     if explanation := material.explanation:
         said = []
-        for subject in explanation["subjects"]:
-            own = [row for row in explanation["parts"][subject["name"]] if row["adapts"] == "own"]
-            said.append(findings.over_rates(subject["name"], own, subject["inner_lr"]))
+        for subject in explanation.subjects:
+            own = [row for row in explanation.parts[subject.name] if row.adapts == "own"]
+            said.append(findings.over_rates(subject.name, own, subject.inner_lr))
         blocks += [
             Bullets(said),
             Picture(
@@ -223,14 +226,11 @@ def _rates_and_shots(material: Material) -> list[Block]:
                 lambda: explanations.draw_sensitivity(explanation),
                 "Three charts: accuracy over the inner rate, accuracy over shots, and the rate "
                 f"over the head's safe one. {' '.join(said)}",
-                f"Sensitivity to the inner rate and to K, {explanation['few_episodes']} episodes.",
+                f"Sensitivity to the inner rate and to K, {explanation.few_episodes} episodes.",
             ),
         ]
         if not shots:
-            shots = {
-                subject["name"]: explanation["shots"][subject["name"]]
-                for subject in explanation["subjects"]
-            }
+            shots = {name: list(explanation.shots[name]) for name in explanation.names}
     else:
         blocks.append(
             Missing(

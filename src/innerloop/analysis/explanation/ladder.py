@@ -1,0 +1,95 @@
+"""Each run on the steps of the ladder of shift."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from innerloop.analysis.explanation.rows import Mean, ShiftedMean, ShiftRow
+from innerloop.analysis.explanation.shifts import SHIFTS, paired_with_the_first, shifted_episodes
+from innerloop.analysis.explanation.subjects import Subject, Subjects, query_accuracy
+from innerloop.core.errors import ConfigError
+from innerloop.core.intervals import mean_and_interval, paired_difference
+from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.methods.heads.frozen import FrozenFeatures
+
+
+def ladder(subjects: Subjects, episodes: int, say: Callable[[str], None]) -> tuple[ShiftRow, ...]:
+    """Each run's accuracy by ladder step, and change from the first where drawings pair.
+
+    A run with stored batch-norm statistics is measured with those of each batch too: stored ones
+    are the first thing that a shift of the pixels breaks.
+    """
+    sampler = subjects[0].experiment.evaluation_sampler("val")
+    rows: list[ShiftRow] = []
+    first: list[np.ndarray] = []
+    for shift in SHIFTS:
+        batches = _episodes(shift, sampler, episodes, say)
+        if not batches:
+            continue
+        accuracies = [subject.accuracies(batches) for subject in subjects]
+        first = first or accuracies
+        paired = paired_with_the_first(shift)
+        runs = {
+            subject.name: _shifted(subject, batches, own, before if paired else None)
+            for subject, own, before in zip(subjects, accuracies, first, strict=True)
+        }
+        rows.append(
+            ShiftRow(
+                shift=shift,
+                episodes=episodes,
+                paired_with_first=paired,
+                runs=runs,
+                difference=paired_difference(*accuracies),
+            )
+        )
+    return tuple(rows)
+
+
+def _episodes(
+    shift: str, sampler: EpisodeSampler, episodes: int, say: Callable[[str], None]
+) -> list[EpisodeBatch]:
+    """The episodes of a step; none, and a sentence about it, where it cannot be had."""
+    try:
+        return list(shifted_episodes(shift, sampler, episodes))
+    except ImportError:
+        say("Digits are left out: they come with scikit-learn, pip install 'innerloop[sklearn]'.")
+    except ConfigError as error:
+        say(f"{shift.capitalize()} is left out: {error}")
+    return []
+
+
+def _shifted(
+    subject: Subject,
+    batches: Sequence[EpisodeBatch],
+    accuracies: np.ndarray,
+    before: np.ndarray | None,
+) -> ShiftedMean:
+    """A run's accuracies (episodes,) on shifted episodes, against those of the first step."""
+    mean, half = mean_and_interval(accuracies)
+    has_stored = subject.mode == "running"
+    return ShiftedMean(
+        mean=mean,
+        ci95=half,
+        batch_statistics=Mean.of(_by_batch_statistics(subject, batches)) if has_stored else None,
+        change=None if before is None else paired_difference(accuracies, before),
+    )
+
+
+def _by_batch_statistics(subject: Subject, batches: Sequence[EpisodeBatch]) -> np.ndarray:
+    """Accuracy of a new head on a run's frozen features, normalised by support and by query set."""
+    config = subject.experiment.config
+    learner = FrozenFeatures(
+        subject.learner.model,  # type: ignore[arg-type]
+        batch_norm_modes=("transductive",),
+        head_init=config.network.head_init,
+        inner_lr=config.own.adaptation_rate,
+    )
+    moved = [batch.to(config.machine.device) for batch in batches]
+    return np.concatenate(
+        [
+            query_accuracy(
+                learner, learner.adapt(batch.support, steps=config.own.adaptation_steps), batch
+            )
+            for batch in moved
+        ]
+    )
