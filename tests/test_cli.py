@@ -901,8 +901,8 @@ def test_a_comparison_of_one_run_is_refused(finished, capsys):
 @pytest.mark.slow
 def test_explain_writes_page_figures_and_numbers(tmp_path, capsys):
     runs = [tmp_path / method for method in ("transfer", "fomaml")]
-    settings = [option if option != "16" else "28" for option in TINY]
-    for run in runs:
+    for run, options in zip(runs, (PRETRAINING, TINY), strict=True):
+        settings = [option if option != "16" else "28" for option in options]
         assert cli.main(["train", run.name, *settings, "--run-dir", str(run)]) == 0
     out = tmp_path / "explanation"
 
