@@ -102,10 +102,11 @@ def _refuse_misfits(
             "method."
         )
     for name, tensor in tensors.items():
-        found, wanted = (tensor.shape, tensor.dtype), (expected[name].shape, expected[name].dtype)
-        if found != wanted:
+        stored = (tensor.shape, tensor.dtype)
+        wanted = (expected[name].shape, expected[name].dtype)
+        if stored != wanted:
             raise DataError(
-                f"{path}: tensor {name!r} is {tuple(found[0])} {found[1]} and the network needs "
+                f"{path}: tensor {name!r} is {tuple(stored[0])} {stored[1]} and the network needs "
                 f"{tuple(wanted[0])} {wanted[1]}."
             )
 
