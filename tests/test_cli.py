@@ -16,7 +16,7 @@ from innerloop import cli
 from innerloop.cli.progress import TrainingProgress
 from innerloop.data import omniglot, strokes
 from innerloop.data.cache import cache_directory
-from innerloop.methods.catalogue import names, settings_of
+from innerloop.methods.catalogue import find_card, names, presets, settings_of
 from innerloop.runs.directory import RunDirectory
 
 TINY = [
@@ -188,6 +188,53 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
             or name == "--config"
         ), name
         assert "None" not in sentence and "``" not in sentence, (name, sentence)
+
+
+@pytest.mark.parametrize(("method", "rows"), [("transfer", 59), *((name, 70) for name in names())])
+def test_the_help_of_a_method_fits_on_a_page_of_80_columns(method, rows, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main(["train", method, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(lines) <= rows
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[-1].endswith("--help-all shows all of them.")
+
+
+def test_the_help_of_a_method_is_in_groups_the_most_used_first(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "transfer", "--help"])
+    page = capsys.readouterr().out
+
+    titles = re.findall(r"^ (\w.*?) options +$", page, re.MULTILINE)
+    groups = ["transfer's own", "episodes and data", "network", "outer loop", "machine"]
+    assert titles == groups
+    assert page.index("--preset") < page.index("--json") < page.index("--inner-steps")
+
+
+def test_a_setting_that_is_seldom_used_is_understood_and_told_by_help_all_alone(capsys):
+    pages = {}
+    for word in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "fomaml", word])
+        pages[word] = capsys.readouterr().out
+
+    assert "--image-size" not in pages["--help"] and "--image-size" in pages["--help-all"]
+    assert "--help-all shows" not in pages["--help-all"]
+    sentence = "image_size must be between 16 and 105: got 8."
+    assert refusal(["train", "fomaml", "--image-size", "8"], capsys, 2) == sentence
+
+
+@pytest.mark.parametrize("method", names())
+def test_the_help_of_a_method_names_its_presets(method, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        cli.main(["train", method, "--help"])
+    page = capsys.readouterr().out
+
+    known = " or ".join(presets(find_card(method)))
+    assert f"Start from named settings: {known}; options beside it win." in page
 
 
 @pytest.mark.parametrize("method", names())

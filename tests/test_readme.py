@@ -6,12 +6,14 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+import tyro
 
-from innerloop.cli import app as cli
+from innerloop import cli
+from innerloop.cli import start
 from innerloop.methods.catalogue import settings_of
 
 ROOT = Path(__file__).parents[1]
-GENERATED = ("command-line.md", "python.md")  # written by the build of the site
+GENERATED = ("command-line.md", "methods.md", "python.md")  # written by the build of the site
 PAGES = [
     ROOT / "README.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in GENERATED),
@@ -51,14 +53,14 @@ COMMAND_LINES = [(page, line) for page in PAGES for line in command_lines(page)]
 def understand(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse a command line as the shell would, and do nothing else; files that it names need not
     exist."""
-    parse = cli._parse
+    parse = tyro.cli
 
-    def parse_only(*arguments, **defaults):
-        parse(*arguments, **defaults)
+    def parse_only(*arguments, **options):
+        parse(*arguments, **options)
         raise ParsedError
 
-    monkeypatch.setattr(cli, "_parse", parse_only)
-    monkeypatch.setattr(cli, "load_config", lambda path: settings_of("fomaml"))
+    monkeypatch.setattr(tyro, "cli", parse_only)
+    monkeypatch.setattr(start, "load_config", lambda path: settings_of("fomaml"))
     with pytest.raises(ParsedError):
         cli.main(shlex.split(line, comments=True)[1:])
 

@@ -2,35 +2,74 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import tyro
+
+from innerloop.cli.command import DataOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import disk_errors
-from innerloop.data import load_dataset, omniglot
-from innerloop.data.cache import cache_directory
-from innerloop.data.episodes import EpisodeSampler
-from innerloop.data.sheet import episode_sheet
-from innerloop.data.splits import DEFAULT_SPLITS, find_split
+
+if TYPE_CHECKING:
+    from innerloop.data.images import FewShotDataset
+    from innerloop.data.splits import Split
+
+Say = Callable[[str], None]
 
 
-def run_data_command(
-    options: Any, say: Callable[[str], None], report: Callable[[dict[str, Any]], None]
-) -> int:
-    """Do what `innerloop data ACTION` asks with its ``options``; ``report`` takes the JSON."""
+@dataclass(frozen=True)
+class DataCommandOptions(DataOptions):
+    """Look at, check or fetch the data."""
+
+    action: tyro.conf.Positional[Literal["show", "verify", "download", "info"]] = field(
+        kw_only=True
+    )
+    """show: a PNG of one episode; verify: check every name and pixel; download: fetch Omniglot;
+    info: what is there."""
+    data: str = "auto"
+    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
+    split: str = "auto"
+    """Split that the episode is drawn from; auto is assignment for Omniglot and alphabets for
+    strokes."""
+    part: Literal["train", "val", "test"] = "train"
+    """Which part of the split."""
+    episode: int = 0
+    """Number of the episode to show, counted from 0."""
+    seed: int = 0
+    """Seed of the episodes to show."""
+    rotations: bool = False
+    """Show the episode with training rotations."""
+    out: Path = Path("episode.png")
+    """Where show writes its picture."""
+
+
+def run(arguments: list[str]) -> int:
+    """Do what is asked for."""
+    options = parse(DataCommandOptions, "data", arguments)
     actions = {"show": _show, "verify": _verify, "download": _download, "info": _info}
-    report(actions[options.action](options, say))
+    print_json(options, actions[options.action](options, sayer(options)))
     return 0
 
 
-def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _dataset_and_split(options: DataCommandOptions, say: Say) -> "tuple[FewShotDataset, Split]":
+    from innerloop.data import load_dataset
+    from innerloop.data.splits import DEFAULT_SPLITS, find_split
+
+    dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
+    name = DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split
+    return dataset, find_split(name, dataset)
+
+
+def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     for name, value in (("episode", options.episode), ("seed", options.seed)):
         if not 0 <= value < 2**31:
             raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
-    dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
-    split = find_split(
-        DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset
-    )
+    from innerloop.core.files import disk_errors
+    from innerloop.data.episodes import EpisodeSampler
+    from innerloop.data.sheet import episode_sheet
+
+    dataset, split = _dataset_and_split(options, say)
     sampler = EpisodeSampler(
         dataset,
         dataset.class_indices(split.part(options.part)),
@@ -42,24 +81,27 @@ def _show(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
         rotations=options.rotations,
     )
     batch = sampler.batch(options.episode, 1)
-    names = [dataset.class_names[index] for index in batch.classes[0].tolist()]
+    classes = [dataset.class_names[index] for index in batch.classes[0].tolist()]
     with disk_errors(str(options.out)):
         episode_sheet(batch).save(options.out, format="PNG")
     say(
         f"{options.out}: episode {options.episode} of {dataset.name}, split {split.name}, part "
-        f"{options.part}; 5 support drawings, then 15 query drawings, of {', '.join(names)}"
+        f"{options.part}; 5 support drawings, then 15 query drawings, of {', '.join(classes)}"
     )
     return {
         "picture": str(options.out),
         "data": dataset.name,
         "split": split.name,
-        "classes": names,
+        "classes": classes,
     }
 
 
-def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _verify(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     if options.data not in ("auto", "omniglot"):
         raise ConfigError(f"Only Omniglot's archives can be verified: got --data {options.data}.")
+    from innerloop.data import omniglot
+    from innerloop.data.cache import cache_directory
+
     folder = options.data_dir or Path(os.environ.get("INNERLOOP_DATA") or cache_directory())
     archives = omniglot.verify(folder)
     characters = sum(archive.characters for archive in archives)
@@ -68,18 +110,18 @@ def _verify(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
     return {"directory": str(folder), "characters": characters, "images": images}
 
 
-def _download(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
+def _download(options: DataCommandOptions, say: Say) -> dict[str, Any]:
+    from innerloop.data import omniglot
+    from innerloop.data.cache import cache_directory
+
     folder = options.data_dir or cache_directory()
     omniglot.download(folder)
     say(f"{folder}: Omniglot's two archives are here and verified.")
     return {"directory": str(folder)}
 
 
-def _info(options: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
-    split = find_split(
-        DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split, dataset
-    )
+def _info(options: DataCommandOptions, say: Say) -> dict[str, Any]:
+    dataset, split = _dataset_and_split(options, say)
     parts = {part: len(names) for part, names in split.parts.items()}
     counts = ", ".join(f"{count} {part}" for part, count in parts.items())
     say(

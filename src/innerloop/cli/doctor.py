@@ -1,15 +1,28 @@
-"""What this installation can do, in names and sentences."""
+"""`innerloop doctor`: what this installation can do, in names and sentences."""
 
 import os
 import platform
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from innerloop.cli.command import DataOptions, parse, print_json, sayer
 from innerloop.core.errors import DataError
-from innerloop.data import omniglot
-from innerloop.experiments.environment import processor
+
+
+@dataclass(frozen=True)
+class DoctorOptions(DataOptions):
+    """Say what this installation can do: versions, device, threads, data, free disk."""
+
+
+def run(arguments: list[str]) -> int:
+    """Say it."""
+    options = parse(DoctorOptions, "doctor", arguments)
+    say, findings = sayer(options), diagnose(options.data_dir)
+    for name, value in findings.items():
+        say(f"{name:14s} {value}")
+    print_json(options, findings)
+    return 0
 
 
 def diagnose(data_dir: Path | None) -> dict[str, str]:
@@ -18,7 +31,10 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
     Args:
         data_dir: where to look for Omniglot before the other places.
     """
+    import torch
+
     import innerloop
+    from innerloop.experiments.environment import processor
 
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     return {
@@ -36,6 +52,8 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
 
 
 def _cuda_remark() -> str:
+    import torch
+
     if torch.version.cuda and not torch.cuda.is_available():
         return (
             f"; a CUDA {torch.version.cuda} build on a machine where no GPU can be used. It "
@@ -45,6 +63,8 @@ def _cuda_remark() -> str:
 
 
 def _omniglot(data_dir: Path | None) -> str:
+    from innerloop.data import omniglot
+
     try:
         dataset = omniglot.load(data_dir, download=False)
     except DataError as error:

@@ -1,75 +1,64 @@
-"""The settings of a method as options: a group for each section, the most used first."""
+"""The settings of a method as options: in groups, the most used first."""
 
 import dataclasses
 from typing import Annotated, Any
 
 import tyro
 
-from innerloop.settings.fields import flag_of, plain_type
+from innerloop.cli.command import Field, option
+from innerloop.settings.fields import Section, flag_of, plain_type
 from innerloop.settings.run import RunConfig
 
-TITLES = {
-    "own": "the method's own",
-    "data": "data",
-    "episode": "episodes",
-    "network": "network",
-    "training": "training",
-    "machine": "machine",
+GROUPS = {
+    "{method}'s own": ("own",),
+    "episodes and data": ("episode", "data"),
+    "network": ("network",),
+    "outer loop": ("training",),
+    "machine": ("machine",),
 }
-"""Groups of the help page, in its order."""
-
-SELDOM = frozenset(
-    {
-        "image_size",
-        "downsample",
-        "features",
-        "last_relu",
-        "feature_norm",
-        "feature_scale",
-        "conv_bias",
-        "conv_init",
-        "head_init",
-        "clip_gradient",
-        "averaging",
-        "validation_every",
-        "validation_episodes",
-        "checkpoint_every",
-        "device",
-        "episodes_per_chunk",
-        "rotations_as_classes",
-    }
-)
-"""Settings that ``--help`` leaves to ``--help-all``."""
+"""Title of a group, to which tyro adds "options", and its sections: in the help page's order."""
 
 
-def options_of(config: RunConfig, *, seldom: bool) -> type[Any]:
-    """A dataclass that tyro makes options of; its defaults are the settings of ``config``.
+def groups_of(config: RunConfig, *, seldom: bool) -> list[Field]:
+    """The settings as groups of options; their defaults are those of ``config``.
 
     Args:
         config: the settings to start from.
-        seldom: with those in `SELDOM`.
+        seldom: show those that are seldom used, too; all of them are understood.
     """
-    descriptions = config.descriptions()
-    groups = []
-    for name, section in config.sections.items():
-        values = section.flat()
-        options = []
-        for field in dataclasses.fields(section):
-            flag = flag_of(field)
-            help_text = tyro.conf.arg(help=descriptions[flag])
-            kind = Annotated[plain_type(field.type), help_text]
-            if flag in SELDOM and not seldom:
-                kind = tyro.conf.Suppress[kind]
-            options.append((flag, kind, dataclasses.field(default=values[flag])))
-        group = dataclasses.make_dataclass(name.capitalize(), options, frozen=True)
-        kind = tyro.conf.OmitArgPrefixes[group]
-        groups.append((name, kind, dataclasses.field(default_factory=group)))
-    return dataclasses.make_dataclass("Settings", groups, frozen=True)
+    sentences = config.descriptions()
+    groups: list[Field] = []
+    for title, sections in GROUPS.items():
+        fields: list[Field] = []
+        for name in sections:
+            fields += _options_of(config.sections[name], sentences, seldom=seldom)
+        group: Any = dataclasses.make_dataclass("Group", fields, frozen=True)
+        named = tyro.conf.arg(name=title.format(method=config.method))
+        kind = Annotated[tyro.conf.OmitArgPrefixes[group], named]
+        groups.append((_attribute(sections), kind, dataclasses.field(default_factory=group)))
+    return groups
+
+
+def _attribute(sections: tuple[str, ...]) -> str:
+    """What the parsed options call a group."""
+    return f"settings_{'_'.join(sections)}"
+
+
+def _options_of(section: Section, sentences: dict[str, str], *, seldom: bool) -> list[Field]:
+    values = section.flat()
+    options: list[Field] = []
+    for field in dataclasses.fields(section):
+        flag = flag_of(field)
+        kind: Any = Annotated[plain_type(field.type), option(sentences[flag], values[flag])]
+        if field.metadata.get("seldom") and not seldom:
+            kind = tyro.conf.Suppress[kind]
+        options.append((flag, kind, dataclasses.field(default=values[flag])))
+    return options
 
 
 def chosen(options: Any, config: RunConfig) -> RunConfig:
-    """The settings that were typed, checked; ``options`` is what tyro made of `options_of`."""
+    """The settings that were typed, checked; ``options`` has the groups of `groups_of`."""
     values: dict[str, Any] = {}
-    for section in config.sections:
-        values |= dataclasses.asdict(getattr(options, section))
+    for sections in GROUPS.values():
+        values |= dataclasses.asdict(getattr(options, _attribute(sections)))
     return config.replace(**values)

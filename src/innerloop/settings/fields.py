@@ -32,9 +32,19 @@ Steps = Annotated[int, between(1, 10_000_000)]
 """A number of outer steps."""
 
 
-def setting(default: Any, *, flag: str) -> Any:
-    """A field whose name among all settings, and on the command line, is not the attribute's."""
-    return dataclasses.field(default=default, metadata={"flag": flag})
+def setting(default: Any, *, flag: str = "", seldom: bool = False) -> Any:
+    """A field of which more is said than its type and default.
+
+    Args:
+        default: its default.
+        flag: its name among all settings and on the command line, where that is not the
+            attribute's.
+        seldom: leave it out of ``--help``, for ``--help-all``.
+    """
+    metadata: dict[str, Any] = {"seldom": seldom}
+    if flag:
+        metadata["flag"] = flag
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def flag_of(field: dataclasses.Field) -> str:
@@ -70,12 +80,12 @@ class Section:
         sentences: dict[str, str] = {}
         for base in reversed(cls.__mro__):
             if dataclasses.is_dataclass(base):
-                sentences |= _attribute_docstrings(base)
+                sentences |= attribute_docstrings(base)
         return {flag_of(field): sentences[field.name] for field in dataclasses.fields(cls)}
 
 
 @lru_cache
-def _attribute_docstrings(cls: type) -> dict[str, str]:
+def attribute_docstrings(cls: type) -> dict[str, str]:
     """The docstring under each attribute that a class itself declares."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from innerloop.settings.fields import Rate, Section, between
+from innerloop.settings.fields import Rate, Section, between, setting
 
 if TYPE_CHECKING:
     from innerloop.settings.run import RunConfig
@@ -78,7 +78,7 @@ class InnerLoopSettings(MethodSettings):
     inner_steps: Annotated[int, between(0, 1000)] = 5
     """Gradient steps on the support set."""
     inner_lr: Rate = 0.4
-    """Learning rate of the inner steps (plain gradient descent)."""
+    """Learning rate of the inner steps."""
 
     @property
     def adaptation_steps(self) -> int:
@@ -118,7 +118,7 @@ class PretrainingSettings(MethodSettings):
 
     batch_size: Annotated[int, between(2, 100_000)] = 64
     """Images in an outer step."""
-    rotations_as_classes: bool = True
+    rotations_as_classes: bool = setting(True, seldom=True)
     """Where training images are turned, pretraining tells a character's four rotations apart, as
     classes of their own; otherwise they are one class."""
 

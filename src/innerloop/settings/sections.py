@@ -12,15 +12,13 @@ class DataSettings(Section):
     """Which images, and how they come."""
 
     name: str = setting("auto", flag="data")
-    """Data set: omniglot, strokes (synthetic, built in), or auto (Omniglot where it is found, else
-    strokes)."""
+    """Data set: omniglot, strokes (synthetic), or auto (the first that is there)."""
     split: str = "auto"
-    """Which classes train and validate: assignment, background-heldout, 1100-100-423 (Omniglot),
-    alphabets (strokes); auto is assignment for Omniglot and alphabets for strokes."""
+    """Omniglot's assignment, background-heldout or 1100-100-423, strokes' alphabets, or auto (the
+    first)."""
     rotations: bool = True
-    """Turn each class of each training episode, or each training image, by a random multiple of 90
-    degrees; never at validation."""
-    image_size: Annotated[int, between(16, 105)] = 28
+    """Turn training classes, or images, by random multiples of 90 degrees."""
+    image_size: Annotated[int, between(16, 105)] = setting(28, seldom=True)
     """Side of the images in pixels."""
 
     def __post_init__(self):
@@ -45,24 +43,24 @@ class NetworkSettings(Section):
     """The network: four convolutional blocks and a head."""
 
     filters: Annotated[int, between(1, 1024)] = 64
-    """Channels of each of the network's four blocks."""
-    downsample: Literal["stride", "max-pool"] = "stride"
+    """Channels of each of the four blocks."""
+    downsample: Literal["stride", "max-pool"] = setting("stride", seldom=True)
     """How a block halves the image: convolutions of stride 2, or 2x2 max pooling."""
-    features: Literal["flatten", "mean"] = "mean"
+    features: Literal["flatten", "mean"] = setting("mean", seldom=True)
     """What the head sees of the last block: all positions, or their mean."""
-    last_relu: bool = True
+    last_relu: bool = setting(True, seldom=True)
     """Apply the ReLU of the last block."""
-    feature_norm: bool = True
+    feature_norm: bool = setting(True, seldom=True)
     """Standardise each feature over the batch before the head, so that large inner steps suit
     it."""
-    feature_scale: Annotated[float, between(1e-6, 1e6)] = 1.0
+    feature_scale: Annotated[float, between(1e-6, 1e6)] = setting(1.0, seldom=True)
     """Factor on the features before the head."""
-    conv_bias: bool = False
+    conv_bias: bool = setting(False, seldom=True)
     """Give convolutions a bias (batch norm cancels it)."""
-    conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch"
+    conv_init: Literal["pytorch", "kaiming", "glorot"] = setting("pytorch", seldom=True)
     """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot
     (uniform)."""
-    head_init: Literal["zero", "glorot"] = "zero"
+    head_init: Literal["zero", "glorot"] = setting("zero", seldom=True)
     """Initial weights of the linear head; of transfer also of the new head in every episode."""
 
 
@@ -71,22 +69,22 @@ class TrainingSettings(Section):
     """The outer loop: optimiser, length, validation."""
 
     meta_steps: Steps = 1000
-    """Outer steps; of a method that trains on images, mini-batches."""
+    """Steps of the outer optimiser."""
     outer_lr: Rate = 0.001
-    """Learning rate of the outer optimiser, Adam."""
+    """Rate of the outer optimiser, Adam."""
     seed: Annotated[int, between(0, 2**31 - 1)] = 0
-    """Seed of the initial weights and of the training episodes."""
-    clip_gradient: Annotated[float, between(0.0, 1e6)] = 0.0
+    """Seed of initial weights and training episodes."""
+    clip_gradient: Annotated[float, between(0.0, 1e6)] = setting(0.0, seldom=True)
     """Largest norm of the outer gradient; a longer one is scaled down to it; 0 is off. Steadies
     second order."""
-    averaging: Annotated[float, between(0.0, 0.99999)] = 0.98
+    averaging: Annotated[float, between(0.0, 0.99999)] = setting(0.98, seldom=True)
     """Decay per outer step of the moving average of the weights that is validated and saved; 0 is
     off."""
-    validation_every: Steps = 50
+    validation_every: Steps = setting(50, seldom=True)
     """Outer steps between validations."""
-    validation_episodes: Annotated[int, between(2, 100_000)] = 30
+    validation_episodes: Annotated[int, between(2, 100_000)] = setting(30, seldom=True)
     """Fixed episodes of each validation during training."""
-    checkpoint_every: Steps = 50
+    checkpoint_every: Steps = setting(50, seldom=True)
     """Outer steps between checkpoints."""
 
 
@@ -94,11 +92,11 @@ class TrainingSettings(Section):
 class MachineSettings(Section):
     """Where and how it is computed."""
 
-    device: str = "auto"
+    device: str = setting("auto", seldom=True)
     """Where to compute: cpu, cuda, mps, or auto (cuda where there is one, else cpu)."""
     threads: Annotated[int, between(0, 1024)] = 0
     """CPU threads; 0 takes what PyTorch chooses. Bits are reproducible at equal threads only."""
-    episodes_per_chunk: Annotated[int, between(0, 10_000)] = 0
+    episodes_per_chunk: Annotated[int, between(0, 10_000)] = setting(0, seldom=True)
     """Episodes computed at once; 0 chooses by device (1 on a CPU, all on a GPU)."""
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ class Settings(maml.Settings):
     """Those of MAML, of first order."""
 
     first_order: bool = True
-    """Take each inner gradient as a constant, so that derivatives of second order are left out."""
+    """Leave out derivatives of second order."""
 
 
 CARD = Card(

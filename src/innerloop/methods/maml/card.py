@@ -5,7 +5,7 @@ from typing import Annotated
 
 from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import between
+from innerloop.settings.fields import between, setting
 from innerloop.settings.method import EpisodicSettings, InnerLoopSettings
 from innerloop.settings.run import RunConfig
 
@@ -22,10 +22,9 @@ FINN = Paper(
 class AdaptationSettings(EpisodicSettings, InnerLoopSettings):
     """Of methods that meta-learn an initialisation for gradient steps."""
 
-    fresh_head: bool = True
-    """Start the head of every episode from zero, so that only the inner loop trains it and ways at
-    test are free; otherwise its initial weights are meta-learned."""
-    query_batches: Annotated[int, between(1, 1000)] = 1
+    fresh_head: bool = setting(True, seldom=True)
+    """Start every episode's head from zero, so that ways are free; else it is meta-learned."""
+    query_batches: Annotated[int, between(1, 1000)] = setting(1, seldom=True)
     """Training query loss as the mean over this many class-balanced mini-batches; evaluation always
     uses 1."""
 
@@ -47,7 +46,7 @@ class Settings(AdaptationSettings):
     """MAML's own settings."""
 
     first_order: bool = False
-    """Take each inner gradient as a constant, so that derivatives of second order are left out."""
+    """Leave out derivatives of second order."""
 
 
 CARD = Card(

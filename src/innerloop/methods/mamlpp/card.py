@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from innerloop.methods.card import Card, DiagnosticFigure, Paper
 from innerloop.methods.maml import card as maml
-from innerloop.settings.fields import Fraction
+from innerloop.settings.fields import Fraction, setting
 from innerloop.settings.run import RunConfig
 
 
@@ -14,24 +14,22 @@ class Settings(maml.AdaptationSettings):
     """MAML++'s own settings."""
 
     multi_step_loss: bool = True
-    """Weigh the query losses after every inner step, early in the run."""
-    multi_step_fraction: Fraction = 0.1
+    """Early on, weigh all steps' query losses."""
+    multi_step_fraction: Fraction = setting(0.1, seldom=True)
     """Part of the run in which the weights of the multi-step loss move to the last step."""
     derivative_order_annealing: bool = True
     """First order at first, then second."""
-    first_order_fraction: Fraction = 1 / 3
+    first_order_fraction: Fraction = setting(1 / 3, seldom=True)
     """Part of the run that is of first order, with derivative-order annealing."""
     per_step_statistics: bool = True
-    """Running batch-norm statistics for every inner step, for predictions under batch norm
-    running."""
+    """Running statistics for each inner step."""
     per_step_affine: bool = True
-    """Batch norm's scale and shift for every inner step, learnt in the outer loop alone."""
+    """Batch-norm weights for each inner step."""
     learned_rates: Literal["layer", "tensor", "off"] = "layer"
-    """A learnt inner rate for each inner step and each layer, or each tensor (as the authors' code
-    has it)."""
+    """Inner rates learnt for each step and layer, or each tensor."""
     cosine_annealing: bool = True
     """Let the outer rate fall along a cosine."""
-    outer_lr_floor: Fraction = 0.5
+    outer_lr_floor: Fraction = setting(0.5, seldom=True)
     """Where the cosine ends, as a fraction of the outer rate."""
 
     @property

@@ -1,0 +1,119 @@
+"""What every command shares: options of all, parsing, and what is printed."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+from innerloop.core.errors import ConfigError
+from innerloop.core.files import json_text
+from innerloop.settings.fields import attribute_docstrings
+
+Options = TypeVar("Options")
+Field = tuple[str, Any, Any]
+"""Name, type and `dataclasses.field`, as `dataclasses.make_dataclass` takes them."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the outcome as one JSON object."""
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show the traceback of an error, too."""
+
+
+@dataclass(frozen=True)
+class DataOptions(Common):
+    """Options of the commands that read a data set."""
+
+    data_dir: Path | None = None
+    """Folder with images_background.zip and images_evaluation.zip; default: $INNERLOOP_DATA, the
+    cache, a download."""
+
+
+def parse(
+    options: type[Options],
+    command: str,
+    arguments: list[str],
+    *,
+    sentences: Mapping[str, str] = MappingProxyType({}),
+    groups: Sequence[Field] = (),
+) -> Options:
+    """Parse a command's options with tyro, which reports what is wrong and exits with 2.
+
+    Args:
+        options: a dataclass; the docstrings under its fields are the help texts.
+        command: what was typed before the options.
+        arguments: what was typed after it.
+        sentences: other help texts than those docstrings, by the names of fields.
+        groups: more fields, each a dataclass of options with a title of their own.
+    """
+    parsed = tyro.cli(
+        _as_help_shows_it(options, sentences, groups),
+        prog=f"innerloop {command}",
+        args=arguments,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone),
+    )
+    minutes = getattr(parsed, "max_minutes", None)
+    if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
+        raise ConfigError(f"--max-minutes must be a number of minutes, at least 0: got {minutes}.")
+    return parsed
+
+
+def _as_help_shows_it(
+    options: type[Options], sentences: Mapping[str, str], groups: Sequence[Field]
+) -> type[Options]:
+    """The options in the order of their help: a command's own first, those of every command last.
+
+    tyro would break the sentences where the docstrings break, and add a default to those that say
+    theirs.
+    """
+    kinds = get_type_hints(options, include_extras=True)
+    fields: list[Field] = []
+    for base in options.__mro__[:-1]:
+        for name, sentence in attribute_docstrings(base).items():
+            default = options.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+            words = option(sentences.get(name, sentence), default)
+            field = dataclasses.field(default=default, kw_only=True)
+            fields.append((name, Annotated[kinds[name], words], field))
+    namespace = {"__doc__": options.__doc__}
+    return dataclasses.make_dataclass(
+        options.__name__, [*fields, *groups], frozen=True, namespace=namespace
+    )
+
+
+def option(sentence: str, default: Any) -> Any:
+    """For ``Annotated``: an option's help text; tyro adds a default that it does not say itself."""
+    hint = "" if default is None or "default:" in sentence else None
+    return tyro.conf.arg(help=sentence, help_behavior_hint=hint)
+
+
+def sayer(options: Common) -> Callable[[str], None]:
+    """Prints for people: on standard output, or on standard error where that is for ``--json``."""
+    stream = sys.stderr if options.json else sys.stdout
+    return lambda sentence: print(sentence, file=stream, flush=True)
+
+
+def print_json(options: Common, value: dict[str, Any]) -> None:
+    """The command's outcome, where ``--json`` asks for it."""
+    if options.json:
+        print(json_text(value))
+
+
+def say_boxes(say: Callable[[str], None], texts: Sequence[str]) -> None:
+    """Warn of characters that the PDF cannot show on this machine."""
+    from innerloop.report.render.pages import boxes
+
+    if missing := boxes(" ".join(texts)):
+        say(
+            f"report.pdf shows boxes for {missing}: no font of this machine has them; install one "
+            "that does, and make it again. report.html needs none."
+        )

@@ -1,0 +1,152 @@
+"""`innerloop evaluate`: the accuracy of a finished run on fixed episodes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from innerloop.experiments.experiment import Experiment
+    from innerloop.methods.base import Learner
+    from innerloop.runs.directory import RunDirectory
+    from innerloop.runs.results import EvaluationRow
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(DataOptions):
+    """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
+
+    run: tyro.conf.Positional[Path] = field(kw_only=True)
+    """The run directory."""
+    part: Literal["val", "test"] = "val"
+    """Which classes of the split; no training or choice ever sees test classes."""
+    episodes: int = 600
+    """How many of the part's fixed episodes, at least 2."""
+    ways: int | None = None
+    """Classes in an episode; default: as trained."""
+    shots: tuple[int, ...] = ()
+    """Support images per class; several make one table; default: as trained."""
+    queries: int | None = None
+    """Query images per class; default: as trained, or 10 where several shots are compared."""
+    inner_steps: int | None = None
+    """Gradient steps K; default: as trained. Accuracies are measured from 0 to 2K."""
+    batch_norm: Literal["all", "transductive", "support", "running"] = "all"
+    """Whose statistics normalise the query images: their own batch's, the support set's, or those
+    stored in training, where a method stores some; all is every mode that the method has."""
+    adapt: Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"] = "own"
+    """What takes inner steps: what the method itself adapts; a new head on frozen features; it and
+    the last 1, 2 or 3 blocks; everything; or everything but a fixed random head."""
+    head: Literal["gradient", "logistic", "cosine"] = "gradient"
+    """With --adapt head, how the head is found: inner steps, logistic regression to convergence, or
+    cosine prototypes."""
+    head_init: Literal["zero", "glorot"] | None = None
+    """Where the new head starts; default: as the method does."""
+    inner_lr: float | None = None
+    """Rate of the inner steps; default: as trained."""
+    penalty: float = 0.1
+    """L2 penalty of the logistic head."""
+    untrained: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Evaluate the run's initial weights, to see what training gives."""
+
+
+def run(arguments: list[str]) -> int:
+    """Evaluate under each batch norm and with each number of shots that were asked for."""
+    options = parse(EvaluateOptions, "evaluate", arguments)
+    from innerloop.experiments.experiment import open_run
+    from innerloop.methods.variants import Variant
+    from innerloop.report.words import describe_row, table_of_rows
+    from innerloop.runs.directory import RunDirectory
+
+    directory, say = RunDirectory(options.run), sayer(options)
+    variant = Variant(
+        options.adapt,
+        options.head,
+        options.head_init,
+        options.inner_lr,
+        options.penalty,
+        options.untrained,
+    )
+    experiment, learner = open_run(
+        directory, data_dir=options.data_dir, untrained=options.untrained, say=say
+    )
+    how = {
+        "variant": variant,
+        "inner_steps": _inner_steps(options, experiment),
+        "batch_norms": _batch_norms(options, experiment, learner),
+    }
+    rows = _evaluated(options, directory, experiment, learner, how)
+    for row in rows:
+        say(describe_row(row))
+    say(table_of_rows(rows))
+    print_json(options, {"run": str(directory.path), "rows": [row.to_json() for row in rows]})
+    return 0
+
+
+def _inner_steps(options: EvaluateOptions, experiment: "Experiment") -> int:
+    # A head in closed form is there after one step.
+    own = experiment.config.own.adaptation_steps if options.head == "gradient" else 1
+    steps = own if options.inner_steps is None else options.inner_steps
+    if not 0 <= steps <= 1000:
+        raise ConfigError(f"--inner-steps must be between 0 and 1000: got {steps}.")
+    return steps
+
+
+def _batch_norms(
+    options: EvaluateOptions, experiment: "Experiment", learner: "Learner"
+) -> tuple[Any, ...]:
+    """The batch-norm modes to predict under."""
+    known, config = learner.batch_norm_modes, experiment.config
+    if options.batch_norm == "all":
+        # Nothing has gathered running statistics of untrained weights.
+        without_running = options.untrained and config.own.trains_on == "episodes"
+        return tuple(mode for mode in known if mode != "running") if without_running else known
+    if options.batch_norm not in known:
+        raise ConfigError(
+            f"{config.method} predicts under batch norm {' or '.join(known)}, "
+            f"not {options.batch_norm}."
+        )
+    return (options.batch_norm,)
+
+
+def _evaluated(
+    options: EvaluateOptions,
+    directory: "RunDirectory",
+    experiment: "Experiment",
+    learner: "Learner",
+    how: dict[str, Any],
+) -> "list[EvaluationRow]":
+    """The rows of all numbers of shots; these are checked before the first one is written."""
+    from innerloop.cli.actions import evaluate_and_save
+    from innerloop.cli.progress import CountProgress
+
+    trained = experiment.config.episode
+    shots = options.shots or (trained.shots,)
+    ways = trained.ways if options.ways is None else options.ways
+    usual = 10 if len(shots) > 1 else trained.queries
+    queries = usual if options.queries is None else options.queries
+    if ways < 2:
+        raise ConfigError(
+            f"--ways must be at least 2, or there is nothing to tell apart: got {ways}."
+        )
+    for count in shots:
+        experiment.evaluation_sampler(options.part, ways=ways, shots=count, queries=queries)
+    rows = []
+    for count in shots:
+        progress = CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json)
+        rows += evaluate_and_save(
+            directory,
+            experiment,
+            learner,
+            part=options.part,
+            episodes=options.episodes,
+            ways=ways,
+            shots=count,
+            queries=queries,
+            on_episodes=progress,
+            **how,
+        )
+    return rows

@@ -1,0 +1,77 @@
+"""`innerloop explain`: why two runs differ."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from innerloop.analysis.explanation.results import Explanation
+    from innerloop.runs.directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class ExplainOptions(DataOptions):
+    """Measure why two finished runs differ, on validation episodes; takes minutes, no training."""
+
+    runs: tyro.conf.Positional[tuple[Path, Path]] = field(kw_only=True)
+    """The two run directories; differences are the first minus the second."""
+    episodes: int = 600
+    """Fixed episodes of what is quick to measure: both runs' own accuracy, and heads on frozen
+    features."""
+    few_episodes: int = 16
+    """Fixed episodes of what is slow: adapting whole networks, up to 200 steps, at many rates."""
+    out: Path | None = None
+    """Folder for page, figures and explanation.json; default: explanation, beside the first run."""
+
+
+def run(arguments: list[str]) -> int:
+    """Measure, and write a page with its figures."""
+    options = parse(ExplainOptions, "explain", arguments)
+    if options.few_episodes < 2:
+        raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
+    from innerloop.analysis.explanation.storage import explanation_to_json
+    from innerloop.report.explanation import explanation_page, write_explanation
+    from innerloop.runs.directory import RunDirectory
+
+    runs, say = [RunDirectory(path) for path in options.runs], sayer(options)
+    explanation = _explained(runs, options)
+    out = options.out or runs[0].path.parent / "explanation"
+    write_explanation(explanation, out)
+    say(explanation_page(explanation))
+    say(f"Look at {out / 'figures'}; the numbers are in {out / 'explanation.json'}.")
+    print_json(options, explanation_to_json(explanation))
+    return 0
+
+
+def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanation":
+    import torch
+
+    from innerloop.analysis.comparison import check_runs, refuse_differences
+    from innerloop.analysis.explanation.explain import explain_runs
+    from innerloop.cli.actions import evaluate_if_needed
+
+    say, threads = sayer(options), torch.get_num_threads()
+    check_runs(runs, options.episodes)
+    refuse_differences(runs, "val", options.episodes)
+    for directory in runs:
+        evaluate_if_needed(
+            directory,
+            "val",
+            options.episodes,
+            data_dir=options.data_dir,
+            say=say,
+            quiet=options.json,
+        )
+    return explain_runs(
+        *runs,
+        episodes=options.episodes,
+        few_episodes=options.few_episodes,
+        threads=threads,
+        data_dir=options.data_dir,
+        say=say,
+    )

@@ -1,0 +1,50 @@
+"""`innerloop report`: runs into a page and a PDF."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from innerloop.cli.command import Common, parse, print_json, say_boxes, sayer
+
+
+@dataclass(frozen=True)
+class ReportOptions(Common):
+    """Write report.html and report.pdf from run directories alone; in seconds, without PyTorch."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = field(kw_only=True)
+    """The run directories, of any methods and seeds; what is missing is said in its section."""
+    out: Path = Path("report")
+    """Folder for report.html, report.pdf and figures/."""
+    explanation: Path | None = None
+    """Folder that `innerloop explain` wrote; default: explanation, beside the first run, where it
+    is there."""
+    collaborators: tuple[str, ...] = ()
+    """Who took part, and in what, each in quotes; default: nobody is named."""
+    references: tuple[str, ...] = ()
+    """What else was used, each in quotes; default: the papers of the methods alone."""
+
+
+def run(arguments: list[str]) -> int:
+    """Write the report, and say what it lacks."""
+    options = parse(ReportOptions, "report", arguments)
+    from innerloop.report.report import read_material, write_report
+
+    material = read_material(
+        options.runs,
+        options.explanation,
+        collaborators=options.collaborators,
+        references=options.references,
+    )
+    written = write_report(material, options.out)
+    say, missing = sayer(options), list(dict.fromkeys(written.missing))
+    for what in missing:
+        say(f"Missing: {what}")
+    say_boxes(say, [*options.collaborators, *options.references])
+    html, pdf = options.out / "report.html", options.out / "report.pdf"
+    say(f"{html}\n{pdf}")
+    figures = [picture.name for picture in written.pictures]
+    print_json(
+        options, {"html": str(html), "pdf": str(pdf), "figures": figures, "missing": missing}
+    )
+    return 0

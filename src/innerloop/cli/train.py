@@ -1,0 +1,116 @@
+"""`innerloop train`: meta-train a method."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.cli.settings import chosen, groups_of
+from innerloop.cli.start import list_of_methods, method_of, starting_settings, value_of
+from innerloop.core.errors import ConfigError
+from innerloop.methods.catalogue import find_card, find_learner, presets
+
+if TYPE_CHECKING:
+    from innerloop.experiments.experiment import Experiment
+    from innerloop.runs.directory import RunDirectory
+    from innerloop.settings.run import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainOptions(DataOptions):
+    """Meta-train a method into a run directory: weights, metrics, figures, settings."""
+
+    preset: str | None = None
+    """Start from a named set of settings; options beside it win."""
+    config: Path | None = None
+    """Start from a saved config.json; options beside it win."""
+    run_dir: Path | None = None
+    """Where to write; default: a new folder in runs/."""
+    max_minutes: float | None = None
+    """Pause after this many minutes; default: no limit."""
+
+
+def run(arguments: list[str]) -> int:
+    """Two sets of options in one command: the run's, and the settings that are saved with it."""
+    method, arguments = method_of(arguments)
+    if method is None and _asks_for_help(arguments) and value_of("config", arguments) is None:
+        print(list_of_methods())
+        return 0
+    start = starting_settings(method, arguments)
+    options = _parse(start, arguments)
+    config = chosen(options, start)
+    if options.run_dir and options.run_dir.name in ("", ".."):
+        raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
+    find_learner(config.method)
+    experiment, directory = _prepared(config, options)
+    code = run_to_end(experiment, directory, options, resume=False)
+    print_json(options, outcome(directory))
+    return code
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    return not {"-h", "--help", "--help-all"}.isdisjoint(arguments)
+
+
+def _parse(start: "RunConfig", arguments: list[str]) -> Any:
+    """The options, those of a method's settings among them; ``--help-all`` shows all of those."""
+    whole = "--help-all" in arguments or not _asks_for_help(arguments)
+    known = " or ".join(presets(find_card(start.method)))
+    preset = f"Start from named settings: {known}; options beside it win."
+    try:
+        return parse(
+            TrainOptions,
+            f"train {start.method}",
+            ["--help" if argument == "--help-all" else argument for argument in arguments],
+            sentences={"preset": preset},
+            groups=groups_of(start, seldom=whole),
+        )
+    except SystemExit as end:
+        if end.code == 0 and not whole:
+            print("Settings that are seldom used are left out: --help-all shows all of them.")
+        raise
+
+
+def _prepared(config: "RunConfig", options: TrainOptions) -> "tuple[Experiment, RunDirectory]":
+    """The experiment, with all that can be refused before anything is written; and its run."""
+    from innerloop.experiments.environment import environment
+    from innerloop.experiments.experiment import prepare
+    from innerloop.runs.directory import RunDirectory
+
+    say = sayer(options)
+    experiment = prepare(config, data_dir=options.data_dir, say=say)
+    experiment.refuse_what_does_not_fit()
+    path = options.run_dir or Path("runs") / experiment.config.run_name
+    directory = RunDirectory.create(experiment.config, environment(experiment), path)
+    say(f"{directory.path}: {experiment.describe()}")
+    return experiment, directory
+
+
+def run_to_end(
+    experiment: "Experiment", directory: "RunDirectory", options: Any, *, resume: bool
+) -> int:
+    """Train, or go on with, a run as the options of either command say; returns the exit code."""
+    from innerloop.cli.actions import run_training
+    from innerloop.report.words import describe_row
+    from innerloop.runs.evaluations import last_validation
+
+    say = sayer(options)
+    code = run_training(
+        experiment,
+        directory,
+        resume=resume,
+        say=say,
+        quiet=options.json,
+        max_minutes=options.max_minutes,
+    )
+    if code == 0 and directory.weights_path.is_file():
+        say(describe_row(last_validation(directory)))
+        say(f"weights {directory.weights_path}, figures {directory.path / 'figures'}")
+    return code
+
+
+def outcome(directory: "RunDirectory") -> dict[str, Any]:
+    """What a training says under ``--json``."""
+    validations = directory.read_metrics("validation")
+    last = validations[-1] if validations else None
+    return {"run": str(directory.path), "validation": last} | asdict(directory.status)
