@@ -7,6 +7,8 @@ from pathlib import Path
 
 import innerloop
 from innerloop import cli
+from innerloop.methods import catalogue
+from innerloop.methods.card import Card
 
 project, author, release = "innerloop", "the innerloop developers", innerloop.__version__
 copyright = "the innerloop developers, MIT licence"
@@ -21,6 +23,15 @@ nitpicky = False
 REPOSITORY = Path(__file__).parents[1]
 
 
+def printed(*arguments: str) -> str:
+    """What a command prints, as a block of a page."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        cli.main([*arguments])
+    lines = [line.rstrip() for line in text.getvalue().strip().splitlines()]
+    return "\n".join(["```text", *lines, "```", ""])
+
+
 def command_line() -> str:
     """Every command's help, as the shell prints it, under a heading of its own."""
     os.environ["COLUMNS"] = "90"
@@ -31,20 +42,54 @@ def command_line() -> str:
         "",
     ]
     for command, (_, what) in cli.COMMANDS.items():
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            cli.main([command, "--help"])
-        parts += [
-            f"## {command}",
-            "",
-            f"{what[0].upper()}{what[1:]}.",
-            "",
-            "```text",
-            printed.getvalue().strip(),
-            "```",
-            "",
-        ]
+        parts += [f"## {command}", "", f"{what[0].upper()}{what[1:]}.", ""]
+        parts += [printed(command, "--help")]
+        if command == "train":
+            parts += [every_methods_options()]
     return "\n".join(parts)
+
+
+def every_methods_options() -> str:
+    """All options of each method, under a heading of its own."""
+    parts = []
+    for name in catalogue.names():
+        parts += [f"### train {name}", "", printed("train", name, "--help-all")]
+    return "\n".join(parts)
+
+
+def methods_table() -> str:
+    """The methods that are installed: a table, then what each does and can be told."""
+    parts = [
+        "# Methods",
+        "",
+        "Generated from the code: every method that is installed, as its card has it.",
+        "",
+        "| Method | `innerloop train` | Trains on | Paper | Settings of its own |",
+        "|---|---|---|---|---|",
+    ]
+    cards, faults = catalogue.cards()
+    for card in cards:
+        settings = ", ".join(f"`{name}`" for name in card.settings.flags())
+        paper = str(card.papers[0]) if card.papers else ""
+        parts += [f"| {card.title} | `{card.name}` | {card.trains_on} | {paper} | {settings} |"]
+    parts += ["", *faults, ""]
+    for card in cards:
+        parts += [f"## {card.title}", "", card.idea, ""]
+        parts += [f"- {paper}" for paper in card.papers]
+        parts += ["", *settings_table(card), ""]
+    return "\n".join(parts)
+
+
+def settings_table(card: Card) -> list[str]:
+    """A method's own settings, then what it changes in those of all."""
+    rows = ["| Setting | Default | What it is |", "|---|---|---|"]
+    sentences = card.settings.descriptions()
+    for name, default in card.settings().flat().items():
+        rows += [f"| `{name}` | {default} | {sentences[name]} |"]
+    changes = ", ".join(f"`{name}` {value}" for name, value in card.defaults.items())
+    if changes:
+        rows += ["", f"Other defaults than usual: {changes}. {card.reason}"]
+    return rows
 
 
 def python_interface() -> str:
@@ -84,6 +129,11 @@ def links_out_of_the_site(_app: object, _docname: str, source: list[str]) -> Non
 
 def setup(app: object) -> None:
     """Write the generated pages before the others are read."""
-    for name, page in (("command-line", command_line()), ("python", python_interface())):
+    pages = {
+        "command-line": command_line(),
+        "methods": methods_table(),
+        "python": python_interface(),
+    }
+    for name, page in pages.items():
         (Path(__file__).parent / f"{name}.md").write_text(page, encoding="utf-8")
     app.connect("source-read", links_out_of_the_site)  # type: ignore[attr-defined]

@@ -50,6 +50,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         "index.html",
         "first-run.html",
         "tutorial.html",
+        "methods.html",
         "methods/mamlpp.html",
         "stability.html",
         "python.html",
@@ -58,5 +59,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         "performance.html",
         "data.html",
     } <= pages
-    assert "--meta-batch-size" in (tmp_path / "site" / "command-line.html").read_text("utf-8")
+    page = (tmp_path / "site" / "command-line.html").read_text("utf-8")
+    assert {"--meta-batch-size", "--image-size", "innerloop train METHOD"} <= set(
+        re.findall(r"--[a-z-]+|innerloop train METHOD", page)
+    )
     assert "EpisodeBatch" in (tmp_path / "site" / "python.html").read_text("utf-8")
