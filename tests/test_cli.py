@@ -285,6 +285,11 @@ def test_help_imports_no_torch_and_comes_at_once(arguments):
 # Typing errors
 
 
+def test_an_option_before_the_command_is_refused(capsys):
+    sentence = "The command comes before its options: got '--json' first. There are: train, "
+    assert refusal(["--json", "doctor"], capsys, 2).startswith(sentence)
+
+
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert refusal(["trian"], capsys, 2) == "There is no command 'trian'. Did you mean 'train'?"
     assert refusal(["zzz"], capsys, 2).startswith(
@@ -311,6 +316,14 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
         (
             ["train", "fomaml", "--preset", "coarse"],
             "There is no preset 'coarse'. Did you mean 'course'?",
+        ),
+        (
+            ["train", "fomaml", "--preset", "paper"],
+            "fomaml has no preset 'paper', mamlpp has. There are: course.",
+        ),
+        (
+            ["train", "mamlpp", "--preset", "authors"],
+            "There is no preset 'authors'. Did you mean 'authors-code'?",
         ),
         (
             ["train", "fomaml", "--device", "cdua"],
@@ -356,7 +369,15 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys):
             ["train", "fomaml", "--features", "flat"],
             "invalid choice 'flat' for argument '--features'. Expected one of ('flatten', 'mean').",
         ),
-        (["train", "fomaml", "--ways"], "--ways"),
+        (["train", "fomaml", "--ways"], "Missing value for argument '--ways'"),
+        (["train", "fomaml", "--config"], "Missing value for argument '--config'"),
+        (["train", "fomaml", "--batch-size", "3"], "Perhaps you meant: --meta-batch-size"),
+        (["train", "fomaml", "--image-sise", "20"], "Perhaps you meant: --image-size"),
+        (["train", "fomaml", "--rotations", "yes"], "Unrecognized options: yes"),
+        (["train", "fomaml", "extra"], "Unrecognized options: extra"),
+        (["train", "--method", "maml", "--method", "fomaml"], "Unrecognized options: --method"),
+        (["explain", "run"], "Missing value for argument 'runs'. Expected 2 values."),
+        (["doctor", "extra"], "Unrecognized options: extra"),
         (["evaluate"], "PATH"),
         (
             ["evaluate", "run", "--part", "tset"],
@@ -449,10 +470,12 @@ def test_a_wrong_setting_is_refused_in_a_sentence_and_nothing_is_written(options
 
 def test_training_without_a_method_is_refused(capsys):
     sentence = (
-        "Say which method, before the options: innerloop train fomaml or innerloop train maml"
+        "Say which method, before the options: innerloop train METHOD. There are: "
+        f"{', '.join(names())}."
     )
-    assert refusal(["train"], capsys, 2).startswith(sentence)
-    assert refusal(["train", "--data", "strokes", "fomaml"], capsys, 2).startswith(sentence)
+    assert refusal(["train"], capsys, 2) == sentence
+    assert refusal(["train", "--data", "strokes", "fomaml"], capsys, 2) == sentence
+    assert refusal(["train", "--method"], capsys, 2) == sentence
 
 
 @pytest.mark.parametrize("method", [":CARD", ".relative:CARD", "no_such_module:CARD", "json:CARD"])
@@ -485,6 +508,7 @@ SAVED = settings_of("fomaml").to_json()
         ),
         (SAVED.replace('"ways": 5', '"ways": 0').encode(), "old.json: ways must be between 2 and"),
         (SAVED[:300].encode(), "old.json is not JSON: "),
+        (SAVED.replace('"fomaml"', '"gone"').encode(), "old.json: There is no method 'gone'. "),
     ],
 )
 def test_a_wrong_configuration_file_is_refused_in_a_sentence(content, words, capsys):

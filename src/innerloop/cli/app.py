@@ -64,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: str, *arguments: str) -> int:
+    if command.startswith("-"):
+        raise ConfigError(
+            f"The command comes before its options: got {command!r} first. There are: "
+            f"{', '.join(COMMANDS)}."
+        )
     if command not in COMMANDS:
         raise ConfigError(
             f"There is no command {command!r}.{did_you_mean(command, list(COMMANDS))}"

@@ -54,8 +54,10 @@ def starting_settings(method: str | None, arguments: list[str]) -> RunConfig:
     if path is not None:
         return _settings_of_file(Path(path), method)
     if method is None:
-        known = " or ".join(f"innerloop train {name}" for name in names())
-        raise ConfigError(f"Say which method, before the options: {known}.")
+        raise ConfigError(
+            "Say which method, before the options: innerloop train METHOD. There are: "
+            f"{', '.join(names())}."
+        )
     return settings_of(method, preset)
 
 

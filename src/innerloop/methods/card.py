@@ -1,12 +1,13 @@
 """What a method says of itself before it is built; imports no torch."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from innerloop.core.errors import ConfigError
 from innerloop.settings.method import MethodSettings
-from innerloop.settings.run import COMMON
+from innerloop.settings.run import COMMON, RunConfig
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,29 @@ class Card:
         """Raise `ConfigError` for what would only be noticed in the middle of something else."""
         if not (isinstance(self.settings, type) and issubclass(self.settings, MethodSettings)):
             raise ConfigError(f"its settings are no MethodSettings: {self.settings!r}.")
-        self.settings()
+        self._refuse_bare_settings()
         common = {flag for section in COMMON.values() for flag in section.flags()}
         if twice := common & self.settings.flags().keys():
             raise ConfigError(f"its setting {min(twice)!r} is one that every method has.")
         if unknown := self.defaults.keys() - common:
             raise ConfigError(f"it changes {min(unknown)!r}, which is no common setting.")
-        names = common | self.settings.flags().keys()
+        config = RunConfig(self.name, self.settings()).replace(**self.defaults)
         for preset, values in self.presets.items():
-            if unknown := values.keys() - names:
+            if unknown := values.keys() - config.flat().keys():
                 raise ConfigError(f"its preset {preset!r} has {min(unknown)!r}, no setting of it.")
+            try:
+                config.replace(**values)
+            except ConfigError as error:
+                raise ConfigError(f"its preset {preset!r}: {error}") from error
         if unknown := set(self.parts) - self.settings.flags().keys():
             raise ConfigError(f"its part {min(unknown)!r} is none of its settings.")
+
+    def _refuse_bare_settings(self) -> None:
+        """Every setting has a default and a sentence."""
+        for setting in dataclasses.fields(self.settings):
+            if setting.default is dataclasses.MISSING:
+                raise ConfigError(f"its setting {setting.name!r} has no default.")
+        try:
+            self.settings.descriptions()
+        except KeyError as missing:
+            raise ConfigError(f"its setting {missing} has no sentence under it.") from missing

@@ -88,7 +88,8 @@ def _load(place: str, what: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever somebody else's module does when it is imported
-        raise ConfigError(f"{what} cannot be imported from {place}: {error}.") from error
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ConfigError(f"{what} cannot be imported from {place}: {reason}.") from error
 
 
 def find_learner(method: str) -> "type[Learner]":
@@ -130,12 +131,21 @@ def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunCo
         known = config.flat()
         values = presets(card)
         if preset not in values:
-            raise ConfigError(f"There is no preset {preset!r}.{did_you_mean(preset, list(values))}")
+            raise ConfigError(_no_such_preset(preset, method, list(values)))
         # One for all methods has settings that some do not have.
         config = config.replace(
             **{name: value for name, value in values[preset].items() if name in known}
         )
     return config.replace(**changes)
+
+
+def _no_such_preset(preset: str, method: str, known: list[str]) -> str:
+    """Says which method has it, or which is meant."""
+    owners = [card.name for card in cards()[0] if preset in card.presets]
+    if owners:
+        there_are = ", ".join(known)
+        return f"{method} has no preset {preset!r}, {owners[0]} has. There are: {there_are}."
+    return f"There is no preset {preset!r}.{did_you_mean(preset, known)}"
 
 
 def presets(card: Card) -> dict[str, Mapping[str, Any]]:

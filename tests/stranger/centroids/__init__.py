@@ -1,0 +1,1 @@
+"""A method of another package than innerloop, as its author would write it."""
