@@ -103,7 +103,7 @@ def test_every_link_of_the_readme_works_in_a_clone():
 
 def test_no_link_on_a_package_index_leads_into_the_repository():
     """What an index shows is the description in the package's metadata."""
-    shown = metadata("innerloop").get_payload()
+    shown = metadata("innerloop").json["description"]
 
     assert isinstance(shown, str) and "docs/comparison.md" in shown
     assert [link for link in LINK.findall(shown) if not link.startswith(("#", "https://"))] == []
