@@ -14,7 +14,8 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
-from innerloop.methods.mamlpp.learner import EPOCHS, MAMLpp, multi_step_weights
+from innerloop.methods.mamlpp.learner import MAMLpp
+from innerloop.methods.mamlpp.schedules import EPOCHS, multi_step_weights
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3

@@ -95,10 +95,9 @@ class RunConfig(Generic[Own]):
             flags = section.flags()
             mine = {flags[flag]: changes.pop(flag) for flag in flags.keys() & changes.keys()}
             changed[name] = dataclasses.replace(section, **mine) if mine else section
+        names = [name for name in self.flat() if name != "method"]
         for name in changes:
-            raise ConfigError(
-                f"{self.method} has no setting {name!r}.{did_you_mean(name, list(self.flat()))}"
-            )
+            raise ConfigError(f"{self.method} has no setting {name!r}.{did_you_mean(name, names)}")
         return dataclasses.replace(self, **changed)
 
     def to_json(self) -> str:

@@ -1,6 +1,6 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -10,22 +10,17 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
+from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.maml.descent import Descent, LossFunction
 from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
-from innerloop.networks.base import last_of_blocks, parameters_under
-from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
-from innerloop.networks.checks import refuse_running_statistics
-from innerloop.networks.plain import plain_network
+from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.run import RunConfig
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
 
-
-class MAML(Learner):
+class MAML(Descent):
     """Model-agnostic meta-learning (Finn, Abbeel and Levine, 2017, arXiv 1703.03400).
 
     Let θ be the parameters, L the loss, α the inner rate. For each episode, from φ_0 = θ::
@@ -85,20 +80,17 @@ class MAML(Learner):
         loss_fn: LossFunction = F.cross_entropy,
         batch_norm_modes: tuple[BatchNormMode, ...] = ("transductive", "support"),
     ):
-        super().__init__()
-        refuse_running_statistics(model)
-        Network(model)  # refuses what cannot be copied
-        self.model, self.batch_norm_modes = model, batch_norm_modes
-        self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
-        self.query_batches, self.loss_fn = query_batches, loss_fn
-        self.fresh_head_init: HeadInit = fresh_head_init
-        self.meta_learned_head = fresh_head is None
-        self._fresh = (
-            _parameters_under(model, [fresh_head], "to be a fresh head") if fresh_head else []
+        super().__init__(
+            model,
+            inner_lr=inner_lr,
+            fresh_head=fresh_head,
+            fresh_head_init=fresh_head_init,
+            adapts=adapts,
+            loss_fn=loss_fn,
+            batch_norm_modes=batch_norm_modes,
         )
-        self._adapted = (
-            None if adapts is None else set(_parameters_under(model, adapts, "to adapt"))
-        )
+        self.inner_steps, self.first_order = inner_steps, first_order
+        self.query_batches = query_batches
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -111,15 +103,6 @@ class MAML(Learner):
             fresh_head="head" if config.own.fresh_head else None,
             query_batches=config.own.query_batches,
         )
-
-    @property
-    def params(self) -> dict[str, Tensor]:
-        """θ: the model's trainable parameters by name, without a fresh head."""
-        return {
-            name: weight
-            for name, weight in self.model.named_parameters()
-            if weight.requires_grad and name not in self._fresh
-        }
 
     def inner_loop(
         self, params: Mapping[str, Tensor], support: LabelledImages, *, steps: int
@@ -192,47 +175,6 @@ class MAML(Learner):
         loss, after = self._query_loss(network, fast_weights, batch, self.inner_steps)
         return loss, fast_weights, {"support_accuracy_before": first, "query_accuracy_after": after}
 
-    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
-        """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
-        theta = {name: weight.detach() for name, weight in self.params.items()}
-        network = Network(self.model)
-        yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
-
-    def predict(
-        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
-    ) -> Tensor:
-        """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
-        network, weights = Network(self.model), self._weights(adaptation)
-        statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
-        return network.call(weights, images, statistics)
-
-    @torch.no_grad()
-    def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
-        """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
-        network, weights = Network(self.model), self._weights(adaptation)
-        statistics = self._statistics(network, weights, adaptation, self.mode(None))
-        blocks = last_of_blocks(self.model)
-        logits, outputs = network.call_blocks(weights, images, blocks, statistics)
-        return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
-
-    @torch.no_grad()
-    def as_module(
-        self,
-        adaptation: Adaptation,
-        *,
-        episode: int = 0,
-        batch_norm: BatchNormMode | None = None,
-    ) -> nn.Module:
-        """The network at one episode's φ_K; see `Learner.as_module`."""
-        alone = adaptation.of_episode(episode)
-        weights = self._weights(alone)
-        statistics = self._statistics(Network(self.model), weights, alone, self.mode(batch_norm))
-        return plain_network(
-            self.model,
-            {name: weight[0] for name, weight in weights.items()},
-            of_first_episode(statistics),
-        )
-
     def adapting(
         self,
         parts: Parts = "own",
@@ -271,99 +213,6 @@ class MAML(Learner):
             batch_norm_modes=self.batch_norm_modes,
         )
 
-    def _weights(self, adaptation: Adaptation) -> FastWeights:
-        """What predictions at φ_K are computed with."""
-        return adaptation.fast_weights
-
-    def _statistics(
-        self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
-    ) -> Statistics | Stored | None:
-        """What batch norm normalises predictions at φ_K by."""
-        if mode == "support":
-            return network.call_and_measure(weights, adaptation.support.images)[1]
-        return "stored" if mode == "running" else None
-
-    def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
-        """φ_0: every episode's copy of θ, and its fresh head if it has one."""
-        fast_weights = expand(params, len(support))
-        if self._fresh:
-            ways = int(support.labels.max()) + 1
-            for name in self._fresh:
-                weight = self.model.get_parameter(name)
-                head = weight.new_zeros(ways, *weight.shape[1:])
-                if self.fresh_head_init == "glorot" and head.ndim > 1:
-                    draw = torch.Generator().manual_seed(0)
-                    head = nn.init.xavier_uniform_(
-                        torch.empty_like(head, device="cpu"), generator=draw
-                    ).to(head)
-                fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
-        return fast_weights
-
-    def _descend(
-        self,
-        network: Network,
-        params: Mapping[str, Tensor],
-        support: LabelledImages,
-        steps: int,
-        *,
-        create_graph: bool,
-        detach: bool = False,
-    ) -> Iterator[Adaptation]:
-        """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
-        fast_weights = self._start(params, support)
-        losses, accuracies = [], []
-        for index in range(steps + 1):
-            if index < steps:
-                following, loss, correct = self._inner_step(
-                    network, fast_weights, support, index, create_graph=create_graph
-                )
-                if detach:
-                    following = {name: weight.detach() for name, weight in following.items()}
-            else:
-                following = fast_weights
-                with torch.no_grad():
-                    loss, correct = self._losses(network, fast_weights, support, index)
-            losses.append(loss.detach())
-            accuracies.append(correct)
-            yield Adaptation(
-                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1)
-            )
-            fast_weights = following
-
-    def _inner_step(
-        self,
-        network: Network,
-        fast_weights: FastWeights,
-        support: LabelledImages,
-        index: int,
-        *,
-        create_graph: bool,
-    ) -> tuple[FastWeights, Tensor, Tensor]:
-        """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
-        with torch.enable_grad():
-            adapted = {
-                name: weight
-                for name, weight in fast_weights.items()
-                if self._adapted is None or name in self._adapted
-            }
-            for weight in adapted.values():
-                if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
-                    weight.requires_grad_()
-            loss, correct = self._losses(network, fast_weights, support, index)
-            gradients = gradient(loss, adapted, create_graph=create_graph)
-            return fast_weights | self._stepped(adapted, gradients, index), loss, correct
-
-    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
-        """What is adapted, after step number ``index``; the same rate for every tensor and step."""
-        return step(adapted, gradients, self.inner_lr)
-
-    def _outputs(
-        self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
-    ) -> Tensor:
-        """Outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
-        stored = self.batch_norm_modes[0] == "running"
-        return network.call(fast_weights, images, "stored" if stored else None)
-
     def _query_loss(
         self, network: Network, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
     ) -> tuple[Tensor, Tensor]:
@@ -374,28 +223,3 @@ class MAML(Learner):
         measured = [self._losses(network, fast_weights, part, index) for part in parts]
         losses, accuracies = zip(*measured, strict=True)
         return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
-
-    def _losses(
-        self, network: Network, fast_weights: FastWeights, batch: LabelledImages, index: int
-    ) -> tuple[Tensor, Tensor]:
-        """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
-        outputs = self._outputs(network, fast_weights, batch.images, index)
-        if (
-            batch.labels.dtype == torch.int64
-            and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]
-        ):
-            raise ConfigError(
-                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. "
-                "MAML learns the initial weights of every output, so it cannot tell more classes "
-                f"apart than it was trained for: train with ways={needed}, or with a fresh head."
-            )
-        losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
-        return torch.stack(losses), accuracy(outputs.detach(), batch.labels)
-
-
-def _parameters_under(model: nn.Module, modules: Sequence[str], purpose: str) -> list[str]:
-    """Names of the parameters of some submodules, refusing one that has none."""
-    for module in modules:
-        if not parameters_under(model, [module]):
-            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
-    return parameters_under(model, modules)

@@ -1,6 +1,5 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
-import math
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,6 +11,8 @@ from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner
 from innerloop.methods.maml.learner import MAML
+from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
+from innerloop.methods.mamlpp.sets import Gathering, key_of, name_of
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import (
     BatchNormMode,
@@ -19,36 +20,8 @@ from innerloop.networks.batch_norm import (
     Statistics,
     Stored,
     batch_norm_layers,
-    unbiased_moments,
 )
 from innerloop.settings.run import RunConfig
-
-EPOCHS = 100
-"""A run counts as this many epochs, whatever its length; schedules that the paper steps by the
-epoch are stepped so."""
-
-
-def multi_step_weights(steps: int, epoch: int, epochs: int) -> list[float]:
-    """Weights v_0 ... v_{N−1} of the query losses after each inner step, annealed: epoch e of E.
-
-    ::
-
-        v_i     = max(1/N − e / (N E), 0.03/N)                                  i < N − 1
-        v_{N−1} = min(1/N + e (N − 1) / (N E), 1 − (N − 1) 0.03/N)
-
-    and from e = E on the last loss alone: the authors' code, the paper gives no formula. They sum
-    to one. At integer e < E the floor is not reached for E up to 33; at e = E the weights jump.
-
-    Args:
-        steps: N >= 1.
-        epoch: e >= 0.
-        epochs: E >= 0.
-    """
-    if epoch >= epochs:
-        return [0.0] * (steps - 1) + [1.0]
-    early = max(1 / steps - epoch / (steps * epochs), 0.03 / steps)
-    last = min(1 / steps + epoch * (steps - 1) / (steps * epochs), 1 - (steps - 1) * 0.03 / steps)
-    return [early] * (steps - 1) + [last]
 
 
 class MAMLpp(MAML):
@@ -66,9 +39,8 @@ class MAMLpp(MAML):
         first_order_fraction: how much of the run is of first order (the paper's 50 of 150 epochs).
         per_step_statistics: running batch-norm statistics for every step, gathered in training and
             used by predictions under ``running``. Training and inner loop normalise by the batch.
-            One update an outer
-            step, by the mean over all passes of a step: the support pass at φ_i and the query pass
-            at φ_{i+1} of every episode belong to set i.
+            One update an outer step, by the mean over all passes of a step: the support pass at φ_i
+            and the query pass at φ_{i+1} of every episode belong to set i.
         per_step_affine: batch norm's scale and shift for every step, learnt by the outer loop
             alone; set i serves the same two passes. Otherwise they are adapted like every other
             tensor.
@@ -121,42 +93,52 @@ class MAMLpp(MAML):
             raise ConfigError(
                 f"learned_rates must be layer, tensor or None: got {learned_rates!r}."
             )
-        self.multi_step_loss, self.multi_step_fraction = multi_step_loss, multi_step_fraction
-        self.derivative_order_annealing, self.first_order_fraction = (
-            derivative_order_annealing,
-            first_order_fraction,
-        )
-        self.per_step_statistics, self.cosine_annealing = per_step_statistics, cosine_annealing
-        self.outer_lr_floor, self._fraction = outer_lr_floor, 0.0
+        self.multi_step_loss = multi_step_loss
+        self.multi_step_fraction = multi_step_fraction
+        self.derivative_order_annealing = derivative_order_annealing
+        self.first_order_fraction = first_order_fraction
+        self.per_step_statistics = per_step_statistics
+        self.cosine_annealing = cosine_annealing
+        self.outer_lr_floor = outer_lr_floor
+        self._fraction = 0.0
         self._norms = batch_norm_layers(model)
-        self.affine, self.rates = nn.ParameterDict(), nn.ParameterDict()
-        if per_step_affine:
-            for name, weight in super().params.items():
-                if name.rpartition(".")[0] in self._norms:
-                    self.affine[_key(name)] = nn.Parameter(
-                        weight.detach().repeat(self.inner_steps, 1)
-                    )
-                    model.get_parameter(name).requires_grad_(False)  # the sets take its place
-        if learned_rates:
-            for name in [*self.params, *self._fresh]:
-                if self._adapted is None or name in self._adapted:
-                    key = _key(
-                        name if learned_rates == "tensor" else name.rpartition(".")[0] or name
-                    )
-                    self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
-        self._rate_of = {
-            name: key
-            for name in [*self.params, *self._fresh]
-            for key in (_key(name), _key(name.rpartition(".")[0]))
-            if key and key in self.rates
-        }
         self._gathered: dict[int, list[Statistics]] = {}
+        # In this order: it is that of the optimiser's parameters.
+        self.affine = self._affine_sets() if per_step_affine else nn.ParameterDict()
+        self._rate_of = self._rate_names(learned_rates) if learned_rates else {}
+        self.rates = nn.ParameterDict()
+        for key in dict.fromkeys(self._rate_of.values()):
+            self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
         if per_step_statistics:
-            self.batch_norm_modes = (*self.batch_norm_modes, "running")
-            for name, layer in self._norms.items():
-                shape = self.inner_steps, layer.channels
-                self.register_buffer(f"running_mean/{_key(name)}", torch.zeros(shape))
-                self.register_buffer(f"running_var/{_key(name)}", torch.ones(shape))
+            self._keep_statistics()
+
+    def _affine_sets(self) -> nn.ParameterDict:
+        """Scale and shift (N, channels) of every batch norm; they take the place of its own."""
+        sets = nn.ParameterDict()
+        for name, weight in super().params.items():
+            if name.rpartition(".")[0] in self._norms:
+                sets[key_of(name)] = nn.Parameter(weight.detach().repeat(self.inner_steps, 1))
+                self.model.get_parameter(name).requires_grad_(False)
+        return sets
+
+    def _rate_names(self, unit: str) -> dict[str, str]:
+        """Name of each tensor that takes inner steps -> key of its rates."""
+        names = [
+            name
+            for name in [*self.params, *self._fresh]
+            if self._adapted is None or name in self._adapted
+        ]
+        if unit == "tensor":
+            return {name: key_of(name) for name in names}
+        return {name: key_of(name.rpartition(".")[0] or name) for name in names}
+
+    def _keep_statistics(self) -> None:
+        """Running mean and variance (N, channels) of every batch norm, in the learner's state."""
+        self.batch_norm_modes = (*self.batch_norm_modes, "running")
+        for name, layer in self._norms.items():
+            shape = self.inner_steps, layer.channels
+            self.register_buffer(f"running_mean/{key_of(name)}", torch.zeros(shape))
+            self.register_buffer(f"running_var/{key_of(name)}", torch.ones(shape))
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -189,8 +171,7 @@ class MAMLpp(MAML):
         )
         if not self.cosine_annealing:
             return 1.0
-        falling = (1 + math.cos(math.pi * self.epoch / EPOCHS)) / 2
-        return self.outer_lr_floor + (1 - self.outer_lr_floor) * falling
+        return cosine_factor(self.epoch, self.outer_lr_floor)
 
     @property
     def epoch(self) -> int:
@@ -238,7 +219,7 @@ class MAMLpp(MAML):
         """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
         if not self.per_step_statistics:
             return super().meta_loss(batch)
-        network = _Gathering(self.model)
+        network = Gathering(self.model)
         loss, _, logged = self._objective(network, batch)
         for number, passes in network.gathered.items():
             self._gathered.setdefault(number, []).extend(passes)
@@ -278,8 +259,8 @@ class MAMLpp(MAML):
         """Running statistics (channels,) of every batch norm in set ``number``."""
         return {
             name: Moments(
-                self.get_buffer(f"running_mean/{_key(name)}")[number],
-                self.get_buffer(f"running_var/{_key(name)}")[number],
+                self.get_buffer(f"running_mean/{key_of(name)}")[number],
+                self.get_buffer(f"running_var/{key_of(name)}")[number],
             )
             for name in self._norms
         }
@@ -303,7 +284,7 @@ class MAMLpp(MAML):
     ) -> Tensor:
         number = self._set(index)
         weights = self._with_affine(fast_weights, number)
-        if isinstance(network, _Gathering):
+        if isinstance(network, Gathering):
             return network.call_and_gather(weights, images, number)
         return network.call(weights, images)
 
@@ -313,9 +294,9 @@ class MAMLpp(MAML):
             return fast_weights
         episodes = len(next(iter(fast_weights.values())))
         return fast_weights | {
-            name: self.affine[_key(name)][number].expand(episodes, -1)
+            name: self.affine[key_of(name)][number].expand(episodes, -1)
             for name, _ in self.model.named_parameters()
-            if _key(name) in self.affine
+            if key_of(name) in self.affine
         }
 
     def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
@@ -329,37 +310,14 @@ class MAMLpp(MAML):
 
     def diagnostics(self) -> dict[str, Any]:
         """Learnt rates by tensor or layer and step, step-loss weights, mean running statistics."""
+        variances = {}
+        if self.per_step_statistics:
+            for name in self._norms:
+                variance = self.get_buffer(f"running_var/{key_of(name)}")
+                variances[name] = variance.mean(1).tolist()
         return {
-            "learned_rates": {_name(key): rates.tolist() for key, rates in self.rates.items()},
+            "learned_rates": {name_of(key): rates.tolist() for key, rates in self.rates.items()},
             "step_weights": self.step_weights,
             "first_order": self.first_order,
-            "running_var": {
-                name: self.get_buffer(f"running_var/{_key(name)}").mean(1).tolist()
-                for name in self._norms
-            }
-            if self.per_step_statistics
-            else {},
+            "running_var": variances,
         }
-
-
-class _Gathering(Network):
-    """A network that keeps what batch norm saw, by set."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__(model)
-        self.gathered: dict[int, list[Statistics]] = {}
-
-    def call_and_gather(self, weights: FastWeights, images: Tensor, number: int) -> Tensor:
-        """`Network.call`; the moments (E, channels) go to set ``number``."""
-        outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
-        self.gathered.setdefault(number, []).append(seen)
-        return outputs
-
-
-def _key(name: str) -> str:
-    """A tensor's or layer's name as a key: PyTorch keeps dots for submodules."""
-    return name.replace(".", "/")
-
-
-def _name(key: str) -> str:
-    return key.replace("/", ".")

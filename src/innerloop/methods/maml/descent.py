@@ -1,0 +1,234 @@
+"""Gradient descent of a network on every support set, each episode with weights of its own."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.errors import ConfigError
+from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
+from innerloop.fast_weights.network import Network
+from innerloop.methods.base import Adaptation, Learner, accuracy
+from innerloop.methods.parts import HeadInit
+from innerloop.networks.base import last_of_blocks, parameters_under
+from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
+from innerloop.networks.checks import refuse_running_statistics
+from innerloop.networks.plain import plain_network
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
+
+
+class Descent(Learner):
+    """What adapts by gradient descent, from learnt or given weights, and predicts with the result.
+
+    From φ_0 = θ: φ_{k+1} = φ_k − α ∇_φ L(φ_k; support). How θ is learnt is for a subclass to say.
+
+    Args:
+        model: maps images (n, channels, height, width) to logits (n, ways).
+        inner_lr: α.
+        fresh_head: name of the submodule that is the head, if it starts anew in every episode.
+        fresh_head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
+        adapts: names of submodules; only their parameters take steps. None: all parameters do.
+        loss_fn: L, for one episode: (outputs, labels) -> mean loss.
+        batch_norm_modes: the modes that `predict` knows, the method's own first. With ``running``
+            first every pass, the inner loop's too, uses the statistics stored in the model.
+
+    Raises:
+        ConfigError: if the model keeps running batch-norm statistics in layers of PyTorch's own,
+            cannot be copied, or has no such head or submodule.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        inner_lr: float,
+        fresh_head: str | None,
+        fresh_head_init: HeadInit,
+        adapts: Sequence[str] | None,
+        loss_fn: LossFunction,
+        batch_norm_modes: tuple[BatchNormMode, ...],
+    ):
+        super().__init__()
+        refuse_running_statistics(model)
+        Network(model)  # refuses what cannot be copied
+        self.model, self.batch_norm_modes = model, batch_norm_modes
+        self.inner_lr, self.loss_fn = inner_lr, loss_fn
+        self.fresh_head_init: HeadInit = fresh_head_init
+        self.meta_learned_head = fresh_head is None
+        self._fresh: list[str] = []
+        if fresh_head:
+            self._fresh = _parameters_under(model, [fresh_head], "to be a fresh head")
+        self._adapted: set[str] | None = None
+        if adapts is not None:
+            self._adapted = set(_parameters_under(model, adapts, "to adapt"))
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """θ: the model's trainable parameters by name, without a fresh head."""
+        return {
+            name: weight
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad and name not in self._fresh
+        }
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
+        theta = {name: weight.detach() for name, weight in self.params.items()}
+        network = Network(self.model)
+        yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
+
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
+        network, weights = Network(self.model), self._weights(adaptation)
+        statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
+        return network.call(weights, images, statistics)
+
+    @torch.no_grad()
+    def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
+        """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
+        network, weights = Network(self.model), self._weights(adaptation)
+        statistics = self._statistics(network, weights, adaptation, self.mode(None))
+        blocks = last_of_blocks(self.model)
+        logits, outputs = network.call_blocks(weights, images, blocks, statistics)
+        return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
+
+    @torch.no_grad()
+    def as_module(
+        self,
+        adaptation: Adaptation,
+        *,
+        episode: int = 0,
+        batch_norm: BatchNormMode | None = None,
+    ) -> nn.Module:
+        """The network at one episode's φ_K; see `Learner.as_module`."""
+        alone = adaptation.of_episode(episode)
+        weights = self._weights(alone)
+        statistics = self._statistics(Network(self.model), weights, alone, self.mode(batch_norm))
+        return plain_network(
+            self.model,
+            {name: weight[0] for name, weight in weights.items()},
+            of_first_episode(statistics),
+        )
+
+    def _weights(self, adaptation: Adaptation) -> FastWeights:
+        """What predictions at φ_K are computed with."""
+        return adaptation.fast_weights
+
+    def _statistics(
+        self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
+    ) -> Statistics | Stored | None:
+        """What batch norm normalises predictions at φ_K by."""
+        if mode == "support":
+            return network.call_and_measure(weights, adaptation.support.images)[1]
+        return "stored" if mode == "running" else None
+
+    def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
+        """φ_0: every episode's copy of θ, and its fresh head if it has one."""
+        fast_weights = expand(params, len(support))
+        if self._fresh:
+            ways = int(support.labels.max()) + 1
+            for name in self._fresh:
+                weight = self.model.get_parameter(name)
+                head = weight.new_zeros(ways, *weight.shape[1:])
+                if self.fresh_head_init == "glorot" and head.ndim > 1:
+                    draw = torch.Generator().manual_seed(0)
+                    head = nn.init.xavier_uniform_(
+                        torch.empty_like(head, device="cpu"), generator=draw
+                    ).to(head)
+                fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
+        return fast_weights
+
+    def _descend(
+        self,
+        network: Network,
+        params: Mapping[str, Tensor],
+        support: LabelledImages,
+        steps: int,
+        *,
+        create_graph: bool,
+        detach: bool = False,
+    ) -> Iterator[Adaptation]:
+        """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
+        fast_weights = self._start(params, support)
+        losses, accuracies = [], []
+        for index in range(steps + 1):
+            if index < steps:
+                following, loss, correct = self._inner_step(
+                    network, fast_weights, support, index, create_graph=create_graph
+                )
+                if detach:
+                    following = {name: weight.detach() for name, weight in following.items()}
+            else:
+                following = fast_weights
+                with torch.no_grad():
+                    loss, correct = self._losses(network, fast_weights, support, index)
+            losses.append(loss.detach())
+            accuracies.append(correct)
+            yield Adaptation(
+                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1)
+            )
+            fast_weights = following
+
+    def _inner_step(
+        self,
+        network: Network,
+        fast_weights: FastWeights,
+        support: LabelledImages,
+        index: int,
+        *,
+        create_graph: bool,
+    ) -> tuple[FastWeights, Tensor, Tensor]:
+        """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
+        with torch.enable_grad():
+            adapted = {
+                name: weight
+                for name, weight in fast_weights.items()
+                if self._adapted is None or name in self._adapted
+            }
+            for weight in adapted.values():
+                if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
+                    weight.requires_grad_()
+            loss, correct = self._losses(network, fast_weights, support, index)
+            gradients = gradient(loss, adapted, create_graph=create_graph)
+            return fast_weights | self._stepped(adapted, gradients, index), loss, correct
+
+    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
+        """What is adapted, after step number ``index``; the same rate for every tensor and step."""
+        return step(adapted, gradients, self.inner_lr)
+
+    def _outputs(
+        self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
+    ) -> Tensor:
+        """Outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
+        stored = self.batch_norm_modes[0] == "running"
+        return network.call(fast_weights, images, "stored" if stored else None)
+
+    def _losses(
+        self, network: Network, fast_weights: FastWeights, batch: LabelledImages, index: int
+    ) -> tuple[Tensor, Tensor]:
+        """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
+        outputs = self._outputs(network, fast_weights, batch.images, index)
+        if (
+            batch.labels.dtype == torch.int64
+            and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]
+        ):
+            raise ConfigError(
+                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. "
+                "MAML learns the initial weights of every output, so it cannot tell more classes "
+                f"apart than it was trained for: train with ways={needed}, or with a fresh head."
+            )
+        losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
+        return torch.stack(losses), accuracy(outputs.detach(), batch.labels)
+
+
+def _parameters_under(model: nn.Module, modules: Sequence[str], purpose: str) -> list[str]:
+    """Names of the parameters of some submodules, refusing one that has none."""
+    for module in modules:
+        if not parameters_under(model, [module]):
+            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
+    return parameters_under(model, modules)

@@ -1,0 +1,30 @@
+"""What MAML++ has a set of for every inner step: how it is called, and what batch norm saw."""
+
+from torch import Tensor, nn
+
+from innerloop.fast_weights.network import FastWeights, Network
+from innerloop.networks.batch_norm import Statistics, unbiased_moments
+
+
+class Gathering(Network):
+    """A network that keeps what batch norm saw, by set."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model)
+        self.gathered: dict[int, list[Statistics]] = {}
+
+    def call_and_gather(self, weights: FastWeights, images: Tensor, number: int) -> Tensor:
+        """`Network.call`; the moments (E, channels) go to set ``number``."""
+        outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
+        self.gathered.setdefault(number, []).append(seen)
+        return outputs
+
+
+def key_of(name: str) -> str:
+    """A tensor's or layer's name as a key: PyTorch keeps dots for submodules."""
+    return name.replace(".", "/")
+
+
+def name_of(key: str) -> str:
+    """The name behind `key_of`."""
+    return key.replace("/", ".")
