@@ -100,7 +100,7 @@ def python_interface() -> str:
         "Generated from the code: every public name of the package `innerloop`.",
         "",
     ]
-    for name in innerloop.__all__[1:]:
+    for name in (name for name in dir(innerloop) if name != "__version__"):
         kind = "autoclass" if isinstance(getattr(innerloop, name), type) else "autofunction"
         options = ["   :members:"] if kind == "autoclass" else []
         parts += [
