@@ -1,5 +1,6 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
+import dataclasses
 from typing import Any, ClassVar, Self
 
 import torch
@@ -143,21 +144,15 @@ class MAMLpp(MAML):
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """The six switches and their schedules are settings of the same names."""
+        settings = dataclasses.asdict(config.own)
+        settings.pop("meta_batch_size")
+        fresh_head = settings.pop("fresh_head")
+        rates = settings.pop("learned_rates")
         return cls(
             model,
-            inner_lr=config.own.inner_lr,
-            inner_steps=config.own.inner_steps,
-            fresh_head="head" if config.own.fresh_head else None,
-            query_batches=config.own.query_batches,
-            multi_step_loss=config.own.multi_step_loss,
-            multi_step_fraction=config.own.multi_step_fraction,
-            derivative_order_annealing=config.own.derivative_order_annealing,
-            first_order_fraction=config.own.first_order_fraction,
-            per_step_statistics=config.own.per_step_statistics,
-            per_step_affine=config.own.per_step_affine,
-            learned_rates=None if config.own.learned_rates == "off" else config.own.learned_rates,
-            cosine_annealing=config.own.cosine_annealing,
-            outer_lr_floor=config.own.outer_lr_floor,
+            fresh_head="head" if fresh_head else None,
+            learned_rates=None if rates == "off" else rates,
+            **settings,
         )
 
     # Where in the run
