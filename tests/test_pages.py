@@ -16,7 +16,7 @@ from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.methods.catalogue import find_card
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
-from innerloop.report.figures.run import band, canvas
+from innerloop.report.figures.style import band, canvas
 from innerloop.report.render.pages import boxes
 from innerloop.report.render.svg import drawn
 from innerloop.report.report import document, read_material

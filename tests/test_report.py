@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -6,11 +8,14 @@ import pytest
 from PIL import Image
 
 from innerloop.core.errors import DataError
-from innerloop.methods.catalogue import names, settings_of
+from innerloop.methods.card import DiagnosticFigure
+from innerloop.methods.catalogue import find_card, names, settings_of
 from innerloop.report import write_results
+from innerloop.report.figures.diagnostics import diagnostics_of
 from innerloop.report.figures.run import draw_figures
 from innerloop.report.figures.seeds import draw_seeds
 from innerloop.report.hyperparameters import hyperparameters
+from innerloop.report.render.markdown import table
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment
 
@@ -127,3 +132,47 @@ def test_a_curve_with_a_gap_does_not_take_the_axis_away():
     (axes,) = draw_seeds({"MAML": [gap]}, "title", "subtitle").axes
 
     assert axes.get_ylim() == (20.0, 100.5)
+
+
+def test_a_table_keeps_the_bars_in_its_cells():
+    assert table(["a", "b|c"], [["1", "2"], ["x|y", ""]]) == [
+        "| a | b\\|c |",
+        "|---|---|",
+        "| 1 | 2 |",
+        "| x\\|y |  |",
+    ]
+
+
+OBSERVED = dataclasses.replace(
+    find_card("fomaml"),
+    name="observed",
+    figures=(
+        DiagnosticFigure("by_layer", "layers", "Layers", "height", "the height of each layer"),
+        DiagnosticFigure("each_step", "steps", "Steps", "length", "the length of each step"),
+        DiagnosticFigure("nothing", "nothing", "Nothing", "size", "what is never recorded"),
+    ),
+)
+"""The card of a method whose learner records what no other does."""
+
+
+def test_diagnostics_are_drawn_as_the_card_names_them(run):
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(config | {"method": f"{__name__}:OBSERVED"}))
+    for step, height in ((5, 1.0), (6, 3.0)):
+        recorded = {
+            "by_layer": {"first": [height, 2.0], "second": [height, None]},
+            "each_step": [height, 5.0],
+            "nothing": {},
+            "unnamed": [1.0],
+        }
+        run.append_metrics(validation(step, 0.8) | {"diagnostics": recorded})
+
+    layers, steps = diagnostics_of(RunDirectory(run.path))
+    panels, (axes,) = layers.draw().axes, steps.draw().axes
+
+    assert (layers.name, layers.words) == ("layers", "the height of each layer")
+    assert [panel.get_title() for panel in panels] == ["first", "second"]
+    assert panels[0].get_ylabel() == "height" and axes.get_ylabel() == "length"
+    assert [list(line.get_ydata()) for line in panels[0].get_lines()] == [[1.0, 3.0], [2.0, 2.0]]
+    assert list(axes.get_lines()[0].get_xdata()) == [5, 6]
+    assert axes.get_ylim()[1] > 5, "what is no fraction is not cut"

@@ -9,8 +9,8 @@ from grid import ARMS, MAP_RATES, MAP_STEPS, WORST_CELL, arm_name
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from innerloop.report.figures.run import PALETTE, panels, save_figure
 from innerloop.report.figures.seeds import Curve, draw_seeds, lower_end
+from innerloop.report.figures.style import PALETTE, panels, save_figure
 
 COLOURS = dict(zip(ARMS, PALETTE, strict=False))
 WHAT = {

@@ -1,8 +1,9 @@
 """What is made from a run's files: figures and the page of hyperparameters. Imports no torch."""
 
 from innerloop.core.files import write_atomic
-from innerloop.report.figures.diagnostics import diagnostic_drawings
-from innerloop.report.figures.run import draw_figures, save_figure
+from innerloop.report.figures.diagnostics import diagnostics_of
+from innerloop.report.figures.run import draw_figures
+from innerloop.report.figures.style import save_figure
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.report.model_card import write_model_card
 from innerloop.runs.directory import RunDirectory
@@ -20,6 +21,6 @@ def write_results(run: RunDirectory) -> None:
     if run.weights_path.is_file():
         write_model_card(run)
     draw_figures(run)
-    for name, draw in diagnostic_drawings(run).items():
-        save_figure(draw(run), run.path / "figures", name)
+    for diagnostic in diagnostics_of(run):
+        save_figure(diagnostic.draw(), run.path / "figures", diagnostic.name)
     write_atomic(run.path / "hyperparameters.md", hyperparameters(run))  # last: where it is, all is

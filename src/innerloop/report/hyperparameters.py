@@ -2,22 +2,20 @@
 
 from typing import Any
 
+from innerloop.report.render.markdown import table
 from innerloop.runs.directory import RunDirectory
 
 
 def hyperparameters(run: RunDirectory) -> str:
     """The text of ``hyperparameters.md``."""
     config = run.config
-    lines = [
-        f"# Hyperparameters of {run.path.name}",
-        "",
-        "| setting | value | meaning |",
-        "|---|---|---|",
-    ]
     descriptions = config.descriptions()
-    for name, value in config.flat().items():
-        meaning = descriptions[name].replace("|", "\\|")
-        lines.append(f"| `{name}` | {value_in_words(value)} | {meaning} |")
+    rows = [
+        [f"`{name}`", value_in_words(value), descriptions[name]]
+        for name, value in config.flat().items()
+    ]
+    lines = [f"# Hyperparameters of {run.path.name}", ""]
+    lines += table(["setting", "value", "meaning"], rows)
     lines += [
         "",
         f"Fixed by the method: {fixed_settings(run)}",

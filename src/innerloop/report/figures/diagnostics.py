@@ -1,40 +1,101 @@
-"""Figures of what a learner records of itself at every validation.
+"""Figures of what a learner records of itself, as its method's card names them."""
 
-MAML++'s rates, weights and statistics.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from innerloop.report.figures.run import AFTER, GREY, canvas, describe, panels, plain_log
+from innerloop.methods.card import DiagnosticFigure
+from innerloop.methods.catalogue import find_card
+from innerloop.report.figures.run import describe
+from innerloop.report.figures.style import AFTER, GREY, canvas, legend, panels, plain_log
 from innerloop.runs.directory import RunDirectory
 
+COLUMNS = 4
+"""Panels in a row, at most."""
+LIGHTEST = 0.9
+"""How far the colours of inner steps go; what comes after is too light to be seen on white."""
 
-def diagnostic_drawings(run: RunDirectory) -> dict[str, Callable[[RunDirectory], Figure]]:
-    """Name of a figure -> how it is drawn, for those that the run's records allow."""
-    found: dict[str, Callable[[RunDirectory], Figure]] = {}
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """A figure that a run's records allow.
+
+    Attributes:
+        name: of its files.
+        words: what it shows, in a clause.
+        draw: makes it.
+    """
+
+    name: str
+    words: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class History:
+    """What was recorded under one key over a training.
+
+    Attributes:
+        steps: outer steps of the validations that recorded it.
+        values: what each of them recorded.
+    """
+
+    steps: Sequence[int]
+    values: Sequence[Any]
+
+    def curve(self, index: int, name: str | None = None) -> list[float]:
+        """The value of an inner step over the training; NaN where it was not recorded.
+
+        Args:
+            index: of the inner step, from 0.
+            name: of the list, where there are several.
+        """
+        lists = (value if name is None else value.get(name) for value in self.values)
+        return [_number_at(numbers, index) for numbers in lists]
+
+
+def diagnostics_of(run: RunDirectory) -> list[Diagnostic]:
+    """The norm of the outer gradient, and the figures of the method's card, as far as recorded."""
+    drawings = []
     records = run.read_metrics("train")
     if records and "gradient_norm" in records[0]:
-        found["gradient-norm"] = draw_gradient_norm
-    _, last = _history(run)[-1] if _history(run) else (0, {})
-    for key, name, draw in (
-        ("learned_rates", "learned-rates", draw_learned_rates),
-        ("step_weights", "step-weights", draw_step_weights),
-        ("running_var", "running-statistics", draw_running_statistics),
-    ):
-        if last.get(key):
-            found[name] = draw
-    return found
+        words = "the norm of the outer gradient at every outer step"
+        drawings.append(Diagnostic("gradient-norm", words, lambda: draw_gradient_norm(run)))
+    for figure in find_card(run.config.method).figures:
+        history = _history(run, figure.key)
+        if history.values and history.values[-1]:
+            drawings.append(
+                Diagnostic(
+                    figure.name,
+                    figure.words,
+                    lambda figure=figure, history=history: draw_diagnostic(run, figure, history),
+                )
+            )
+    return drawings
 
 
-def _history(run: RunDirectory) -> list[tuple[int, dict[str, Any]]]:
-    """Outer step and diagnostics of every validation that has some."""
-    return [
-        (r["step"], r["diagnostics"]) for r in run.read_metrics("validation") if "diagnostics" in r
+def _history(run: RunDirectory, key: str) -> History:
+    records = [
+        record
+        for record in run.read_metrics("validation")
+        if key in (record.get("diagnostics") or {})
     ]
+    return History(
+        [record["step"] for record in records],
+        [record["diagnostics"][key] for record in records],
+    )
+
+
+def _number_at(numbers: Sequence[float | None] | None, index: int) -> float:
+    if numbers is None or index >= len(numbers):
+        return np.nan
+    number = numbers[index]
+    return np.nan if number is None else number
 
 
 def draw_gradient_norm(run: RunDirectory) -> Figure:
@@ -47,15 +108,9 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
         color=AFTER,
         linewidth=0.7,
     )
-    if run.config.training.clip_gradient:
-        axes.axhline(
-            run.config.training.clip_gradient,
-            color=GREY,
-            linestyle="--",
-            linewidth=1,
-            label=f"clipped to {run.config.training.clip_gradient:g}",
-        )
-        axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
+    if most := run.config.training.clip_gradient:
+        axes.axhline(most, color=GREY, linestyle="--", linewidth=1, label=f"clipped to {most:g}")
+        legend(axes)
     axes.set_yscale("log")
     plain_log(axes.yaxis)
     axes.set_xlabel("outer step")
@@ -63,71 +118,70 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
     return figure
 
 
-def _by_step(run: RunDirectory, key: str, title: str, label: str) -> Figure:
-    """A panel for each layer or tensor, a line for each inner step."""
-    history = _history(run)
-    names = list(history[-1][1][key])
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    figure, axes = panels(
-        title, describe(run), columns, rows=rows, width=3.0 * columns + 1, height=2.3 * rows + 1.2
+def draw_diagnostic(run: RunDirectory, figure: DiagnosticFigure, history: History) -> Figure:
+    """A panel by name, or one panel, with a line for each inner step.
+
+    Args:
+        run: that recorded it.
+        figure: what the method's card says of it.
+        history: what was recorded.
+    """
+    if isinstance(history.values[-1], dict):
+        return _draw_by_name(run, figure, history)
+    return _draw_list(run, figure, history)
+
+
+def _draw_by_name(run: RunDirectory, figure: DiagnosticFigure, history: History) -> Figure:
+    """A panel for each name, a line for each inner step."""
+    last = history.values[-1]
+    columns = min(COLUMNS, len(last))
+    rows = -(-len(last) // columns)
+    width, height = 3.0 * columns + 1, 2.3 * rows + 1.2
+    drawing, axes = panels(
+        figure.title, describe(run), columns, rows=rows, width=width, height=height
     )
-    steps = [step for step, _ in history]
-    for panel, name in zip(axes, names, strict=False):
-        count = len(history[-1][1][key][name])
-        for index in range(count):
-            colour = colormaps["viridis"](index / max(count - 1, 1) * 0.9)
-            panel.plot(
-                steps,
-                [values[key][name][index] for _, values in history],
-                color=colour,
-                label=f"{index + 1}",
-            )
+    for panel, (name, numbers) in zip(axes, last.items(), strict=False):
+        for index, colour in enumerate(_colours(len(numbers))):
+            curve = history.curve(index, name)
+            panel.plot(history.steps, curve, color=colour, label=f"{index + 1}")
         panel.set_title(name, fontsize=9)
         panel.tick_params(labelsize=8)
-    for panel in axes[len(names) :]:
+    _label_grid(axes, len(last), columns, figure.axis)
+    return drawing
+
+
+def _label_grid(axes: Sequence[Axes], count: int, columns: int, label: str) -> None:
+    """Words where they say something: at the left, below the lowest panels, a legend in the last.
+
+    Args:
+        axes: row by row.
+        count: how many of them are used.
+        columns: panels in a row.
+        label: of the vertical axes.
+    """
+    for panel in axes[count:]:
         panel.set_visible(False)
     axes[0].set_ylabel(label, fontsize=8)
-    axes[len(names) - 1].legend(
-        title="inner step",
-        fontsize=7,
-        title_fontsize=7,
-        frameon=True,
-        framealpha=0.9,
-        edgecolor="none",
-    )
-    for panel in axes[max(0, len(names) - columns) : len(names)]:
+    legend(axes[count - 1], title="inner step", fontsize=7, title_fontsize=7)
+    for panel in axes[max(0, count - columns) : count]:
         panel.set_xlabel("outer step", fontsize=8)
-    return figure
 
 
-def draw_learned_rates(run: RunDirectory) -> Figure:
-    """The learnt inner rate of each layer or tensor and inner step, over the training."""
-    return _by_step(run, "learned_rates", "Learnt inner rates", "rate")
-
-
-def draw_running_statistics(run: RunDirectory) -> Figure:
-    """Running variance of each batch norm and inner step, mean over channels, over the training."""
-    return _by_step(run, "running_var", "Running variance by inner step", "mean over channels")
-
-
-def draw_step_weights(run: RunDirectory) -> Figure:
-    """The weight of the query loss after each inner step, over the training."""
-    history = _history(run)
-    figure, axes = canvas("Weights of the multi-step loss", describe(run))
-    count = len(history[-1][1]["step_weights"])
-    for index in range(count):
-        colour = colormaps["viridis"](index / max(count - 1, 1) * 0.9)
-        axes.plot(
-            [step for step, _ in history],
-            [values["step_weights"][index] for _, values in history],
-            color=colour,
-            marker="o",
-            markersize=3,
-            label=f"after step {index + 1}",
-        )
-    axes.set_ylim(-0.02, 1.02)
+def _draw_list(run: RunDirectory, figure: DiagnosticFigure, history: History) -> Figure:
+    """One panel, a line for each inner step."""
+    drawing, axes = canvas(figure.title, describe(run))
+    curves = [history.curve(index) for index in range(len(history.values[-1]))]
+    for index, (curve, colour) in enumerate(zip(curves, _colours(len(curves)), strict=True)):
+        label = f"after step {index + 1}"
+        axes.plot(history.steps, curve, color=colour, marker="o", markersize=3, label=label)
+    if np.nanmin(curves) >= 0 and np.nanmax(curves) <= 1:
+        axes.set_ylim(-0.02, 1.02)  # fractions, on the whole of their range
     axes.set_xlabel("outer step")
-    axes.set_ylabel("weight of the query loss")
-    axes.legend(loc="center right", frameon=True, framealpha=0.9, edgecolor="none")
-    return figure
+    axes.set_ylabel(figure.axis)
+    legend(axes, loc="center right")
+    return drawing
+
+
+def _colours(count: int) -> list[Any]:
+    """A colour for each inner step, from dark to light."""
+    return [colormaps["viridis"](index / max(count - 1, 1) * LIGHTEST) for index in range(count)]

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from innerloop.report.figures.run import PALETTE, SERIES_OF, panels
+from innerloop.report.figures.style import PALETTE, SERIES_OF, legend, panels
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Where a training was validated (outer steps, or seconds), and its accuracies in [0, 1]."""
@@ -61,8 +61,8 @@ def lower_end(arms: Iterable[Sequence[Curve]]) -> float:
 
 def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
     alone = len(curves) == 1
-    for number, (where, accuracy) in enumerate(curves):
-        label = "one seed" if alone else "each seed" if number == 0 else f"{SERIES_OF}each seed"
+    label = "one seed" if alone else "each seed"
+    for where, accuracy in curves:
         axes.plot(
             where,
             100 * np.array(accuracy),
@@ -71,14 +71,10 @@ def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
             alpha=1 if alone else 0.45,
             label=label,
         )
+        label = f"{SERIES_OF}each seed"  # named once
     if not alone and len({len(accuracy) for _, accuracy in curves}) == 1:
         median = np.median([accuracy for _, accuracy in curves], axis=0)
         middle = np.median([where for where, _ in curves], axis=0)
-        axes.plot(
-            middle,
-            100 * median,
-            color=colour,
-            linewidth=2.2,
-            label=f"median of {len(curves)} seeds",
-        )
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+        label = f"median of {len(curves)} seeds"
+        axes.plot(middle, 100 * median, color=colour, linewidth=2.2, label=label)
+    legend(axes, loc="lower right", fontsize=8)

@@ -1,8 +1,121 @@
-"""What all figures look like."""
+"""What all figures look like: colours, panels, axes, bands, legends, and the files they go to."""
 
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from innerloop.core.files import disk_errors, write_atomic
+
+# Okabe and Ito's colours, told apart by readers of every colour vision.
+AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
+WRONG = "#D55E00"
+PALETTE = [AFTER, WRONG, SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
+"""One colour for each of several methods."""
+SERIES_OF = "_series of "
+"""What begins the label of a band, or of another line, of a series; for its underscore no legend
+shows it."""
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a figure as PNG and SVG into a folder, which is made if need be; returns the PNG.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    with disk_errors(f"the figures in {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            picture = io.BytesIO()
+            # Without a date and with fixed ids, so that equal runs have equal figures.
+            with rc_context({"svg.hashsalt": "innerloop"}):
+                figure.savefig(
+                    picture,
+                    format=suffix,
+                    dpi=150,
+                    metadata={"Date": None} if suffix == "svg" else None,
+                )
+            write_atomic(folder / f"{name}.{suffix}", picture.getvalue())
+    return folder / f"{name}.png"
+
+
+def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """A figure with one panel."""
+    figure, (axes,) = panels(title, subtitle, 1)
+    return figure, axes
+
+
+def panels(
+    title: str,
+    subtitle: str,
+    count: int,
+    *,
+    rows: int = 1,
+    width: float = 7.2,
+    height: float = 4.4,
+    share_y: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels side by side in each row.
+
+    Sizes are in inches; the panels come row by row.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    figure.supxlabel(subtitle, fontsize=7, color=GREY)
+    drawn = list(figure.subplots(rows, count, sharey=share_y, squeeze=False).flat)
+    for axes in drawn:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, drawn
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, 2 and 5 between the tens; nine would overlap."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter("{x:g}")
+
+
+def zoom(axes: Axes, fractions: Sequence[float | None]) -> None:
+    """Let an axis of percent run from the ten below the smallest of some fractions to 100."""
+    known = [value for value in fractions if value is not None]
+    axes.set_ylim(10 * math.floor(10 * min(known, default=0.0)), 100.5)
+
+
+def band(
+    axes: Axes,
+    x: Sequence[float],
+    means: Sequence[float | None],
+    intervals: Sequence[float | None],
+    label: str,
+    colour: str,
+) -> None:
+    """A line in percent with its interval as a band."""
+    centre = 100 * np.array(means, dtype=float)
+    half = 100 * np.nan_to_num(np.array(intervals, dtype=float))
+    area = axes.fill_between(
+        x,
+        np.clip(centre - half, 0, 100),
+        np.clip(centre + half, 0, 100),
+        color=colour,
+        alpha=0.2,
+        lw=0,
+    )
+    area.set_label(SERIES_OF + label.removeprefix(SERIES_OF))
+    axes.plot(x, centre, color=colour, marker="o", markersize=3, label=label)
+
+
+def note(axes: Axes, text: str) -> None:
+    """A remark at the right end of a panel's upper edge."""
+    axes.set_title(text, fontsize=8, loc="right", color=GREY)
 
 
 def legend(axes: Axes, **kwargs: Any) -> None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from innerloop.report.figures.run import SERIES_OF
+from innerloop.report.figures.style import SERIES_OF
 
 SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: selectable, and found by a search

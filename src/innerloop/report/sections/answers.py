@@ -175,7 +175,7 @@ def validation_picture(run: RunDirectory, name: str) -> Picture:
     first, last = records[0], records[-1]
     return Picture(
         f"validation-{run.config.method}",
-        lambda: figures.draw_validation(run),
+        lambda: figures.draw_validation(run, figures.Bar(BAR, "the assignment's bar")),
         f"Line chart of {name} over {last['step']} outer steps. Query accuracy after adaptation "
         f"goes from {percent(first['query_accuracy'], digits=1)} to "
         f"{percent(last['query_accuracy'], digits=1)}; before adaptation it ends at "
@@ -272,7 +272,7 @@ def fomaml(material: Material) -> Section:
             blocks.append(
                 Picture(
                     "episode",
-                    lambda: figures.draw_episode(run),
+                    lambda: figures.draw_validation_episode(run),
                     "Drawings of one validation episode: the support set to the left, the query "
                     "drawings to the right, each with the class that was predicted; wrong ones "
                     "are framed.",
@@ -328,16 +328,15 @@ def mamlpp(material: Material) -> Section:
             )
         )
     if run := material.first("mamlpp"):
-        for name, draw in diagnostics.diagnostic_drawings(run).items():
-            shown = name.replace("-", " ")
-            if name == "learned-rates" and (kept := findings.kept_rates(run)):
+        for diagnostic in diagnostics.diagnostics_of(run):
+            if diagnostic.name == "learned-rates" and (kept := findings.kept_rates(run)):
                 blocks.append(Paragraph(kept))
             blocks.append(
                 Picture(
-                    f"{name}-mamlpp",
-                    lambda draw=draw: draw(run),
-                    f"Line chart over the outer steps: {DIAGNOSTICS.get(name, shown)} of MAML++.",
-                    f"{DIAGNOSTICS.get(name, shown).capitalize()} of MAML++ over the training, "
+                    f"{diagnostic.name}-mamlpp",
+                    diagnostic.draw,
+                    f"Line chart over the outer steps: {diagnostic.words} of MAML++.",
+                    f"{diagnostic.words.capitalize()} of MAML++ over the training, "
                     f"seed {run.config.training.seed}.",
                 )
             )
@@ -353,12 +352,6 @@ PARTS = (
     "cosine_annealing",
 )
 """The settings that switch the six parts of MAML++."""
-DIAGNOSTICS = {
-    "gradient-norm": "the norm of the outer gradient at every outer step",
-    "learned-rates": "the learnt inner rate of each layer and inner step",
-    "step-weights": "the weight of each inner step in the multi-step loss",
-    "running-statistics": "the running variance of each batch norm and inner step",
-}
 
 
 def _stability(material: Material, arms: dict[str, list[RunDirectory]]) -> list[Block]:

@@ -1,0 +1,126 @@
+"""One validation episode as a picture: what was seen, what was asked, and what was answered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+
+from innerloop.report.figures.style import GREY, WRONG
+from innerloop.runs.directory import RunDirectory
+
+LONGEST_NAME = 18
+"""Letters of a class's name that there is room for."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What ``episode.npz`` holds; the images come class by class.
+
+    Attributes:
+        support: (ways * shots, channels, height, width) drawings, 0 to 255.
+        query: (ways * queries, channels, height, width).
+        labels: (ways * queries,) classes of the query drawings.
+        predictions: (ways * queries,) classes that were predicted.
+        class_names: of each class, the folder that it lies in before a slash.
+    """
+
+    support: np.ndarray
+    query: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+    class_names: np.ndarray
+
+    @property
+    def ways(self) -> int:
+        """Classes."""
+        return len(self.class_names)
+
+    @property
+    def shots(self) -> int:
+        """Support drawings of a class."""
+        return len(self.support) // self.ways
+
+    @property
+    def queries(self) -> int:
+        """Query drawings of a class."""
+        return len(self.query) // self.ways
+
+
+def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
+    """One validation episode: support and query drawings, predictions, mistakes marked.
+
+    Args:
+        run: with an ``episode.npz``.
+        subtitle: below the picture.
+    """
+    with np.load(run.path / "episode.npz", allow_pickle=False) as stored:
+        episode = Episode(**{name: stored[name] for name in stored.files})
+    columns = episode.shots + episode.queries
+    figure = Figure(figsize=(0.46 * columns + 2.6, 0.62 * episode.ways + 1.3))
+    wrong = int((episode.predictions != episode.labels).sum())
+    figure.suptitle(
+        f"One validation episode: {wrong} of {len(episode.labels)} query drawings wrong",
+        fontsize=11,
+    )
+    figure.text(0.5, 0.01, subtitle, ha="center", fontsize=7, color=GREY)
+    margins = dict(left=0.19, right=0.99, top=0.82, bottom=0.08, wspace=0.08, hspace=0.5)
+    grid = figure.add_gridspec(episode.ways, columns + 1, **margins)
+    for way in range(episode.ways):
+        _draw_support(figure, grid, episode, way)
+        _draw_query(figure, grid, episode, way)
+    return figure
+
+
+def _draw_support(figure: Figure, grid: GridSpec, episode: Episode, way: int) -> None:
+    for column in range(episode.shots):
+        image = episode.support[way * episode.shots + column]
+        axes = _drawing(figure, grid[way, column], image)
+        if column == 0:
+            *_, folder, name = ("", *str(episode.class_names[way]).split("/"))
+            label = f"{_letter(way)}  {_short(folder)}\n{name}"
+            axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+        if way == 0 and column == episode.shots // 2:
+            axes.set_title("support", fontsize=9)
+
+
+def _draw_query(figure: Figure, grid: GridSpec, episode: Episode, way: int) -> None:
+    for column in range(episode.queries):
+        index = way * episode.queries + column
+        axes = _drawing(figure, grid[way, episode.shots + 1 + column], episode.query[index])
+        predicted = int(episode.predictions[index])
+        mistake = bool(predicted != episode.labels[index])
+        axes.set_xlabel(
+            _letter(predicted),
+            fontsize=7,
+            labelpad=1,
+            color=WRONG if mistake else GREY,
+            fontweight="bold" if mistake else "normal",
+        )
+        for spine in axes.spines.values():
+            spine.set_visible(mistake)
+            spine.set_color(WRONG)
+            spine.set_linewidth(1.5)
+        if way == 0 and column == episode.queries // 2:
+            axes.set_title("query, predicted class below", fontsize=9)
+
+
+def _letter(way: int) -> str:
+    return chr(ord("A") + way)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def _drawing(figure: Figure, position: Any, image: np.ndarray) -> Axes:
+    axes = figure.add_subplot(position)
+    picture = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    axes.imshow(picture, cmap="gray_r", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
