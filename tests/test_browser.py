@@ -40,7 +40,8 @@ def report(tmp_path_factory) -> Path:
     runs = [make_run(folder, method) for method in ("fomaml", "maml", "mamlpp", "transfer")]
     runs.append(make_run(folder, "fomaml", 1, name="<img src=x onerror=alert(1)>"))
     paths = [str(run.path) for run in runs]
-    assert main(["report", *paths, "--out", str(folder), "--explanation", str(EXPLANATION)]) == 0
+    options = ["--assignment", "--out", str(folder), "--explanation", str(EXPLANATION)]
+    assert main(["report", *paths, *options]) == 0
     return folder / "report.html"
 
 

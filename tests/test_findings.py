@@ -1,13 +1,21 @@
 """Every sentence that judges, on both sides of its rule."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
-from innerloop.analysis.compared import sentence
+from innerloop.analysis.compared import Pair
+from innerloop.analysis.comparison import learning_curve
 from innerloop.analysis.explanation.rows import PartRow, ShotsRow
+from innerloop.assignment.bar import against_bar, first_above
+from innerloop.assignment.sentences import better_or_worse, kept_rates
 from innerloop.core.intervals import paired_difference
-from innerloop.report import findings
+from innerloop.report import findings, steadiness
 from making import make_run
+
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -19,7 +27,7 @@ from making import make_run
     ],
 )
 def test_the_bar_is_passed_beyond_the_interval_alone(mean, half, said):
-    assert said in findings.against_bar("FO-MAML", mean, half, 0.8)
+    assert said in against_bar("FO-MAML", mean, half, 0.8)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +35,12 @@ def test_the_bar_is_passed_beyond_the_interval_alone(mean, half, said):
     [
         ([0.5, 0.85, 0.9], "at outer step 10 and stays above it"),
         ([0.5, 0.85, 0.7], "at outer step 10 and falls under it again"),
-        ([0.5, 0.9, None], "falls under it again"),
-        ([0.5, 0.6, None], "never reaches 80 %"),
+        ([0.5, 0.9, NAN], "falls under it again"),
+        ([0.5, 0.6, NAN], "never reaches 80 %"),
     ],
 )
 def test_when_a_curve_reaches_the_bar(curve, said):
-    assert said in findings.first_above("FO-MAML", [0, 10, 20], curve, 0.8)
+    assert said in first_above("FO-MAML", [0, 10, 20], curve, 0.8)
 
 
 def test_accuracy_before_adaptation_is_explained_by_what_it_is():
@@ -72,7 +80,7 @@ def test_steps_beyond_training(last, said):
 
 
 def test_steps_that_were_not_measured_are_not_spoken_of():
-    assert "not measured" in findings.more_steps("Transfer", [0.2, None, 0.9], 2)
+    assert "not measured" in findings.more_steps("Transfer", [0.2, NAN, 0.9], 2)
     assert "not measured" in findings.more_steps("Transfer", [0.2], 0)
 
 
@@ -80,8 +88,8 @@ def test_stability_names_the_smoothest_and_counts_divergences():
     calm = {"diverged": False, "drawdown": 0.01, "roughness": 0.001}
     rough = {"diverged": True, "drawdown": 0.3, "roughness": 0.02}
 
-    one = findings.stability({"FO-MAML": [calm], "MAML++": [rough]})
-    more = findings.stability(
+    one = steadiness.stability({"FO-MAML": [calm], "MAML++": [rough]})
+    more = steadiness.stability(
         {"FO-MAML": [rough] * 3, "MAML++": [calm] * 3, "MAML": [{"diverged": True}] * 3}
     )
 
@@ -92,7 +100,7 @@ def test_stability_names_the_smoothest_and_counts_divergences():
     assert (
         "By roughness, FO-MAML is the smoothest and MAML++ the roughest. This describes" in one[-1]
     )
-    assert len(findings.stability({"FO-MAML": [calm], "MAML++": [calm]})) == 2, (
+    assert len(steadiness.stability({"FO-MAML": [calm], "MAML++": [calm]})) == 2, (
         "level curves are not ranked"
     )
     assert more[2] == "MAML: 3 of 3 seeds diverged."
@@ -106,7 +114,7 @@ def test_curves_that_are_equally_smooth_share_the_place():
     steady = {"diverged": False, "drawdown": 0.0, "roughness": 0.0}
     rough = {"diverged": False, "drawdown": 0.01, "roughness": 0.02}
 
-    said = findings.stability({"FO-MAML": [rough], "MAML": [steady], "MAML++": [steady]})[-1]
+    said = steadiness.stability({"FO-MAML": [rough], "MAML": [steady], "MAML++": [steady]})[-1]
 
     assert said.startswith(
         "By roughness, MAML and MAML++ are the smoothest and FO-MAML the roughest. A curve that "
@@ -115,9 +123,9 @@ def test_curves_that_are_equally_smooth_share_the_place():
 
 
 def test_curves_of_unlike_averaging_are_not_compared():
-    assert "do not compare" in findings.smoothing({"FO-MAML": 0.98, "MAML++": 0.0})
-    assert "decay 0.98" in findings.smoothing({"FO-MAML": 0.98, "MAML++": 0.98})
-    assert "without a moving average" in findings.smoothing({"FO-MAML": 0.0})
+    assert "do not compare" in steadiness.smoothing({"FO-MAML": 0.98, "MAML++": 0.0})
+    assert "decay 0.98" in steadiness.smoothing({"FO-MAML": 0.98, "MAML++": 0.98})
+    assert "without a moving average" in steadiness.smoothing({"FO-MAML": 0.0})
 
 
 def test_rates_and_shots_are_read_off_their_rows():
@@ -153,8 +161,7 @@ def test_a_range_of_rates_has_no_hole():
 
 def test_numbers_that_are_not_finite_are_said_to_be():
     assert (
-        findings.percent(None) == "not finite"
-        and findings.nats(None) == "a loss that is not finite"
+        findings.percent(NAN) == "not finite" and findings.nats(NAN) == "a loss that is not finite"
     )
 
 
@@ -170,19 +177,23 @@ def test_better_or_worse(mean, verdict, said):
     difference = paired_difference(
         np.array([0.9, 0.8, 0.7, 0.8]) + mean, np.array([0.9, 0.8, 0.7, 0.8])
     )
-    pair = {"verdict": verdict, "sentence": sentence("Transfer", "FO-MAML", difference)}
+    pair = Pair("Transfer", "FO-MAML", difference)
 
-    assert difference.verdict == verdict and findings.better_or_worse(pair).startswith(said)
+    assert difference.verdict == verdict and better_or_worse(pair).startswith(said)
 
 
 def test_what_was_seen_follows_from_the_runs(tmp_path):
     transfer, fomaml = make_run(tmp_path, "transfer"), make_run(tmp_path, "fomaml", ways=7)
     curves = [
-        {"name": "Transfer", "image_passes": [0, 307_200]},
-        {"name": "FO-MAML", "image_passes": [0, 800_000]},
+        dataclasses.replace(learning_curve(name, run), image_passes=(0, passes))
+        for run, name, passes in (
+            (transfer, "Transfer", 307_200),
+            (fomaml, "FO-MAML", 800_000),
+        )
     ]
+    pair = Pair("Transfer", "FO-MAML", paired_difference(np.ones(2), np.zeros(2)))
 
-    said = findings.what_was_seen({"a": "Transfer", "b": "FO-MAML"}, curves, [transfer, fomaml])
+    said = findings.what_was_seen(pair, curves, [transfer, fomaml])
 
     assert (
         "Transfer told all training characters, each of its four rotations a class of its own, "
@@ -192,16 +203,12 @@ def test_what_was_seen_follows_from_the_runs(tmp_path):
         "sent 307 thousand images" in said and "FO-MAML told 7 characters apart at a time" in said
     )
     plain = make_run(tmp_path, "transfer", name="plain", rotations_as_classes=False)
-    assert "four rotations" not in findings.what_was_seen(
-        {"a": "Transfer", "b": "FO-MAML"}, curves, [plain, fomaml]
-    )
+    assert "four rotations" not in findings.what_was_seen(pair, curves, [plain, fomaml])
 
 
 def test_rates_that_stayed_are_explained_where_a_zero_head_is_the_cause(tmp_path):
     run = make_run(tmp_path, "mamlpp")
 
-    assert "stays at 0.4 in blocks.0: a head that starts from zero" in findings.kept_rates(run)
-    assert (
-        findings.kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
-    )
-    assert findings.kept_rates(make_run(tmp_path, "mamlpp", name="other-rate", inner_lr=0.3)) == ""
+    assert "stays at 0.4 in blocks.0: a head that starts from zero" in kept_rates(run)
+    assert kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
+    assert kept_rates(make_run(tmp_path, "mamlpp", name="other-rate", inner_lr=0.3)) == ""

@@ -12,15 +12,19 @@ from pathlib import Path
 import pypdf
 import pytest
 
+from innerloop.assignment.document import document
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.methods.card import DiagnosticFigure, Paper
 from innerloop.methods.catalogue import find_card
+from innerloop.report import report
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.figures.style import band, canvas
 from innerloop.report.render.pages import boxes
 from innerloop.report.render.svg import drawn
-from innerloop.report.report import document, read_material
-from innerloop.report.sections.causes import over_shots
+from innerloop.report.report import read_material, write_report
+from innerloop.report.sections.adaptation import over_shots
+from innerloop.runs.directory import RunDirectory
 from making import evaluate, make_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,7 +45,13 @@ def runs(tmp_path_factory) -> list[Path]:
 
 
 def of(runs: list[Path], *, explanation: Path | None = None, **people) -> Document:
+    """The course's report."""
     return document(read_material(runs, explanation, **people))
+
+
+def general(runs: list[Path], *, explanation: Path | None = None) -> Document:
+    """The report of any runs."""
+    return report.document(read_material(runs, explanation))
 
 
 def text_of(made: Document) -> str:
@@ -164,7 +174,7 @@ def test_an_evaluation_at_other_steps_is_no_row_of_shots(tmp_path):
     evaluate(run, 0.9, shots=5, queries=10)
     evaluate(run, 0.5, shots=5, queries=10, inner_steps=20, name="evaluation-other.json")
 
-    assert [row["shots"] for row in over_shots(run)] == [5]
+    assert [row.shots for row in over_shots(run)] == [5]
 
 
 def test_an_explanation_of_other_runs_is_not_taken(tmp_path):
@@ -218,6 +228,112 @@ def test_a_method_of_ones_own_is_reported_too(tmp_path):
 
     assert "Training seeds: Mine 0." in words and "Mine: 1 seed" in words
     assert "Mine is above the bar" in words
+
+
+FORGETFUL = dataclasses.replace(
+    find_card("mamlpp"),
+    name="forgetful",
+    title="Forgetful <MAML>",
+    idea="It forgets what it was told.",
+    papers=(Paper("A. Nobody", "How to forget", "Nowhere", 1999),),
+    parts=("multi_step_loss", "cosine_annealing"),
+    figures=(DiagnosticFigure("learned_rates", "rates", "Rates it forgets", "rate", "each rate"),),
+)
+"""The card of another one, with parts and a figure."""
+
+
+def rename(run: RunDirectory, card: str) -> Path:
+    """Let a run be of the method whose card has that name in this file."""
+    method = f"{__name__}:{card}"
+    for file in (run.path / "config.json", *run.path.glob("evaluation-*.json")):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"method": method}))
+    return run.path
+
+
+def section_of(whole: Document, title: str) -> str:
+    """Every word of one section."""
+    (section,) = [section for section in whole.sections if section.title == title]
+    return text_of(dataclasses.replace(whole, sections=[section]))
+
+
+def test_the_general_report_has_a_section_for_each_method_from_its_card(tmp_path):
+    forgetful = make_run(tmp_path, "mamlpp", name="one", multi_step_loss=False)
+    runs = [rename(forgetful, "FORGETFUL"), make_run(tmp_path, "transfer").path]
+
+    whole = general(runs)
+    words = section_of(whole, "Forgetful <MAML>")
+
+    assert whole.title == "Transfer and Forgetful <MAML> on Omniglot"
+    assert [section.title for section in whole.sections] == [
+        "Results",
+        "Transfer",
+        "Forgetful <MAML>",
+        "Causes",
+        "Protocol",
+        "Limits",
+        "Commands and environment",
+        "Checklist",
+        "Collaborators and references",
+        "Hyperparameters",
+    ]
+    assert "It forgets what it was told." in words
+    assert "Parts that are on: cosine_annealing. Off: multi_step_loss." in words
+    assert "A. Nobody. How to forget. Nowhere 1999." in words
+    assert "Each rate of Forgetful <MAML> over the training" in words
+    assert "rates-test-pages-forgetful" in {picture.name for picture in whole.pictures}
+    references = section_of(whole, "Collaborators and references")
+    assert "How to forget" in references and "B. Lake" in references
+    assert "How to train your MAML" not in references, "nobody of these was trained by it"
+    assert f"innerloop explain {runs[0]} {runs[1]}" in section_of(whole, "Causes")
+
+
+@pytest.mark.parametrize("methods", [("fomaml", "transfer"), ("mamlpp", "maml")])
+def test_the_general_report_knows_no_course(methods, tmp_path):
+    runs = [make_run(tmp_path, method).path for method in methods]
+    for file in tmp_path.rglob("*.json"):  # a split whose name is another word
+        file.write_text(file.read_text().replace('"assignment"', '"1100-100-423"'))
+    whole = general(runs)
+    write_report(whole, tmp_path)
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    names_of_splits = RunDirectory(runs[0]).config.descriptions()["split"]
+    assert names_of_splits in page
+    texts = [file.read_text(encoding="utf-8") for file in tmp_path.glob("figures/*.svg")]
+    assert len(texts) == len(whole.pictures) > 6
+    texts.append(page.replace(names_of_splits, ""))
+
+    for word in ("assignment", "course", "80 %", "the bar"):
+        assert [word for text in texts if word in text.lower()] == []
+
+
+def test_the_general_report_explains_any_two_methods(runs):
+    whole = general(runs, explanation=EXPLANATION)
+    words = section_of(whole, "Transfer against FO-MAML")
+
+    assert "Transfer is better than FO-MAML: +1.12" in words
+    assert "Of the gap, Transfer minus FO-MAML" in words
+    assert {"why-shift", "sensitivity"} <= {picture.name for picture in whole.pictures}
+
+
+def test_the_general_report_shows_methods_of_several_seeds_side_by_side(tmp_path):
+    runs = [make_run(tmp_path, "mamlpp", seed).path for seed in (0, 1)]
+    runs += [make_run(tmp_path, "transfer", seed).path for seed in (0, 1)]
+    runs.append(make_run(tmp_path, "maml").path)
+    whole = general(runs)
+    (picture,) = [picture for picture in whole.pictures if picture.name == "stability-1"]
+    panels = picture.draw().axes
+
+    assert [panel.get_title() for panel in panels] == ["MAML++", "Transfer"]
+    assert len({panel.get_xlim() + panel.get_ylim() for panel in panels}) == 1
+    assert "MAML++: 0 of 2 seeds diverged" in section_of(whole, "Stability of the training")
+
+
+def test_sections_whose_titles_are_alike_have_anchors_of_their_own(tmp_path):
+    runs = [make_run(tmp_path, method).path for method in ("maml", "mamlpp")]
+    write_report(general(runs), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+
+    assert {"maml", "maml-2"} <= set(ids) and len(ids) == len(set(ids))
 
 
 def test_what_is_not_finite_is_no_error(tmp_path):
@@ -303,12 +419,21 @@ def test_the_pdf_has_text_pages_and_the_numbers(runs, tmp_path):
 
 
 def test_json_names_what_was_written(runs, tmp_path, capsys):
-    assert main(["report", str(runs[0]), "--out", str(tmp_path / "out"), "--json"]) == 0
+    arguments = ["report", str(runs[0]), "--assignment", "--out", str(tmp_path / "out"), "--json"]
+    assert main(arguments) == 0
     said = json.loads(capsys.readouterr().out)
 
     assert Path(said["html"]).is_file() and Path(said["pdf"]).is_file()
     assert all((tmp_path / "out" / "figures" / f"{name}.svg").is_file() for name in said["figures"])
     assert "MAML++ was not trained." in said["missing"]
+
+
+def test_without_the_flag_the_report_asks_for_no_method(runs, tmp_path, capsys):
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "out"), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+
+    assert written["missing"] == ["No collaborators are named."]
+    assert "validation-fomaml" in written["figures"]
 
 
 def test_wrong_input_is_a_sentence(runs, tmp_path, capsys):

@@ -91,12 +91,12 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
     )
 
     assert {METHODS[method] for method, *_ in rows} == {
-        row["method"] for row in (material.results or {})["rows"]
+        row.method for row in material.comparison.rows
     }
     for method, accuracy, seeds, on_test, seed_on_test in rows:
         row = material.row(METHODS[method])
-        assert row and accuracy == shown(row["query_accuracy"], row["query_accuracy_ci95"])
-        assert seeds == ", ".join(map(str, row["training_seeds"]))
+        assert row and accuracy == shown(row.query_accuracy, row.query_accuracy_ci95)
+        assert seeds == ", ".join(map(str, row.training_seeds))
         tested = [
             run
             for run in runs
@@ -107,7 +107,7 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
             for run in tested
             for evaluation in evaluations(run, "test", 600)
             if (evaluation.batch_norm, evaluation.adaptation, evaluation.inner_steps)
-            == (row["batch_norm"], "own", 5)
+            == (row.batch_norm, "own", 5)
         ]
         assert [on_test] == (
             [
@@ -121,27 +121,23 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
 
 def test_the_comparison_page_says_what_the_report_derives(material):
     page = (ROOT / "docs" / "comparison.md").read_text("utf-8")
-    assert material.results
-
     for method in ("transfer", "fomaml"):
         row = material.row(method)
-        assert row and shown(row["query_accuracy"], row["query_accuracy_ci95"]) in page
-        assert (
-            ", ".join(f"{100 * value:.2f}" for value in row["query_accuracy_of_each_seed"]) in page
-        )
+        assert row and shown(row.query_accuracy, row.query_accuracy_ci95) in page
+        assert ", ".join(f"{100 * value:.2f}" for value in row.query_accuracy_of_each_seed) in page
     pair = material.difference("transfer", "fomaml")
-    assert pair and f"by **{shown(pair['mean'], pair['ci95'])} points**" in page
+    assert pair and f"by **{shown(pair.difference.mean, pair.difference.ci95)} points**" in page
 
 
 def test_the_committed_comparison_is_what_the_files_give(material):
     committed = json.loads((RESULTS / "comparison" / "comparison.json").read_text())
-    derived = {row["method"]: row for row in (material.results or {})["rows"]}
+    derived = {row.method: row for row in material.comparison.rows}
 
     for row in committed["rows"]:
-        assert derived[row["method"]]["query_accuracy"] == pytest.approx(
+        assert derived[row["method"]].query_accuracy == pytest.approx(
             row["query_accuracy"], abs=1e-9
         )
-        assert derived[row["method"]]["query_accuracy_ci95"] == pytest.approx(
+        assert derived[row["method"]].query_accuracy_ci95 == pytest.approx(
             row["query_accuracy_ci95"], abs=1e-9
         )
 
@@ -156,5 +152,5 @@ def test_a_report_of_the_published_runs_says_their_numbers(material):
 
     for method in names():
         if row := material.row(method):
-            assert shown(row["query_accuracy"], row["query_accuracy_ci95"]) in words
+            assert shown(row.query_accuracy, row.query_accuracy_ci95) in words
     assert "1100-100-423" in words

@@ -173,6 +173,9 @@ def test_diagnostics_are_drawn_as_the_card_names_them(run):
     assert (layers.name, layers.words) == ("layers", "the height of each layer")
     assert [panel.get_title() for panel in panels] == ["first", "second"]
     assert panels[0].get_ylabel() == "height" and axes.get_ylabel() == "length"
-    assert [list(line.get_ydata()) for line in panels[0].get_lines()] == [[1.0, 3.0], [2.0, 2.0]]
-    assert list(axes.get_lines()[0].get_xdata()) == [5, 6]
+    assert [np.asarray(line.get_ydata()).tolist() for line in panels[0].get_lines()] == [
+        [1.0, 3.0],
+        [2.0, 2.0],
+    ]
+    assert np.asarray(axes.get_lines()[0].get_xdata()).tolist() == [5, 6]
     assert axes.get_ylim()[1] > 5, "what is no fraction is not cut"

@@ -3,15 +3,16 @@
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
 
 from innerloop import cli
+from innerloop.assignment.plan import METHODS, Budget, budgets, plan_in_words
 from innerloop.cli import reproduce as reproduction
 from innerloop.cli.progress import Overall
-from innerloop.cli.reproduce import Budget, budgets, plan_in_words
 from innerloop.runs import directory as runs
 from innerloop.runs.directory import RunDirectory
 from killing import report_without_durations, results_of
@@ -43,10 +44,7 @@ def shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
         3,
         2,
         2,
-        {
-            method: OF_IMAGES if method == "transfer" else OF_EPISODES
-            for method in reproduction.METHODS
-        },
+        {method: OF_IMAGES if method == "transfer" else OF_EPISODES for method in METHODS},
     )
     patch.setattr(reproduction, "budgets", lambda: {"quick": tiny})
     shorter = {
@@ -112,7 +110,7 @@ def test_typed_again_all_is_kept(whole, capsys):
     assert said.err.count("done already, and kept.") == 11
     assert made() == made(whole) and words_of_report() == words_of_report(whole)
     assert [Path(path).is_file() for path in [*answer["weights"], answer["html"]]] == [True] * 5
-    assert {row["method"] for row in answer["rows"]} == set(reproduction.METHODS)
+    assert {row["method"] for row in answer["rows"]} == set(METHODS)
 
 
 @pytest.mark.slow
@@ -202,11 +200,20 @@ def test_a_file_in_the_way_is_refused_before_the_plan(capsys):
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """A job that is done or not."""
+
+    what: str
+    seconds: float
+    done: bool
+
+    def is_done(self) -> bool:
+        return self.done
+
+
 def test_the_plan_is_said_with_its_times():
-    jobs = [
-        reproduction.Job("one", 600.0, lambda: False, lambda _: 0),
-        reproduction.Job("two", 60, lambda: True, lambda _: 0),
-    ]
+    jobs = [Step("one", 600.0, False), Step("two", 60, True)]
     words = list(plan_in_words(Budget("full", (0,), 600, 200, 16), jobs))
 
     assert words == [
@@ -234,5 +241,5 @@ def test_the_quick_budget_takes_every_method_and_is_smaller(monkeypatch):
     monkeypatch.undo()
     quick, full = budgets()["quick"], budgets()["full"]
 
-    assert quick.settings.keys() == set(reproduction.METHODS) and full.settings == {}
+    assert quick.settings.keys() == set(METHODS) and full.settings == {}
     assert full.seeds == (0, 1, 2) and full.episodes == 600

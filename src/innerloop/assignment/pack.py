@@ -13,6 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from innerloop.assignment.document import document
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.core.version import __version__
@@ -90,7 +91,7 @@ def bundle(
                     f"innerloop evaluate {run.path}"
                 )
         content["results.json"] = (json_text(rows, indent=1) + "\n").encode()
-        write_report(material, Path(made))
+        write_report(document(material), Path(made))
         for path in sorted(Path(made).rglob("*")):
             if path.is_file():
                 inside = path.relative_to(made).as_posix()

@@ -16,6 +16,9 @@ class ReportOptions(Common):
     """The run directories, of any methods and seeds; what is missing is said in its section."""
     out: Path = Path("report")
     """Folder for report.html, report.pdf and figures/."""
+    assignment: bool = False
+    """Write the course's report, as `innerloop reproduce` does: its questions in their order, its
+    bar; default: a report of whatever the methods are."""
     explanation: Path | None = None
     """Folder that `innerloop explain` wrote; default: explanation, beside the first run, where it
     is there."""
@@ -28,7 +31,8 @@ class ReportOptions(Common):
 def run(arguments: list[str]) -> int:
     """Write the report, and say what it lacks."""
     options = parse(ReportOptions, "report", arguments)
-    from innerloop.report.report import read_material, write_report
+    from innerloop.assignment import document as assignment
+    from innerloop.report.report import document, read_material, write_report
 
     material = read_material(
         options.runs,
@@ -36,7 +40,8 @@ def run(arguments: list[str]) -> int:
         collaborators=options.collaborators,
         references=options.references,
     )
-    written = write_report(material, options.out)
+    written = assignment.document(material) if options.assignment else document(material)
+    write_report(written, options.out)
     say, missing = sayer(options), list(dict.fromkeys(written.missing))
     for what in missing:
         say(f"Missing: {what}")

@@ -32,7 +32,8 @@ class Paper:
         """The line of a list of references."""
         place = f"{self.venue} {self.year}" if self.venue else f"{self.year}"
         number = f" arXiv {self.arxiv}." if self.arxiv else ""
-        return f"{self.authors}. {self.title}. {place}.{number}"
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        return f"{self.authors}. {title} {place}.{number}"
 
 
 @dataclass(frozen=True)

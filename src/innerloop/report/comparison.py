@@ -9,16 +9,19 @@ from matplotlib.figure import Figure
 
 from innerloop.analysis.compared import ComparedRow, Comparison, LearningCurve, Pair
 from innerloop.core.files import disk_errors, json_text, write_atomic
-from innerloop.report.figures.run import (
+from innerloop.report.figures.run import data_name
+from innerloop.report.figures.style import (
     GREY,
     PALETTE,
     SERIES_OF,
     band,
-    data_name,
+    legend,
+    note,
     panels,
     save_figure,
     zoom,
 )
+from innerloop.report.render import markdown
 from innerloop.runs.results import Protocol
 
 
@@ -84,8 +87,7 @@ def _rate(row: ComparedRow) -> str:
 
 def table(rows: Sequence[ComparedRow]) -> list[str]:
     """The rows of a comparison as a Markdown table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return markdown.table(COLUMNS, map(cells, rows))
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -153,7 +155,7 @@ def _draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("query accuracy, %")
-    _remark(axes, "dot: mean, bar: 95 % over episodes, ticks: seeds")
+    note(axes, "dot: mean, bar: 95 % over episodes, ticks: seeds")
 
 
 def _draw_differences(axes: Axes, pairs: Sequence[Pair]) -> None:
@@ -168,11 +170,7 @@ def _draw_differences(axes: Axes, pairs: Sequence[Pair]) -> None:
     axes.set_xlabel("difference, points")
     all_paired = all(pair.difference.paired for pair in pairs)
     paired = "paired over episodes" if all_paired else "not all of them paired"
-    _remark(axes, f"95 % interval, {paired}")
-
-
-def _remark(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=8, loc="right", color=GREY)
+    note(axes, f"95 % interval, {paired}")
 
 
 def draw_learning_curves(comparison: Comparison) -> Figure:
@@ -195,8 +193,8 @@ def draw_learning_curves(comparison: Comparison) -> Figure:
     axes[0].set_xlabel("images sent forward and backward, thousands")
     machines = "; or ".join(sorted({curve.machine for curve in curves}))
     axes[1].set_xlabel(f"seconds of training ({machines})")
-    _remark(axes[1], "band: 95 % over episodes")
-    _legend(axes[1])
+    note(axes[1], "band: 95 % over episodes")
+    legend(axes[1], loc="lower right")
     return figure
 
 
@@ -236,16 +234,12 @@ def draw_inner_steps(comparison: Comparison) -> Figure:
         )
         axes.axvline(row.inner_steps, color=GREY, linestyle=":", linewidth=1)
     zoom(axes, _known(value for row in rows for value in row.query_accuracy_per_step[1:]))
-    _remark(axes, "accuracy before adaptation is below the panel where it is at chance")
+    note(axes, "accuracy before adaptation is below the panel where it is at chance")
     axes.set_xlabel("inner steps taken")
     axes.set_ylabel("query accuracy, %")
-    _legend(axes)
+    legend(axes, loc="lower right")
     return figure
 
 
 def _known(values: Iterable[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")

@@ -1,6 +1,7 @@
 """What a report is before it is a page or a PDF: sections of text, tables, figures, commands."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -124,6 +125,17 @@ class Document:
     subtitle: str
     sections: Sequence[Section]
     author: str = ""
+
+    @property
+    def anchors(self) -> list[str]:
+        """What a link to each section is called; a name that is taken gets a number."""
+        taken: Counter[str] = Counter()
+        anchors = []
+        for section in self.sections:
+            taken[section.anchor] += 1
+            count = taken[section.anchor]
+            anchors.append(section.anchor if count == 1 else f"{section.anchor}-{count}")
+        return anchors
 
     @property
     def pictures(self) -> list[Picture]:

@@ -16,7 +16,7 @@ from innerloop.report.figures.explanation import (
     at_rates,
     describe,
 )
-from innerloop.report.figures.run import save_figure
+from innerloop.report.figures.style import save_figure
 from innerloop.report.render.markdown import table
 
 SHOWN_STEPS = (0, 1, 5, 10, 20, 50, 100, 200)

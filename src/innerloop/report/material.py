@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from innerloop.analysis.compared import Comparison
+from innerloop.analysis.compared import ComparedRow, Comparison, Pair
 from innerloop.analysis.comparison import results
 from innerloop.analysis.explanation.results import Explanation
 from innerloop.analysis.explanation.rows import SubjectRow
 from innerloop.analysis.explanation.storage import read_explanation as read_explanation
 from innerloop.methods.catalogue import names, title_of
-from innerloop.runs import evaluations
 from innerloop.runs.directory import RunDirectory
-from innerloop.runs.evaluations import common_episodes, method_settings
-
-BAR = 0.80
-"""The assignment's bar for validation accuracy."""
+from innerloop.runs.evaluations import common_episodes, method_settings, primary_row
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Material:
 
     @cached_property
     def methods(self) -> list[str]:
-        """The methods of the main runs: the assignment's in its order, then others."""
+        """The methods of the main runs: those that are installed in their order, then others."""
         found = dict.fromkeys(run.config.method for run in self.main)
         order = names()
         return sorted(
@@ -67,11 +63,7 @@ class Material:
 
     def all_of(self, method: str) -> list[RunDirectory]:
         """The main runs of a method that were validated at least once."""
-        return [
-            run
-            for run in self.main
-            if run.config.method == method and run.read_metrics("validation")
-        ]
+        return [run for run in self.main if run.config.method == method and run.validations()]
 
     def of(self, method: str) -> list[RunDirectory]:
         """Those that differ from the first one in the training seed alone."""
@@ -99,26 +91,18 @@ class Material:
             return None
         return results(self.evaluated, "val", self.episodes).renamed(named)
 
-    @cached_property
-    def results(self) -> dict[str, Any] | None:
-        """The same as JSON."""
-        return None if self.comparison is None else self.comparison.to_json()
-
-    def row(self, method: str) -> dict[str, Any] | None:
+    def row(self, method: str) -> ComparedRow | None:
         """The result of a method with the settings of its first run, over its training seeds."""
         names = {run.path.name for run in self.of(method)}
-        rows = self.results["rows"] if self.results else []
-        return next(
-            (row for row in rows if row["method"] == method and names & set(row["runs"])), None
-        )
+        rows = self.comparison.rows if self.comparison else ()
+        return next((row for row in rows if row.method == method and names & set(row.runs)), None)
 
-    def difference(self, a: str, b: str) -> dict[str, Any] | None:
+    def difference(self, a: str, b: str) -> Pair | None:
         """Method A minus method B, with its sentence; None if one is missing."""
         first, second = self.row(a), self.row(b)
         if first is None or second is None or self.comparison is None:
             return None
-        pair = self.comparison.pair(first["name"], second["name"])
-        return None if pair is None else pair.to_json()
+        return self.comparison.pair(first.name, second.name)
 
     @property
     def on_strokes(self) -> bool:
@@ -165,12 +149,6 @@ def explains(explanation: Explanation, runs: Sequence[RunDirectory]) -> bool:
         )
 
     return all(any(is_of(subject, run) for run in runs) for subject in explanation.subjects)
-
-
-def primary_row(run: RunDirectory, part: str) -> dict[str, Any] | None:
-    """A run's evaluation in its own way on the most episodes of a part, as JSON, or None."""
-    row = evaluations.primary_row(run, part)
-    return None if row is None else row.to_json()
 
 
 def named(name: str) -> str:

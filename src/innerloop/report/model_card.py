@@ -3,6 +3,7 @@
 from innerloop.core.files import write_atomic
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
+from innerloop.report.render.markdown import table
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
 
@@ -62,12 +63,17 @@ def _results(run: RunDirectory) -> list[str]:
         f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
         "with the 95 % interval over episodes:",
         "",
-        "| part | batch norm | episodes | accuracy, % |",
-        "|---|---|---|---|",
-        *(
-            f"| {row.part} | {row.batch_norm} | {row.episodes} | "
-            f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f} |"
-            for row in rows
+        *table(
+            ["part", "batch norm", "episodes", "accuracy, %"],
+            [
+                [
+                    row.part,
+                    row.batch_norm,
+                    str(row.episodes),
+                    f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}",
+                ]
+                for row in rows
+            ],
         ),
     ]
 

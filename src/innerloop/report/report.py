@@ -1,45 +1,71 @@
 """A report of several runs: which sections there are, and the folder it is written to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from innerloop.analysis.explanation.results import Explanation
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors, write_atomic
-from innerloop.report.document import Document
+from innerloop.report.document import Document, Section
 from innerloop.report.figures.run import data_name
-from innerloop.report.material import Material, explains, read_explanation, with_names
+from innerloop.report.material import Material, explains, named, read_explanation, with_names
 from innerloop.report.render.pages import html_page, pdf
 from innerloop.report.render.svg import drawn
-from innerloop.report.sections import account, answers, causes
+from innerloop.report.sections import (
+    account,
+    causes,
+    checklist,
+    commands,
+    methods,
+    results,
+    sources,
+    stability,
+)
 from innerloop.runs.directory import RunDirectory
 
 
 def document(material: Material) -> Document:
-    """The report, in the order of the assignment's questions."""
-    config = material.runs[0].config
+    """The report of any runs: a section for each method, and what holds for all of them."""
     sections = [
-        answers.summary(material),
-        answers.fomaml(material),
-        answers.mamlpp(material),
-        answers.maml(material),
-        answers.transfer(material),
-        causes.comparison(material),
-        causes.questions(material),
-        answers.other_splits(material),
+        results.section(material),
+        *(methods.section(material, method) for method in material.methods),
+        causes.section(material),
+        stability.section(material),
+        results.other_splits(material),
         account.protocol(material),
         account.limits(material),
-        account.commands(material),
-        account.checklist(material),
-        account.people(material),
-        account.hyperparameters(material),
+        commands.section(material),
+        checklist.section(material),
+        sources.people(material, sources.papers_of(material)),
+        sources.hyperparameters(material),
     ]
+    data = data_name(material.runs[0].config.data.name)
+    titles = in_words([named(method) for method in material.methods])
+    return composed(f"{titles} on {data}", sections, material)
+
+
+def composed(title: str, sections: Sequence[Section | None], material: Material) -> Document:
+    """Sections as a whole, under the data, split and episodes of the first run.
+
+    Args:
+        title: of it.
+        sections: in the order of reading; None is passed over.
+        material: of the report.
+    """
+    config = material.runs[0].config
     return Document(
-        f"FO-MAML, MAML++ and transfer learning on {data_name(config.data.name)}",
+        title,
         f"{config.episode.ways}-way {config.episode.shots}-shot, {config.episode.queries} query "
         f"images a class, split {config.data.split}",
         [section for section in sections if section is not None],
         material.author,
     )
+
+
+def in_words(names: Sequence[str]) -> str:
+    """A, B and C."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def read_material(
@@ -67,49 +93,59 @@ def read_material(
             is empty, or the explanation is not there or is of other runs.
         DataError: if a file is damaged.
     """
-    if not runs:
-        raise ConfigError("A report needs at least one run directory.")
-    for path in runs:
-        if sum(path.resolve() == other.resolve() for other in runs) > 1:
-            raise ConfigError(f"{path} is given twice.")
-    for what, given in (("collaborator", collaborators), ("reference", references)):
-        if not all(one.strip() for one in given):
-            raise ConfigError(f"A {what} is empty: name each in quotes.")
+    _refuse_faults(runs, {"collaborator": collaborators, "reference": references})
     opened = tuple(RunDirectory(path) for path in runs)
     for run in opened:
         run.refuse_damaged()
-    file = (explanation or runs[0].parent / "explanation") / "explanation.json"
-    if explanation and not file.is_file():
-        raise ConfigError(f"{explanation} holds no explanation.json: innerloop explain writes one.")
-    found = read_explanation(file) if file.is_file() else None
-    if found and not explains(found, opened):
-        if explanation:
-            raise ConfigError(
-                f"{explanation} explains other runs than these; innerloop explain makes one of "
-                "them."
-            )
-        found = None  # of other runs, which happen to lie beside these
     return Material(
-        opened, with_names(found) if found else None, collaborators, references, folder, author
+        opened, _explanation_of(opened, explanation), collaborators, references, folder, author
     )
 
 
-def write_report(material: Material, folder: Path) -> Document:
+def _refuse_faults(runs: Sequence[Path], people: Mapping[str, Sequence[str]]) -> None:
+    """Raise `ConfigError` for no run, a run twice, or an empty name."""
+    if not runs:
+        raise ConfigError("A report needs at least one run directory.")
+    places = [path.resolve() for path in runs]
+    for path, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"{path} is given twice.")
+    for what, texts in people.items():
+        if not all(text.strip() for text in texts):
+            raise ConfigError(f"A {what} is empty: name each in quotes.")
+
+
+def _explanation_of(runs: Sequence[RunDirectory], folder: Path | None) -> Explanation | None:
+    """The explanation in a folder, or the one that lies beside the first run and is of these."""
+    file = (folder or runs[0].path.parent / "explanation") / "explanation.json"
+    if not file.is_file():
+        if folder:
+            raise ConfigError(f"{folder} holds no explanation.json: innerloop explain writes one.")
+        return None
+    explanation = read_explanation(file)
+    if explains(explanation, runs):
+        return with_names(explanation)
+    if folder:
+        raise ConfigError(
+            f"{folder} explains other runs than these; innerloop explain makes one of them."
+        )
+    return None  # of other runs, which happen to lie beside these
+
+
+def write_report(report: Document, folder: Path) -> None:
     """Write ``report.html``, ``report.pdf`` and ``figures/`` into a folder.
 
     Raises:
         DataError: if a file of a run is damaged.
         DiskError: if something cannot be written.
     """
-    made = document(material)
     with disk_errors(str(folder)):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawings = {picture.name: drawn(picture.draw) for picture in made.pictures}
+    drawings = {picture.name: drawn(picture.draw) for picture in report.pictures}
     for left in (folder / "figures").glob("*.svg"):  # of a former report
         if left.stem not in drawings:
             left.unlink()
     for name, drawing in drawings.items():
         write_atomic(folder / "figures" / f"{name}.svg", drawing.svg)
-    write_atomic(folder / "report.html", html_page(made, drawings))
-    write_atomic(folder / "report.pdf", pdf(made, drawings))
-    return made
+    write_atomic(folder / "report.html", html_page(report, drawings))
+    write_atomic(folder / "report.pdf", pdf(report, drawings))

@@ -1,5 +1,6 @@
 """Figures of what a learner records of itself, as its method's card names them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,8 @@ class History:
 def diagnostics_of(run: RunDirectory) -> list[Diagnostic]:
     """The norm of the outer gradient, and the figures of the method's card, as far as recorded."""
     drawings = []
-    records = run.read_metrics("train")
-    if records and "gradient_norm" in records[0]:
+    records = run.train_records()
+    if records and not math.isnan(records[0].gradient_norm):
         words = "the norm of the outer gradient at every outer step"
         drawings.append(Diagnostic("gradient-norm", words, lambda: draw_gradient_norm(run)))
     for figure in find_card(run.config.method).figures:
@@ -80,14 +81,10 @@ def diagnostics_of(run: RunDirectory) -> list[Diagnostic]:
 
 
 def _history(run: RunDirectory, key: str) -> History:
-    records = [
-        record
-        for record in run.read_metrics("validation")
-        if key in (record.get("diagnostics") or {})
-    ]
+    records = [record for record in run.validations() if key in record.diagnostics]
     return History(
-        [record["step"] for record in records],
-        [record["diagnostics"][key] for record in records],
+        [record.step for record in records],
+        [record.diagnostics[key] for record in records],
     )
 
 
@@ -101,10 +98,10 @@ def _number_at(numbers: Sequence[float | None] | None, index: int) -> float:
 def draw_gradient_norm(run: RunDirectory) -> Figure:
     """Norm of the outer gradient at every outer step, before clipping."""
     figure, axes = canvas("Norm of the outer gradient", describe(run))
-    records = run.read_metrics("train")
+    records = run.train_records()
     axes.plot(
-        [record["step"] for record in records],
-        [record["gradient_norm"] for record in records],
+        [record.step for record in records],
+        [record.gradient_norm for record in records],
         color=AFTER,
         linewidth=0.7,
     )

@@ -10,8 +10,8 @@ from innerloop.analysis.explanation.results import Explanation
 from innerloop.analysis.explanation.rows import Mean, PartRow, SubjectRow
 from innerloop.analysis.explanation.step_rows import StepCurve
 from innerloop.core.intervals import Difference
-from innerloop.report.figures.run import GREY, PALETTE, band, data_name, panels, zoom
-from innerloop.report.figures.style import legend
+from innerloop.report.figures.run import data_name
+from innerloop.report.figures.style import GREY, PALETTE, band, legend, panels, zoom
 
 HEADS: dict[Head, str] = {
     "gradient": "the run's steps",

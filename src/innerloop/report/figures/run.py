@@ -1,5 +1,6 @@
 """Figures of a run, drawn from its files alone; no torch, no network, no learner."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,6 @@ from innerloop.report.figures.style import (
     plain_log,
     save_figure,
 )
-from innerloop.report.figures.style import PALETTE as PALETTE
-from innerloop.report.figures.style import SERIES_OF as SERIES_OF
-from innerloop.report.figures.style import panels as panels
-from innerloop.report.figures.style import zoom as zoom
 from innerloop.runs.directory import RunDirectory
 
 STEPS_OF_A_MEAN = 50
@@ -56,7 +53,7 @@ def draw_figures(run: RunDirectory) -> list[Path]:
         DataError: if the run holds no validation yet.
         DiskError: if a figure cannot be written.
     """
-    if not run.read_metrics("validation"):
+    if not run.validations():
         raise DataError(f"{run.path} holds no validation yet, so there is nothing to draw.")
     drawn = []
     drawings: dict[str, Callable[[RunDirectory], Figure]] = {
@@ -81,6 +78,11 @@ def describe(run: RunDirectory) -> str:
     )
 
 
+def file_name(kind: str, run: RunDirectory) -> str:
+    """What the files of a run's figure are called: those of no other method are called so."""
+    return f"{kind}-{re.sub(r'[^a-z0-9]+', '-', run.config.method.lower())}"
+
+
 def data_name(data: str) -> str:
     """What figures and pages call a data set."""
     return {"omniglot": "Omniglot", "strokes": "strokes (synthetic drawings, not Omniglot)"}.get(
@@ -102,16 +104,16 @@ def draw_validation(run: RunDirectory, bar: Bar | None = None) -> Figure:
         run: validated at least once.
         bar: a line to hold the accuracies against.
     """
-    records = run.read_metrics("validation")
+    records = run.validations()
     last = records[-1]
     figure, axes = canvas("Validation accuracy", describe(run))
-    steps = [record["step"] for record in records]
+    steps = [record.step for record in records]
     for key, label, colour in (
-        ("query_accuracy", f"after {last['inner_steps']} inner steps", AFTER),
+        ("query_accuracy", f"after {last.inner_steps} inner steps", AFTER),
         ("query_accuracy_before", "before adaptation", BEFORE),
     ):
-        accuracies = [record[key] for record in records]
-        intervals = [record[f"{key}_ci95"] for record in records]
+        accuracies = [getattr(record, key) for record in records]
+        intervals = [getattr(record, f"{key}_ci95") for record in records]
         band(axes, steps, accuracies, intervals, label, colour)
     _draw_chance(axes, run)
     if bar:
@@ -122,8 +124,7 @@ def draw_validation(run: RunDirectory, bar: Bar | None = None) -> Figure:
     axes.set_ylabel("query accuracy, %")
     note(
         axes,
-        f"{last['episodes']} fixed episodes, batch norm {last['batch_norm']}, "
-        "band: 95 % over episodes",
+        f"{last.episodes} fixed episodes, batch norm {last.batch_norm}, band: 95 % over episodes",
     )
     legend(axes, loc="center right")
     return figure
@@ -136,15 +137,15 @@ def _draw_chance(axes: Axes, run: RunDirectory) -> None:
 
 def draw_loss(run: RunDirectory) -> Figure:
     """Training loss, with its running mean, and validation loss over the outer steps."""
-    validation = run.read_metrics("validation")
+    validation = run.validations()
     on_images = run.config.own.trains_on == "images"
     pretraining = "Loss of pretraining, and query loss after adaptation"
     title = pretraining if on_images else "Query loss after adaptation"
     figure, axes = canvas(title, describe(run))
     _draw_training_loss(axes, run)
     axes.plot(
-        [record["step"] for record in validation],
-        [record["query_loss"] for record in validation],
+        [record.step for record in validation],
+        [record.query_loss for record in validation],
         color=BEFORE,
         marker="o",
         markersize=3,
@@ -159,9 +160,9 @@ def draw_loss(run: RunDirectory) -> Figure:
 
 
 def _draw_training_loss(axes: Axes, run: RunDirectory) -> None:
-    train = run.read_metrics("train")
-    steps = [record["step"] for record in train]
-    losses = np.array([record["loss"] for record in train])
+    train = run.train_records()
+    steps = [record.step for record in train]
+    losses = np.array([record.loss for record in train])
     label = "training, each outer step"
     axes.plot(steps, losses, color=GREY, linewidth=0.6, alpha=0.5, label=label)
     if len(losses) < 2 * FEWEST_STEPS_OF_A_MEAN:
@@ -173,12 +174,12 @@ def _draw_training_loss(axes: Axes, run: RunDirectory) -> None:
 
 def draw_inner_steps(run: RunDirectory) -> Figure:
     """Support and query accuracy after each inner step, at the last validation."""
-    record = run.read_metrics("validation")[-1]
+    record = run.validations()[-1]
     figure, axes = canvas("Accuracy at each inner step", describe(run))
-    query, interval = record["query_accuracy_per_step"], record["query_accuracy_per_step_ci95"]
+    query, interval = record.query_accuracy_per_step, record.query_accuracy_per_step_ci95
     steps = list(range(len(query)))
     band(axes, steps, query, interval, "query", AFTER)
-    support = [100 * value for value in record["support_accuracy_per_step"]]
+    support = [100 * value for value in record.support_accuracy_per_step]
     axes.plot(
         steps, support, color=SUPPORT, marker="s", markersize=3, linestyle="--", label="support"
     )
@@ -189,8 +190,7 @@ def draw_inner_steps(run: RunDirectory) -> Figure:
     axes.set_ylabel("accuracy, %")
     note(
         axes,
-        f"outer step {record['step']}, {record['episodes']} episodes, batch norm "
-        f"{record['batch_norm']}",
+        f"outer step {record.step}, {record.episodes} episodes, batch norm {record.batch_norm}",
     )
     legend(axes, loc="center right")
     return figure

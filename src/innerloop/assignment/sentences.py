@@ -1,0 +1,29 @@
+"""The sentences of the course's report that judge; each follows from numbers by a rule."""
+
+from innerloop.analysis.compared import Pair
+from innerloop.runs.directory import RunDirectory
+
+
+def better_or_worse(pair: Pair) -> str:
+    """The answer to the assignment's last question: the first method's verdict and its numbers."""
+    verdict = {"better": "Better", "worse": "Worse", "not distinguishable": "Neither"}[
+        pair.difference.verdict
+    ]
+    return f"{verdict}. {pair.sentence}"
+
+
+def kept_rates(run: RunDirectory) -> str:
+    """Which learnt rates of the first inner step stayed where they began, and why; or nothing."""
+    last = run.validations()[-1].diagnostics
+    kept = [
+        layer
+        for layer, rates in last.get("learned_rates", {}).items()
+        if rates and abs(rates[0] - run.config.own.adaptation_rate) < 1e-6
+    ]
+    if not kept or not (run.config.own.has_fresh_head and run.config.network.head_init == "zero"):
+        return ""
+    return (
+        f"The rate of the first inner step stays at {run.config.own.adaptation_rate:g} in "
+        f"{', '.join(kept)}: a head that starts from zero passes no gradient to the layers below "
+        "it, so that step moves the head alone."
+    )
