@@ -43,7 +43,7 @@ def section(material: Material) -> Section | None:
 
 def _pictures(arms: Arms) -> Iterator[Block]:
     """A panel for each method on the same axes, a few in a figure."""
-    bottom, end = axes_of(arms)
+    bottom, _ = axes_of(arms)
     names_of_all = list(arms)
     for first in range(0, len(arms), SIDE_BY_SIDE):
         names = names_of_all[first : first + SIDE_BY_SIDE]
@@ -52,26 +52,27 @@ def _pictures(arms: Arms) -> Iterator[Block]:
         methods = ", ".join(names)
         yield Picture(
             f"stability-{first + 1}",
-            lambda shown=shown, colours=colours: _draw(shown, colours, bottom, end),
-            f"Line charts side by side: validation accuracy of {methods} over the outer steps, a "
-            "line for each training seed, on the same axes.",
+            lambda shown=shown, colours=colours: _draw(shown, colours, bottom),
+            f"Line charts side by side: validation accuracy of {methods} over the "
+            "training, a line for each training seed, on the same axes.",
             f"Stability of {methods}: validation accuracy after adaptation, every seed thin and "
             f"the median bold. All panels have the same axes, which begin at {bottom:g} %; what "
             "is lower is below them.",
         )
 
 
-def _draw(arms: Arms, colours: Sequence[str], bottom: float, end: float) -> Figure:
+def _draw(arms: Arms, colours: Sequence[str], bottom: float) -> Figure:
     runs = next(iter(arms.values()))
     last = runs[0].validations()[-1]
     config = runs[0].config
     return draw_seeds(
-        {name: curves(runs) for name, runs in arms.items()},
+        {name: [_over_its_part(run) for run in runs] for name, runs in arms.items()},
         "Validation accuracy, every seed",
         f"{figures.data_name(config.data.name)}, split {config.data.split}, "
         f"{config.episode.ways}-way {config.episode.shots}-shot; {last.episodes} fixed episodes",
+        x_label="part of the training, %",
         bottom=bottom,
-        end=end,
+        end=100,
         colours=colours,
     )
 
@@ -84,6 +85,12 @@ def curves(runs: Sequence[RunDirectory]) -> list[Curve]:
 def _curve(run: RunDirectory) -> Curve:
     records = run.validations()
     return [record.step for record in records], [record.query_accuracy for record in records]
+
+
+def _over_its_part(run: RunDirectory) -> Curve:
+    """A curve over the part of the training that is done: outer steps are not alike."""
+    steps, accuracies = _curve(run)
+    return [100 * step / run.config.training.meta_steps for step in steps], accuracies
 
 
 def axes_of(arms: Arms) -> tuple[float, float]:
