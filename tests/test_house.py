@@ -83,6 +83,8 @@ def run_python(code: str) -> str:
         "innerloop.runs.directory",
         "innerloop.analysis.comparison",
         "innerloop.report",
+        "innerloop.report.report",
+        "innerloop.assignment.document",
     ],
 )
 def test_importing_does_not_import_torch(module):

@@ -16,7 +16,7 @@ class ReportOptions(Common):
     """The run directories, of any methods and seeds; what is missing is said in its section."""
     out: Path = Path("report")
     """Folder for report.html, report.pdf and figures/."""
-    assignment: bool = False
+    assignment: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write the course's report, as `innerloop reproduce` does: its questions in their order, its
     bar; default: a report of whatever the methods are."""
     explanation: Path | None = None
