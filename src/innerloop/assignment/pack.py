@@ -73,44 +73,21 @@ def bundle(
     """
     stem = archive_name(name, student_number, assignment)
     runs = _runs(folder)
-    explanation, content = folder / "explanation", dict[str, bytes]()
-    with tempfile.TemporaryDirectory() as made:
-        material = read_material(
-            [run.path for run in runs],
-            explanation if (explanation / "explanation.json").is_file() else None,
-            collaborators=collaborators,
-            references=references,
-            folder="runs",
-            author=f"{name}, {student_number}, Assignment {assignment}",
-        )
-        rows = [row for run in runs if (row := _row_of(material, run))]
-        for run in material.main:
-            if run not in material.evaluated or material.episodes is None:
-                raise ConfigError(
-                    f"{run.path} was not evaluated on the validation episodes of the others: "
-                    f"innerloop evaluate {run.path}"
-                )
-        content["results.json"] = (json_text(rows, indent=1) + "\n").encode()
-        write_report(document(material), Path(made))
-        for path in sorted(Path(made).rglob("*")):
-            if path.is_file():
-                inside = path.relative_to(made).as_posix()
-                content[inside.replace("figures/", "plots/")] = path.read_bytes()
+    explanation = folder / "explanation" / "explanation.json"
+    material = read_material(
+        [run.path for run in runs],
+        explanation.parent if explanation.is_file() else None,
+        collaborators=collaborators,
+        references=references,
+        folder="runs",
+        author=f"{name}, {student_number}, Assignment {assignment}",
+    )
+    _refuse_not_evaluated(material)
+    content = dict(_report(material))
     for run in runs:
-        write_model_card(run)
-        if not (run.path / "hyperparameters.md").is_file():
-            write_results(run)
-        for pattern in KEPT:
-            content |= {
-                f"runs/{run.path.name}/{path.name}": path.read_bytes()
-                for path in run.path.glob(pattern)
-            }
-        for path in (run.path / "figures").glob("*.png"):
-            content[f"plots/{run.path.name}/{path.name}"] = path.read_bytes()
-    if (explanation / "explanation.json").is_file():
-        content["runs/explanation/explanation.json"] = (
-            explanation / "explanation.json"
-        ).read_bytes()
+        content |= dict(_results(run))
+    if explanation.is_file():
+        content["runs/explanation/explanation.json"] = explanation.read_bytes()
     content |= dict(_code())
     content["README.md"] = _how_to_run(stem, runs).encode()
     content[SUMS] = _sums(content).encode()
@@ -119,6 +96,40 @@ def bundle(
     path = out / f"{stem}.zip"
     write_atomic(path, _zipped(stem, content))
     return path
+
+
+def _refuse_not_evaluated(material: Material) -> None:
+    """Raise `ConfigError` for a run that cannot be compared with the others."""
+    for run in material.main:
+        if run not in material.evaluated or material.episodes is None:
+            raise ConfigError(
+                f"{run.path} was not evaluated on the validation episodes of the others: "
+                f"innerloop evaluate {run.path}"
+            )
+
+
+def _report(material: Material) -> Iterator[tuple[str, bytes]]:
+    """The report with its plots, and the results that it says."""
+    rows = [row for run in material.runs if (row := _row_of(material, run))]
+    yield "results.json", (json_text(rows, indent=1) + "\n").encode()
+    with tempfile.TemporaryDirectory() as folder:
+        write_report(document(material), Path(folder))
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                inside = path.relative_to(folder).as_posix()
+                yield inside.replace("figures/", "plots/"), path.read_bytes()
+
+
+def _results(run: RunDirectory) -> Iterator[tuple[str, bytes]]:
+    """What a run directory holds, as far as it is handed in."""
+    write_model_card(run)
+    if not (run.path / "hyperparameters.md").is_file():
+        write_results(run)
+    for pattern in KEPT:
+        for path in run.path.glob(pattern):
+            yield f"runs/{run.path.name}/{path.name}", path.read_bytes()
+    for path in (run.path / "figures").glob("*.png"):
+        yield f"plots/{run.path.name}/{path.name}", path.read_bytes()
 
 
 def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:

@@ -47,9 +47,9 @@ def before_adaptation(
         for name in from_zero
         if accuracies[name][1] == 0 and abs(accuracies[name][0] - 1 / ways) < 1e-6
     ]
-    said = []
+    sentences = []
     if exact:
-        said.append(
+        sentences.append(
             f"Before adaptation, exactly {percent(1 / ways, digits=1)} of the query images are "
             f"right in every episode ({', '.join(exact)}): the head starts from zero, so all "
             f"{ways} logits are equal, the tie goes to one class, and one image in {ways} is of "
@@ -59,34 +59,35 @@ def before_adaptation(
         if name in exact:
             continue
         if abs(mean - 1 / ways) <= max(half, ROUGHLY):
-            said.append(
+            sentences.append(
                 f"Before adaptation {name} has {percent(mean, half, 1)}, chance: labels are "
                 "assigned at random in every episode, so nothing in a picture tells its label "
                 "until the support set does."
             )
         else:
             side = "above" if mean > 1 / ways else "below"
-            said.append(
+            sentences.append(
                 f"Before adaptation {name} has {percent(mean, half, 1)}, {side} chance "
                 f"({percent(1 / ways, digits=1)})."
             )
-    return said
+    return sentences
 
 
 def support_against_query(name: str, support: float, query: float) -> str:
     """Which of the two sets is classified better after adaptation, and what that means."""
-    said = (
+    sentence = (
         f"After adaptation {name} has {percent(support, digits=1)} on the support and "
         f"{percent(query, digits=1)} on the query set"
     )
     gap = support - query
     if abs(gap) < ROUGHLY:
         return (
-            f"{said}: level, so what it learns from the support set carries over to new drawings."
+            f"{sentence}: level, so what it learns from the support set carries over to new "
+            "drawings."
         )
     if gap > 0:
-        return f"{said}: {100 * gap:.1f} points are lost on drawings that it did not adapt to."
-    return f"{said}: the query set is {100 * -gap:.1f} points better."
+        return f"{sentence}: {100 * gap:.1f} points are lost on drawings that it did not adapt to."
+    return f"{sentence}: the query set is {100 * -gap:.1f} points better."
 
 
 def more_steps(name: str, accuracy: Sequence[float], trained: int) -> str:
@@ -94,16 +95,24 @@ def more_steps(name: str, accuracy: Sequence[float], trained: int) -> str:
     values = list(accuracy)
     if trained < 1 or len(values) <= trained or not all(map(math.isfinite, values)):
         return f"{name} was not measured step by step."
-    said = (
+    sentence = (
         f"{name} goes from {percent(values[0], digits=1)} to {percent(values[1], digits=1)} with "
         f"the first inner step and to {percent(values[trained], digits=1)} with all {trained}"
     )
     if len(values) == trained + 1:
-        return f"{said}."
+        return f"{sentence}."
     change = values[-1] - values[trained]
-    beyond = "changes little" if abs(change) < ROUGHLY else "helps" if change > 0 else "hurts"
     points_more = round(100 * change, 1) + 0.0  # without the sign of a zero
-    return f"{said}; going on to {len(values) - 1} steps {beyond} ({points_more:+.1f} points)."
+    return (
+        f"{sentence}; going on to {len(values) - 1} steps {_effect(change)} "
+        f"({points_more:+.1f} points)."
+    )
+
+
+def _effect(change: float) -> str:
+    if abs(change) < ROUGHLY:
+        return "changes little"
+    return "helps" if change > 0 else "hurts"
 
 
 def over_rates(name: str, rows: Sequence[PartRow], own: float) -> str:
@@ -156,7 +165,7 @@ def what_was_seen(pair: Pair, curves: Sequence[LearningCurve], runs: Sequence[Ru
         curves: of all runs in the comparison.
         runs: a run of each, in that order.
     """
-    said = []
+    sentences = []
     for name, run in zip((pair.a, pair.b), runs, strict=True):
         passes = next(curve.image_passes[-1] for curve in curves if curve.name == name)
         if run.config.own.trains_on == "images":
@@ -171,7 +180,7 @@ def what_was_seen(pair: Pair, curves: Sequence[LearningCurve], runs: Sequence[Ru
                 f"told {run.config.episode.ways} characters apart at a time, new ones in every "
                 "episode"
             )
-        said.append(
+        sentences.append(
             f"{name} {task}, and sent {passes / 1000:.0f} thousand images forward and backward"
         )
-    return f"In training {said[0]}; {said[1]}."
+    return f"In training {sentences[0]}; {sentences[1]}."
