@@ -2,6 +2,7 @@
 cheap."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_the_learner_of_every_method_is_a_public_name():
 def test_a_card_imports_no_torch(method):
     module = find_card(method).settings.__module__
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"
+
+
+def test_nothing_outside_of_its_folder_names_a_method():
+    """But for the rooms of the course, which is about some of them."""
+    named = re.compile("fomaml|mamlpp|maml_pp")
+    rooms = [path for path in files() if room_of(path) not in ("methods", "assignment")]
+    lines = [
+        f"{path.relative_to(SOURCE)}:{number}"
+        for path in (*rooms, *SOURCE.glob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if named.search(line)
+    ]
+
+    assert lines == []
 
 
 def test_the_formatter_decides_on_every_line():
