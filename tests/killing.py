@@ -296,7 +296,8 @@ def _serve() -> None:
     # nobody frees.
     torch.set_num_threads(1)
     from innerloop import cli, report
-    from innerloop.cli import progress, reproduce
+    from innerloop.cli import progress
+    from innerloop.cli import reproduction as reproduce
     from innerloop.data import strokes
     from innerloop.experiments import experiment
     from innerloop.methods.maml import learner as maml

@@ -11,7 +11,7 @@ from pypdf import PdfReader
 
 from innerloop import cli
 from innerloop.assignment.plan import METHODS, Budget, budgets, plan_in_words
-from innerloop.cli import reproduce as reproduction
+from innerloop.cli import reproduction
 from innerloop.cli.progress import Overall
 from innerloop.runs import directory as runs
 from innerloop.runs.directory import RunDirectory

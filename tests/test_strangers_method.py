@@ -127,7 +127,6 @@ def test_it_is_trained_stopped_and_resumed(with_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="figures of a card are drawn as soon as the report takes them from it")
 def test_its_figure_is_drawn(with_runs):
     assert list((with_runs.here / "mine" / "figures").glob("spread.*"))
 
@@ -156,7 +155,6 @@ def test_it_is_in_the_report(with_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="papers and figures come from cards as soon as the report takes them so")
 def test_its_paper_and_figure_are_in_the_report(with_runs):
     with_runs.innerloop("report", "mine", "theirs", "--out", "again")
 

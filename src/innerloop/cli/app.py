@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data", "show, verify, download, info"),
     "doctor": ("doctor", "what this installation can do"),
     "reproduce": (
-        "reproduce_command",
+        "reproduce",
         "train, evaluate, compare, explain and report all methods",
     ),
     "bundle": ("bundle", "pack the hand-in: report, plots, weights, settings, code; or check one"),
