@@ -18,7 +18,7 @@ def test_the_package_says_the_version_that_is_written():
 def test_the_built_package_takes_the_version_from_where_it_is_written():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-    assert project["project"]["dynamic"] == ["version"]
+    assert project["project"]["dynamic"] == ["version", "readme"]
     assert "version" not in project["project"]
     source = ROOT / project["tool"]["hatch"]["version"]["path"]
     assert source == ROOT / "src" / "innerloop" / "core" / "version.py"
