@@ -31,6 +31,14 @@ def test_the_weights_give_the_same_logits_and_classes():
     assert np.abs(episode["logits"]).max() > 0.01, "or any weights would do"
 
 
+def test_it_is_said_to_be_of_version_1(capsys):
+    sentence = f"{RUN / 'config.json'} is of format version 1; it is read as version 2"
+
+    open_run(RunDirectory(RUN))
+    assert sentence in capsys.readouterr().out
+    assert RunDirectory(RUN).remark.startswith(sentence)
+
+
 def test_the_run_directory_is_reported():
     made = document(read_material([RUN]))
 

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from innerloop.experiments.evaluation import evaluate as evaluate
     from innerloop.methods.base import Adaptation as Adaptation
     from innerloop.methods.base import Learner as Learner
+    from innerloop.methods.base import accuracy as accuracy
     from innerloop.methods.card import Card as Card
+    from innerloop.methods.card import DiagnosticFigure as DiagnosticFigure
+    from innerloop.methods.card import Paper as Paper
     from innerloop.methods.catalogue import settings_of as settings_of
+    from innerloop.methods.heads.frozen import FrozenFeatures as FrozenFeatures
     from innerloop.networks.batch_norm import BatchNorm2d as BatchNorm2d
     from innerloop.networks.checks import check_model as check_model
     from innerloop.networks.conv4 import Conv4 as Conv4
+    from innerloop.settings.fields import between as between
+    from innerloop.settings.method import EpisodicSettings as EpisodicSettings
+    from innerloop.settings.method import InnerLoopSettings as InnerLoopSettings
     from innerloop.settings.method import MethodSettings as MethodSettings
+    from innerloop.settings.method import PretrainingSettings as PretrainingSettings
     from innerloop.settings.run import RunConfig as RunConfig
 
 _HOME = {
@@ -32,18 +40,25 @@ _HOME = {
     "BatchNorm2d": "networks.batch_norm",
     "Card": "methods.card",
     "Conv4": "networks.conv4",
+    "DiagnosticFigure": "methods.card",
     "EpisodeBatch": "data.episodes",
     "EpisodeSampler": "data.episodes",
+    "EpisodicSettings": "settings.method",
     "Evaluation": "experiments.evaluation",
     "FewShotDataset": "data.images",
     "FrozenFeatures": "methods.heads.frozen",
     "ImageSampler": "data.minibatches",
+    "InnerLoopSettings": "settings.method",
     "InnerloopError": "core.errors",
     "LabelledImages": "data.images",
     "Learner": "methods.base",
     "MethodSettings": "settings.method",
+    "Paper": "methods.card",
+    "PretrainingSettings": "settings.method",
     "RunConfig": "settings.run",
     "Split": "data.splits",
+    "accuracy": "methods.base",
+    "between": "settings.fields",
     "check_model": "networks.checks",
     "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
@@ -60,7 +75,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"innerloop.{_HOME[name]}"), name)
     place = _learners().get(name) if not name.startswith("_") else None
     if place is None:
-        raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
+        faults = "" if name.startswith("_") else " ".join(["", *_faults()])
+        raise AttributeError(f"module 'innerloop' has no attribute {name!r}{faults}")
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 
@@ -70,6 +86,13 @@ def _learners() -> dict[str, str]:
     from innerloop.methods.catalogue import cards
 
     return {card.learner.partition(":")[2]: card.learner for card in reversed(cards()[0])}
+
+
+def _faults() -> list[str]:
+    """A sentence for each method whose learner is not to be had."""
+    from innerloop.methods.catalogue import cards
+
+    return cards()[1]
 
 
 def __dir__() -> list[str]:

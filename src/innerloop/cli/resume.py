@@ -32,6 +32,8 @@ def run(arguments: list[str]) -> int:
         say(f"{directory.path} is finished; nothing is left to do.")
         code = 0
     else:
+        if directory.remark:
+            say(directory.remark)
         experiment = prepare(directory.config, data_dir=options.data_dir, say=say)
         code = run_to_end(experiment, directory, options, resume=True)
     print_json(options, outcome(directory))

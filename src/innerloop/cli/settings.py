@@ -46,10 +46,11 @@ def _attribute(sections: tuple[str, ...]) -> str:
 
 def _options_of(section: Section, sentences: dict[str, str], *, seldom: bool) -> list[Field]:
     values = section.flat()
+    kinds = section.kinds()
     options: list[Field] = []
     for field in dataclasses.fields(section):
         flag = flag_of(field)
-        kind: Any = Annotated[plain_type(field.type), option(sentences[flag], values[flag])]
+        kind: Any = Annotated[plain_type(kinds[field.name]), option(sentences[flag], values[flag])]
         if field.metadata.get("seldom") and not seldom:
             kind = tyro.conf.Suppress[kind]
         options.append((flag, kind, dataclasses.field(default=values[flag])))

@@ -9,6 +9,7 @@ from innerloop.cli.settings import chosen, groups_of
 from innerloop.cli.start import list_of_methods, method_of, starting_settings, value_of
 from innerloop.core.errors import ConfigError
 from innerloop.methods.catalogue import find_card, find_learner, presets
+from innerloop.settings.run import remark_on
 
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment
@@ -42,6 +43,10 @@ def run(arguments: list[str]) -> int:
     if options.run_dir and options.run_dir.name in ("", ".."):
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
     find_learner(config.method)
+    if options.config:
+        text = options.config.read_text(encoding="utf-8")
+        if remark := remark_on(text, str(options.config)):
+            sayer(options)(remark)
     experiment, directory = _prepared(config, options)
     code = run_to_end(experiment, directory, options, resume=False)
     print_json(options, outcome(directory))

@@ -44,7 +44,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """``better``, ``worse``, or ``not distinguishable`` where the interval holds zero."""
-        if abs(self.mean) <= self.ci95:
+        if not abs(self.mean) > self.ci95:  # also where a mean is not a number
             return "not distinguishable"
         return "better" if self.mean > 0 else "worse"
 

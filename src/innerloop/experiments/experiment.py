@@ -59,7 +59,7 @@ class Experiment:
             stream_name="images/train",
             rotations=self.config.data.rotations,
             rotations_as_classes=self.config.data.rotations
-            and self.config.own.rotations_as_classes,
+            and getattr(self.config.own, "rotations_as_classes", False),
         )
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
@@ -224,6 +224,8 @@ def open_run(
         DataError: if its weights are damaged.
     """
     run.refuse_unfinished()
+    if run.remark:
+        say(run.remark)
     experiment = prepare(run.config, data_dir=data_dir, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")

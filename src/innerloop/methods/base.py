@@ -153,6 +153,18 @@ class Learner(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define predict.")  # pragma: no cover
 
+    def lone_mode(self, batch_norm: BatchNormMode | None) -> BatchNormMode:
+        """The mode asked for, by default one under which a single image can be predicted.
+
+        Raises:
+            ConfigError: if `predict` does not know it.
+        """
+        if batch_norm is None:
+            for mode in ("running", "support"):
+                if mode in self.batch_norm_modes:
+                    return mode
+        return self.mode(batch_norm)
+
     def mode(self, batch_norm: BatchNormMode | None) -> BatchNormMode:
         """The batch-norm mode asked for, by default the method's own.
 
@@ -188,7 +200,12 @@ class Learner(nn.Module):
         Raises:
             ConfigError: if the method cannot be adapted so.
         """
-        raise ConfigError(f"{type(self).__name__} adapts in its own way alone, not {parts!r}.")
+        if (parts, rate, head, head_init) == ("own", None, "gradient", None):
+            return self
+        raise ConfigError(
+            f"{type(self).__name__} adapts in its own way alone: {parts!r} with a {head} head, or "
+            "at another rate, is not to be had."
+        )
 
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """What the network's blocks and head say under the method's own batch norm.
@@ -220,7 +237,8 @@ class Learner(nn.Module):
         Args:
             adaptation: what `adapt` returned.
             episode: which of its episodes.
-            batch_norm: whose statistics normalise; by default the method's own.
+            batch_norm: whose statistics normalise; by default ``running`` or ``support``, so that
+                one image is enough, and ``transductive`` only where it is asked for.
 
         Raises:
             ConfigError: if the method has no such module, or no such episode or batch norm.

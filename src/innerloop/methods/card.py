@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from innerloop.core.errors import ConfigError
+from innerloop.settings.fields import is_known
 from innerloop.settings.method import MethodSettings
 from innerloop.settings.run import COMMON, RunConfig
 
@@ -112,14 +113,39 @@ class Card:
                 config.replace(**values)
             except ConfigError as error:
                 raise ConfigError(f"its preset {preset!r}: {error}") from error
+        self._refuse_mute_settings(config)
         if unknown := set(self.parts) - self.settings.flags().keys():
             raise ConfigError(f"its part {min(unknown)!r} is none of its settings.")
 
+    def _refuse_mute_settings(self, config: RunConfig) -> None:
+        """What other rooms ask of the settings has an answer; better now than in a training."""
+        own = config.own
+        try:
+            own.image_passes(config, 1)
+            own.schedule(config.training.outer_lr)
+            _ = own.batch_in_words, own.adaptation_steps, own.rate_in_words
+        except NotImplementedError as error:
+            raise ConfigError(
+                f"{error} Its settings are best a subclass of EpisodicSettings or "
+                "PretrainingSettings."
+            ) from error
+
     def _refuse_bare_settings(self) -> None:
-        """Every setting has a default and a sentence."""
+        """Every setting has a type that can be checked, a default and a sentence."""
+        if "__dataclass_fields__" not in vars(self.settings):
+            raise ConfigError(
+                f"its settings {self.settings.__name__} lack @dataclass(frozen=True), so that its "
+                "own fields are none."
+            )
+        kinds = self.settings.kinds()
         for setting in dataclasses.fields(self.settings):
             if setting.default is dataclasses.MISSING:
                 raise ConfigError(f"its setting {setting.name!r} has no default.")
+            if not is_known(kinds[setting.name]):
+                raise ConfigError(
+                    f"its setting {setting.name!r} must be int, float, bool, str, a Literal of "
+                    f"texts, or a number between two others: got {kinds[setting.name]}."
+                )
         try:
             self.settings.descriptions()
         except KeyError as missing:

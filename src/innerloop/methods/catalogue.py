@@ -75,8 +75,11 @@ def _card_at(place: str, method: str) -> Card:
         raise ConfigError(f"Method {method!r}: {place} is not an innerloop Card.")
     try:
         card.refuse_faults()
-    except ConfigError as error:
-        raise ConfigError(f"Method {method!r} has a card that is wrong: {error}") from error
+    except Exception as error:  # whatever somebody else's card holds, the others still work
+        reason = (
+            str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}."
+        )
+        raise ConfigError(f"Method {method!r} has a card that is wrong: {reason}") from error
     if ":" not in method and card.name != method:
         raise ConfigError(f"Method {method!r} has a card with another name, {card.name!r}.")
     return card

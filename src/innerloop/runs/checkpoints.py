@@ -138,6 +138,8 @@ def _numbered(run: RunDirectory) -> list[Path]:
 
 
 def _sync_directory(path: Path) -> None:
+    if os.name == "nt":  # where a directory cannot be opened
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

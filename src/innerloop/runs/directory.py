@@ -29,7 +29,7 @@ from innerloop.runs.results import (
     ValidationRecord,
     typed,
 )
-from innerloop.settings.run import RunConfig
+from innerloop.settings.run import RunConfig, remark_on
 
 
 class RunDirectory:
@@ -76,6 +76,11 @@ class RunDirectory:
     def config(self) -> RunConfig:
         """The resolved settings; parsed once for as long as the file stays as it is."""
         return reading.config(self.path / "config.json")
+
+    @property
+    def remark(self) -> str:
+        """A sentence where the settings were written by an innerloop of another format."""
+        return remark_on(self.config_text, str(self.path / "config.json"))
 
     @property
     def config_text(self) -> str:

@@ -133,4 +133,8 @@ def evaluation(path: Path, usual_rate: float | None) -> EvaluationRow:
         raise DataError(
             f"{path} does not hold the accuracy of each of its {row.episodes} episodes."
         )
+    # Comparisons and verdicts stand on these; null or 97 for 0.97 would pass for a result.
+    for accuracy in (row.query_accuracy, *row.query_accuracy_per_episode):
+        if not 0 <= accuracy <= 1:
+            raise DataError(f"{path} holds an accuracy that is no fraction: {accuracy}.")
     return row

@@ -11,8 +11,8 @@ import math
 import reprlib
 import textwrap
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from functools import cache, lru_cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -62,12 +62,20 @@ class Section:
 
     def __post_init__(self):
         """Check types and ranges once; afterwards they are trusted."""
+        kinds = self.kinds()
         for field in dataclasses.fields(self):
-            check(flag_of(field), field.type, getattr(self, field.name))
+            check(flag_of(field), kinds[field.name], getattr(self, field.name))
 
     def flat(self) -> dict[str, Any]:
         """The settings by their names among all settings."""
         return {flag_of(field): getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    @cache
+    def kinds(cls) -> dict[str, Any]:
+        """The type of each attribute, with its range; also where annotations are texts."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
     @classmethod
     def flags(cls) -> dict[str, str]:
@@ -118,6 +126,15 @@ def check(name: str, kind: Any, value: Any) -> None:
     if not _fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
         words = f"between {ranges[0].ge:,} and {ranges[0].le:,}" if ranges else "finite"
         raise ConfigError(f"{name} must be {words}: got {shown(value)}.")
+
+
+def is_known(kind: Any) -> bool:
+    """Whether a kind is one that settings can be of: it is checked, and said, by its words."""
+    of_type, ranges = _taken_apart(kind)
+    if get_origin(of_type) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(of_type))
+    whole = all(one.ge is not None and one.le is not None for one in ranges)
+    return of_type in (int, float, bool, str) and whole
 
 
 def plain_type(kind: Any) -> Any:

@@ -151,6 +151,17 @@ COMMON: dict[str, type[Section]] = {
 """The sections that every run has."""
 
 
+def remark_on(text: str, source: str) -> str:
+    """A sentence on a configuration of a former version; nothing on one of this version."""
+    version = parse_json_object(text, source).get("format_version")
+    if version == FORMAT_VERSION:
+        return ""
+    return (
+        f"{source} is of format version {shown(version)}; it is read as version {FORMAT_VERSION}, "
+        "with the settings that its method has."
+    )
+
+
 def _from_version_2(
     values: dict[str, Any], settings_of: Callable[[str], type[MethodSettings]]
 ) -> RunConfig:

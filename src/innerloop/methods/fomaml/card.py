@@ -2,16 +2,25 @@
 
 from dataclasses import dataclass
 
+from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, Paper
 from innerloop.methods.maml import card as maml
+from innerloop.settings.fields import setting
+from innerloop.settings.run import RunConfig
 
 
 @dataclass(frozen=True)
-class Settings(maml.Settings):
+class Settings(maml.AdaptationSettings):
     """Those of MAML, of first order."""
 
-    first_order: bool = True
+    first_order: bool = setting(True, seldom=True)
     """Leave out derivatives of second order."""
+
+    def refuse_misfits(self, config: RunConfig) -> None:
+        """FO-MAML is of first order: its other form has a name of its own."""
+        super().refuse_misfits(config)
+        if not self.first_order:
+            raise ConfigError("FO-MAML of second order is MAML, a method of its own: train that.")
 
 
 CARD = Card(

@@ -140,10 +140,13 @@ class FrozenFeatures(Learner):
     ) -> Tensor:
         """Logits (E, n, ways), see `Learner.predict`; features of the same images computed once."""
         mode = self.mode(batch_norm)
-        known_images, features = adaptation.memo.get(mode, (None, None))
-        if known_images is not images:
+        # The same tensor may hold other pixels by now, and the body other weights.
+        state = [images, *self.model.state_dict(keep_vars=True).values()]
+        stamp = [(id(tensor), tensor._version) for tensor in state]
+        known, _, features = adaptation.memo.get(mode, (None, None, None))
+        if known != stamp:
             features = self.features(images, adaptation.support.images, mode)
-            adaptation.memo[mode] = images, features
+            adaptation.memo[mode] = stamp, images, features  # the images live on: so does their id
         assert features is not None
         return self.new_head.logits(adaptation.fast_weights, features)
 
@@ -173,7 +176,7 @@ class FrozenFeatures(Learner):
         """The frozen body and one episode's head; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
         network = Network(self.model, "embed")
-        statistics = self._statistics(network, alone.support.images, self.mode(batch_norm))
+        statistics = self._statistics(network, alone.support.images, self.lone_mode(batch_norm))
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
         body = plain_network(self.model, {}, of_first_episode(statistics), unused)

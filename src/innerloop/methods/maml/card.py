@@ -45,8 +45,14 @@ class AdaptationSettings(EpisodicSettings, InnerLoopSettings):
 class Settings(AdaptationSettings):
     """MAML's own settings."""
 
-    first_order: bool = False
+    first_order: bool = setting(False, seldom=True)
     """Leave out derivatives of second order."""
+
+    def refuse_misfits(self, config: RunConfig) -> None:
+        """MAML is of second order: its other form has a name of its own."""
+        super().refuse_misfits(config)
+        if self.first_order:
+            raise ConfigError("MAML of first order is FO-MAML, a method of its own: train that.")
 
 
 CARD = Card(

@@ -108,7 +108,9 @@ class Descent(Learner):
         """The network at one episode's φ_K; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
         weights = self._weights(alone)
-        statistics = self._statistics(Network(self.model), weights, alone, self.mode(batch_norm))
+        statistics = self._statistics(
+            Network(self.model), weights, alone, self.lone_mode(batch_norm)
+        )
         return plain_network(
             self.model,
             {name: weight[0] for name, weight in weights.items()},

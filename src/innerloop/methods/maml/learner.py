@@ -193,6 +193,8 @@ class MAML(Descent):
         named = submodules(self.model, parts)
         kept = self.meta_learned_head and head_init is None
         if parts == "head" and not (kept and head == "gradient"):
+            if self.loss_fn is not F.cross_entropy:
+                raise ConfigError("A new head on frozen features is fitted by cross-entropy alone.")
             return FrozenFeatures(
                 self.model,
                 batch_norm_modes=self.batch_norm_modes,
@@ -202,16 +204,20 @@ class MAML(Descent):
                 inner_steps=self.inner_steps,
                 penalty=penalty,
             )
-        return MAML(
+        tuned = MAML(
             self.model,
             inner_lr=self.inner_lr if rate is None else rate,
             inner_steps=self.inner_steps,
             fresh_head=None if kept and parts != "body" else "head",
             # A zero head gives the body no gradient.
-            fresh_head_init="glorot" if parts == "body" else head_init or "zero",
+            fresh_head_init="glorot" if parts == "body" else head_init or self.fresh_head_init,
             adapts=named,
+            loss_fn=self.loss_fn,
             batch_norm_modes=self.batch_norm_modes,
         )
+        if parts == "own":
+            tuned._adapted = self._adapted
+        return tuned
 
     def _query_loss(
         self, network: Network, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
