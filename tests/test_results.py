@@ -163,3 +163,12 @@ def test_a_status_is_running_until_it_is_written(run):
     (run.path / "status.json").unlink()
 
     assert run.status == Status("running", 0, "")
+
+
+@pytest.mark.parametrize("accuracy", [None, 97.0, -0.1])
+def test_an_accuracy_that_is_no_fraction_is_refused(run, row, accuracy):
+    each = [accuracy, *row["query_accuracy_per_episode"][1:]]
+    evaluate(run, 0.9, query_accuracy_per_episode=each)
+
+    with pytest.raises(DataError, match="holds an accuracy that is no fraction"):
+        run.evaluations()

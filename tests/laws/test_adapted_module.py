@@ -164,3 +164,19 @@ def test_a_batch_norm_that_the_method_does_not_know_is_refused():
     ):
         with pytest.raises(ConfigError, match="by transductive, support: got 'running'"):
             refused()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_one_image_is_enough_unless_another_mode_is_asked_for(name):
+    learner = LEARNERS[name]()
+    if "running" in learner.batch_norm_modes:
+        trained(learner)
+    adaptation = learner.adapt(EPISODES.support, steps=2)
+    if learner.batch_norm_modes == ("transductive",):
+        return
+
+    module = learner.as_module(adaptation, episode=1)
+
+    images = EPISODES.query.images[1]
+    alone = torch.cat([module(images[index : index + 1]) for index in range(len(images))])
+    assert relative(alone - module(images), alone) < 1e-10

@@ -112,3 +112,46 @@ def test_a_learner_that_shares_weights_has_a_list_of_submodules_of_its_own():
     same.model = nn.Identity()
 
     assert isinstance(learner.model, Conv4)
+
+
+def squared(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (outputs - nn.functional.one_hot(labels, outputs.shape[1])).square().mean()
+
+
+def test_a_learners_own_loss_is_that_of_its_other_ways():
+    learner = MAML(network(), loss_fn=squared)
+
+    assert learner.adapting("all").loss_fn is squared  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="fitted by cross-entropy alone"):
+        learner.adapting("head", head="cosine")
+
+
+def test_what_it_adapts_is_kept_under_another_head():
+    learner = MAML(network(), adapts=["head"])
+
+    other = learner.adapting("own", head_init="glorot")
+    start, *_, end = other.trajectory(EPISODES.support, steps=2)
+
+    moved = {
+        name
+        for name, weight in end.fast_weights.items()
+        if not torch.equal(weight, start.fast_weights[name])
+    }
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_features_are_those_of_what_a_tensor_holds_now():
+    learner = Transfer(network())
+    adaptation = learner.adapt(EPISODES.support, steps=2)
+    images = EPISODES.query.images.clone()
+    learner.predict(adaptation, images)
+
+    images.copy_(EPISODES.query.images.flip(1))
+    assert torch.equal(
+        learner.predict(adaptation, images),
+        learner.predict(adaptation, EPISODES.query.images.flip(1)),
+    )
+    before = learner.predict(adaptation, images)
+    with torch.no_grad():
+        learner.model.convs[0].weight.mul_(1.5)  # type: ignore[index,union-attr]
+    assert not torch.equal(learner.predict(adaptation, images), before)
