@@ -35,6 +35,7 @@ def plain_network(
     """
     layers = batch_norm_layers(model)
     moments = stored_statistics(model) if isinstance(statistics, str) else statistics or {}
+    # deepcopy asks the memo first: what is in it under the id of a part stands in the copy instead.
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(weights.get(name, parameter).detach().clone())
         for name, parameter in model.named_parameters()

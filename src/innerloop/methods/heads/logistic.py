@@ -77,6 +77,7 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
             torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device),
         )
         for _ in range(30):
+            # The last digits are noise: at the minimum an equal loss may seem to rise.
             rises = loss_of(solution - length * direction) > before + 1e-15
             if not rises.any():
                 break

@@ -138,6 +138,7 @@ class Descent(Learner):
                 weight = self.model.get_parameter(name)
                 head = weight.new_zeros(ways, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
+                    # On the CPU, so that every device starts from the same numbers.
                     draw = torch.Generator().manual_seed(0)
                     head = nn.init.xavier_uniform_(
                         torch.empty_like(head, device="cpu"), generator=draw
@@ -169,6 +170,7 @@ class Descent(Learner):
                 following = fast_weights
                 with torch.no_grad():
                     loss, correct = self._losses(network, fast_weights, support, index)
+            # For the record alone: with its graph it would hold every step's in memory.
             losses.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(
