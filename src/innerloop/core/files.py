@@ -18,8 +18,7 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Where something is in the way of the path, more space would not help: the advice would
-        # mislead.
+        # Where something is in the way of the path, the advice to free space would mislead.
         in_the_way = isinstance(
             error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
         )
@@ -51,8 +50,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             with file:
                 file.write(data)
                 file.flush()
-                # The bytes are on the disk before the name is: after a power cut the file is not
-                # there and empty.
+                # Bytes before the name, or a power cut could leave the name of an empty file.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         # Ctrl-C too must leave no half-written file behind.
@@ -71,8 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return parse_json_object(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
-    # The sentence is the parser's; but what is read here is a file of data, whose exit code is
-    # another.
+    # The parser's sentence, but this is a file of data, whose errors have another exit code.
     except ConfigError as error:
         raise DataError(str(error)) from error
 
@@ -99,6 +96,7 @@ def parse_json_object(text: str, source: str) -> dict[str, Any]:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON as other programs read it: a number that is not finite becomes null."""
+    # By itself json writes NaN and Infinity, which are no JSON.
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

@@ -35,7 +35,6 @@ def roughness(accuracy: Sequence[float]) -> float:
     # The ends are repeated, so that the first and last validations have a median of five too.
     padded = np.pad(values, 2, mode="edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    # The first third is left out: a steep rise at the beginning is learning, and not roughness.
     residuals = (values - median)[len(values) // 3 :]
     return float(np.sqrt(np.mean(residuals**2)))
 

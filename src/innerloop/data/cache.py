@@ -28,8 +28,7 @@ def cache_directory() -> Path:
     # A user without a home gets a place where nothing is found and nothing can be written.
     nowhere = Path(os.devnull, "omniglot")
     try:
-        # Without `appauthor=False` Windows' folder would have the name twice, as author and as
-        # program.
+        # Without `appauthor` Windows would have the name twice, as author and as program.
         directory = user_cache_path("innerloop", appauthor=False)
     except RuntimeError:
         return nowhere

@@ -75,6 +75,7 @@ def contents() -> tuple[ArchiveContents, ...]:
             folder,
             tuple(
                 Character(f"{alphabet}/character{index + 1:02d}", entry["first"] + index, digest)
+                # Episodes draw positions: in another order of classes they are other ones.
                 for alphabet, entry in sorted(archive["alphabets"].items())
                 for index, digest in enumerate(entry["characters"])
             ),

@@ -64,6 +64,7 @@ class Evaluation:
             query_accuracy_per_step=[mean for mean, _ in per_step],
             query_accuracy_per_step_ci95=[half for _, half in per_step],
             support_accuracy_per_step=self.support_accuracy.mean(axis=0).tolist(),
+            # To the millionth: what follows in float32 is rounding, and would part equal ones.
             query_accuracy_per_episode=self.query_accuracy[:, step].round(6).tolist(),
         )
 

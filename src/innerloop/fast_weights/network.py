@@ -182,8 +182,7 @@ class Network:
     def _normalising_by(self, statistics: Statistics | Stored | None) -> Iterator[None]:
         """Within the context the layers are called with these statistics."""
 
-        # The network's own code calls its layers, with the images alone: a hook adds the
-        # statistics.
+        # The network's own code calls its layers, without statistics: a hook adds them.
         def giving(value: Moments | Stored):
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
                 return inputs, named | {"statistics": value}

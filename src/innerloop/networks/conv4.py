@@ -118,8 +118,7 @@ class Conv4(nn.Module):
                 x = F.relu(x)
             if self.downsample == "max-pool":
                 x = F.max_pool2d(x, 2)
-        # The mean keeps features small enough for inner steps as large as 0.4; flattened ones are
-        # not.
+        # The mean keeps features small enough for inner steps of 0.4; flattened ones are not.
         x = x.mean(dim=(2, 3)) if self.features == "mean" else x.flatten(1)
         if self.feature_norm is not None:
             x = self.feature_norm(x[:, :, None, None]).flatten(1)

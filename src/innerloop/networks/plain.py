@@ -74,6 +74,7 @@ def plain_batch_norm(
         setattr(plain, name, nn.Parameter(fixed) if name in weights else fixed)
     if plain.num_batches_tracked is not None:
         like = next(iter(values.values()))
+        # PyTorch makes it on the CPU, wherever the statistics are.
         plain.num_batches_tracked = torch.zeros_like(plain.num_batches_tracked, device=like.device)
     return plain
 

@@ -126,6 +126,7 @@ def check(name: str, kind: Any, value: Any) -> None:
         if get_origin(of_type) is Literal and isinstance(value, str):
             hint = did_you_mean(value, list(get_args(of_type)))
         raise ConfigError(f"{name} must be {_in_words(of_type)}: got {shown(value)}.{hint}")
+    # msgspec refuses NaN where there is a range, and lets it pass where there is none.
     if not _fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
         words = f"between {ranges[0].ge:,} and {ranges[0].le:,}" if ranges else "finite"
         raise ConfigError(f"{name} must be {words}: got {shown(value)}.")

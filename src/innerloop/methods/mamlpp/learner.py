@@ -190,6 +190,7 @@ class MAMLpp(MAML):
             for name, running in self._running(index).items():
                 seen = zip(*(of_pass[name] for of_pass in passes), strict=True)
                 for stored, values in zip(running, seen, strict=True):
+                    # Over all chunks at once, so that their size changes nothing.
                     stored.lerp_(torch.cat(values).mean(0), self._norms[name].momentum)
         self._gathered = {}
 
