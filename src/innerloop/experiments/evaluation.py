@@ -149,6 +149,7 @@ def _measured(
     """Accuracy and loss of query sets, (modes, 2, E, steps + 1), and of support sets, (2, ...)."""
     query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
     adaptation = None
+    # One descent serves all numbers of steps, instead of one descent for each.
     trajectory = learner.trajectory(batch.support, steps=steps + extra_steps)
     for index, adaptation in enumerate(trajectory):
         for mode, batch_norm in enumerate(batch_norms):

@@ -202,6 +202,8 @@ class Training:
 
     def _save_final(self) -> None:
         if self.average:
+            # Of the last step, not of the best validation: a choice by validation would flatter its
+            # accuracy.
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)

@@ -76,6 +76,7 @@ class Descent(Learner):
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
+        # Evaluation needs gradients within a step, and none across steps.
         theta = {name: weight.detach() for name, weight in self.params.items()}
         network = Network(self.model)
         yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
