@@ -85,6 +85,7 @@ def _learners() -> dict[str, str]:
     """Name of a learner's class -> ``module:Class``, of every method."""
     from innerloop.methods.catalogue import cards
 
+    # Reversed: of two learners of one name the first is found, and this package's come first.
     return {card.learner.partition(":")[2]: card.learner for card in reversed(cards()[0])}
 
 

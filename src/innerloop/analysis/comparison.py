@@ -43,6 +43,8 @@ class Arm:
     @property
     def accuracies(self) -> np.ndarray:
         """(episodes,) query accuracy of each episode, the mean over the training seeds."""
+        # Seeds are averaged within each episode, so that the interval is over episodes alone; how
+        # far seeds lie apart is told beside it.
         return np.mean([row.query_accuracy_per_episode for row in self.rows], axis=0)
 
     def summary(self) -> ComparedRow:
@@ -100,6 +102,7 @@ def check_runs(runs: Sequence[RunDirectory], episodes: int) -> None:
         raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
     if len(runs) < 2:
         raise ConfigError("A comparison needs at least two runs.")
+    # Resolved, since two spellings of a path, or a link, are one run.
     paths = [run.path.resolve() for run in runs]
     for path, run in zip(paths, runs, strict=True):
         if paths.count(path) > 1:
@@ -137,6 +140,7 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
 
 
 def _refuse_seed_twice(members: Sequence[tuple[RunDirectory, EvaluationRow]]) -> None:
+    # A copy of a run would pass for a second seed, with no spread at all.
     seeds = [row.training_seed for _, row in members]
     if len(set(seeds)) < len(seeds):
         raise ConfigError(
@@ -216,6 +220,7 @@ def results(runs: Sequence[RunDirectory], part: str, episodes: int) -> Compariso
 
 
 def _pair(a: Arm, b: Arm) -> Pair:
+    # Over other episodes nothing pairs, and the interval is that of two independent means.
     same = a.rows[0].protocol == b.rows[0].protocol
     measure = paired_difference if same else independent_difference
     return Pair(a.name, b.name, measure(a.accuracies, b.accuracies))

@@ -53,6 +53,7 @@ def check(
             if not (root / needed).is_file():
                 raise DataError(f"{path} holds no {needed}.")
         page = (root / "report.html").read_text(encoding="utf-8", errors="replace")
+        # Without figures and tags, among whose coordinates any number can be found by chance.
         words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         rows = _rows(root / "results.json")
         return [_checked(root / "runs" / row["run"], row, words, data_dir, say) for row in rows]
@@ -151,6 +152,7 @@ def _checked(
     """Compare what is said of a run with its evaluation, the report, and what its weights do."""
     run = RunDirectory(path)
     rows = primary_rows(run, said["part"], said["episodes"])
+    # Accuracies are stored to the millionth.
     if not rows or not np.isclose(rows[0].query_accuracy, said["query_accuracy"], atol=1e-6):
         raise DataError(f"{path.name}: results.json and its evaluation do not agree.")
     stored = np.array(rows[0].query_accuracy_per_episode)

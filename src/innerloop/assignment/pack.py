@@ -236,6 +236,7 @@ def _code() -> Iterator[tuple[str, bytes]]:
         for line in metadata.requires("innerloop") or []
         if "extra" not in line
     ]
+    # Without a local part such as "+cpu", which no package index has.
     versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
     yield "code/requirements.txt", "".join(versions).encode()
     licence = metadata.distribution("innerloop").read_text("licenses/LICENSE")
@@ -296,6 +297,7 @@ def _zipped(stem: str, content: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in sorted(content.items()):
             entry = zipfile.ZipInfo(f"{stem}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            # 3 is Unix: the same content has the same bytes, whatever system packs it.
             entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(entry, data)

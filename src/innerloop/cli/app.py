@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("innerloop: Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
+        # Otherwise Python's flush at exit would meet the closed pipe again, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, which not every system has
 
@@ -72,6 +73,7 @@ def _run(command: str, *arguments: str) -> int:
         raise ConfigError(
             f"There is no command {command!r}.{did_you_mean(command, list(COMMANDS))}"
         )
+    # The command's own module alone: help must not wait for what other commands import.
     module = importlib.import_module(f"innerloop.cli.{COMMANDS[command][0]}")
     return module.run(list(arguments))
 

@@ -60,9 +60,11 @@ def parse(
         _as_help_shows_it(options, sentences, groups),
         prog=f"innerloop {command}",
         args=arguments,
+        # Without DisallowNone the word None could be typed where a default is None.
         config=(tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone),
     )
     minutes = getattr(parsed, "max_minutes", None)
+    # tyro takes nan and inf for numbers.
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
         raise ConfigError(f"--max-minutes must be a number of minutes, at least 0: got {minutes}.")
     return parsed

@@ -29,6 +29,7 @@ class CompareOptions(DataOptions):
 def run(arguments: list[str]) -> int:
     """Evaluate what was not evaluated, and compare."""
     options = parse(CompareOptions, "compare", arguments)
+    # After the parsing, since help and wrong options need no torch.
     from innerloop.analysis.comparison import check_runs, compare, refuse_differences
     from innerloop.cli.actions import evaluate_if_needed
     from innerloop.report.comparison import comparison_page, write_comparison

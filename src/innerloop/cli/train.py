@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> int:
     config = chosen(options, start)
     if options.run_dir and options.run_dir.name in ("", ".."):
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
+    # A learner that cannot be imported is refused here, before anything is written.
     find_learner(config.method)
     if options.config:
         text = options.config.read_text(encoding="utf-8")

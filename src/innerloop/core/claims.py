@@ -30,6 +30,7 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
     Raises:
         DiskError: if the lock file cannot be written.
     """
+    # To filelock -1 is without end, and 0 a single try.
     lock = FileLock(path, timeout=-1 if wait else 0)
     with disk_errors(str(path)):
         try:

@@ -44,5 +44,6 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """Asks in an error whether the most similar name is meant, or nothing where none is similar."""
+    # All names are lower case, so that "MAML" is near "maml".
     similar = difflib.get_close_matches(name.lower(), names, n=1)
     return f" Did you mean {similar[0]!r}?" if similar else ""

@@ -18,6 +18,7 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # Where something is in the way of the path, the advice to free space would mislead.
         in_the_way = isinstance(
             error, (FileExistsError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
         )
@@ -40,6 +41,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         DiskError: if it cannot be written; a file that was there before is then intact.
     """
     data = content.encode() if isinstance(content, str) else content
+    # Beside the target: a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with disk_errors(str(path)):
         # Opened by ourselves, not by `tempfile`: its files are for their owner's eyes alone.
@@ -48,8 +50,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             with file:
                 file.write(data)
                 file.flush()
+                # Bytes before the name, or a power cut could leave the name of an empty file.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+        # Ctrl-C too must leave no half-written file behind.
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -65,6 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return parse_json_object(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
+    # The parser's sentence, but this is a file of data, whose errors have another exit code.
     except ConfigError as error:
         raise DataError(str(error)) from error
 
@@ -81,6 +86,7 @@ def parse_json_object(text: str, source: str) -> dict[str, Any]:
     """
     try:
         values = json.loads(text)
+    # Brackets nested thousands deep exhaust the stack of Python's parser.
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source} is not JSON: {error}.") from error
     if not isinstance(values, dict):
@@ -90,6 +96,7 @@ def parse_json_object(text: str, source: str) -> dict[str, Any]:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON as other programs read it: a number that is not finite becomes null."""
+    # By itself json writes NaN and Infinity, which are no JSON.
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

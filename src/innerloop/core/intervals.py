@@ -14,6 +14,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
     Args:
         values: (episodes,) at least two.
     """
+    # The unbiased variance: the episodes are a sample of all that could have been drawn.
     return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
@@ -73,6 +74,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
         a: (episodes,) accuracy of A in each.
         b: (episodes,) accuracy of B in the same ones.
     """
+    # Episode by episode first: how hard an episode is, for A and B alike, then cancels.
     # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
     differences = np.round(np.asarray(a) - np.asarray(b), 6)
     mean, half_width = mean_and_interval(differences)
@@ -87,6 +89,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
         lost=lost,
         tied=tied,
         probability=(won + tied / 2) / len(differences),
+        # Not `if spread`: the deviation of equal numbers can be a rounding error above zero.
         effect_size=mean / spread if np.ptp(differences) else None,
     )
 
@@ -97,6 +100,7 @@ def independent_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     mean_of_b, half_width_of_b = mean_and_interval(b)
     return Difference(
         mean=mean_of_a - mean_of_b,
+        # Variances of independent means add, and with them the squares of the half-widths.
         ci95=math.hypot(half_width_of_a, half_width_of_b),
         won=None,
         lost=None,

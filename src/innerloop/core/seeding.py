@@ -33,4 +33,5 @@ def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
 @lru_cache(maxsize=256)
 def _key(seed: int, name: str) -> np.ndarray:
     """128 bits from SHA-256 of the stream's name."""
+    # SHA-256 instead of `hash`, which is another in each process.
     return np.frombuffer(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], dtype=np.uint64)

@@ -32,6 +32,7 @@ def drawdown(accuracy: Sequence[float], *, above: float = 0.80) -> float:
 def roughness(accuracy: Sequence[float]) -> float:
     """RMS of the curve minus its running median of 5, over the last two thirds of validations."""
     values = np.asarray(accuracy, dtype=float)
+    # The ends are repeated, so that the first and last validations have a median of five too.
     padded = np.pad(values, 2, mode="edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
     residuals = (values - median)[len(values) // 3 :]
@@ -69,6 +70,7 @@ def diverged(steps: Sequence[int], accuracy: Sequence[float | None]) -> bool:
             fallen_since = step
         if fallen_since is not None and step - fallen_since >= patience:
             return True
+    # A fall close to the end leaves no time to come back, and counts all the same.
     return fallen_since is not None
 
 
@@ -90,5 +92,6 @@ def measures(steps: Sequence[int], accuracy: Sequence[float | None]) -> dict[str
 
 def _finite_or_none(accuracy: Sequence[float | None]) -> list[float] | None:
     """The accuracies, or None if any is missing, infinite or NaN."""
+    # One number that is not finite is enough: the rest of the curve would look steady without it.
     values = [value for value in accuracy if value is not None and math.isfinite(value)]
     return values if len(values) == len(accuracy) else None

@@ -142,6 +142,7 @@ def _count(file: BinaryIO, pattern: bytes) -> int:
     while block := file.read(BLOCK_BYTES):
         block = rest + block
         count += block.count(pattern)
+        # A pattern may lie where two blocks meet.
         rest = block[-len(pattern) + 1 :]
     return count
 
@@ -151,10 +152,12 @@ def _fault_of_directory(entries: list[zipfile.ZipInfo], limits: Limits) -> str:
     for entry in entries:
         if fault := _fault(entry):
             return f": entry {entry.orig_filename!r} {fault}"
+    # By name only one of them can be read, and readers differ in which.
     times_of = Counter(entry.filename for entry in entries)
     for name, times in times_of.most_common(1):
         if times > 1:
             return f" holds {name!r} {times} times"
+    # What the directory declares; `Archive.read` holds every entry to it.
     total = sum(entry.file_size for entry in entries)
     if total > limits.total_bytes:
         return f" would unpack to {total:,} bytes, above the limit of {limits.total_bytes:,}"
@@ -167,6 +170,7 @@ def _fault(entry: zipfile.ZipInfo) -> str:
         return "has an unsafe name"
     if entry.flag_bits & 0x1:
         return "is encrypted"
+    # The high half of these bits is the mode that Unix gives a file.
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "is a symbolic link"
     if entry.compress_type not in READ_COMPRESSIONS:

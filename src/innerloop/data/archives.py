@@ -94,6 +94,7 @@ def character_digest(name: str, ink: np.ndarray) -> str:
         name: ``<alphabet>/characterNN``.
         ink: (DRAWINGS, SIDE, SIDE) bool.
     """
+    # The name is in it, or two characters could change places; NUL, which no name has, ends it.
     return hashlib.sha256(name.encode() + b"\0" + np.packbits(ink).tobytes()).hexdigest()
 
 
@@ -110,6 +111,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
+            # One byte more tells that it is too large, without reading all of whatever is there.
             data = file.read(MAX_ARCHIVE_BYTES + 1)
     except FileNotFoundError:
         raise DataError(
@@ -188,6 +190,7 @@ def _is_clutter(name: str) -> bool:
 def _read_drawing(path: Path, name: str, data: bytes) -> np.ndarray:
     """(SIDE, SIDE) bool, True where there is ink; ``path`` and ``name`` are for errors."""
     try:
+        # Of one format: otherwise Pillow offers foreign bytes to each of its decoders.
         image = Image.open(BytesIO(data), formats=["PNG"])
     except UNREADABLE_PNG as error:
         raise DataError(f"{path}: {name!r} is not a PNG image ({error}): {REMEDY}.") from error

@@ -28,6 +28,7 @@ def cache_directory() -> Path:
     # A user without a home gets a place where nothing is found and nothing can be written.
     nowhere = Path(os.devnull, "omniglot")
     try:
+        # Without `appauthor` Windows would have the name twice, as author and as program.
         directory = user_cache_path("innerloop", appauthor=False)
     except RuntimeError:
         return nowhere
@@ -64,6 +65,7 @@ def read_images(
     try:
         if path.stat().st_size != 2 * DIGEST_BYTES + math.prod(shape):
             return None
+        # Not `np.frombuffer`: images made of bytes could not be written to.
         stored = np.fromfile(path, np.uint8)
     except OSError:
         return None

@@ -146,8 +146,10 @@ class _Download:
                 error.close()
                 if error.code != RANGE_NOT_SATISFIABLE or not before:
                     return f"{error.code} {error.reason}"
+                # An answer to a range; where none was asked for, it is the server's fault.
                 self.part.unlink()  # it is longer than the file
             except (OSError, http.client.HTTPException) as error:
+                # A dead line is an OSError too: only its number tells a full disk from it.
                 if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                     raise
                 if self.bytes_here <= before:
@@ -171,11 +173,13 @@ class _Download:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
             content_range = response.headers.get("Content-Range", "")
+            # A server may send all, or another part: appended, either would spoil the file.
             resumed = response.status == 206 and content_range.startswith(f"bytes {have}-")
             if not resumed:
                 have = 0
             length = response.headers.get("Content-Length", "")
             total = have + int(length) if length.isdecimal() else None
+            # Before a byte is stored; below once more, since more may come than is declared.
             self._refuse_above_limit(total or 0)
             with self.part.open("ab" if resumed else "wb") as file:
                 while block := response.read(BLOCK_BYTES):
@@ -186,6 +190,7 @@ class _Download:
                         self.progress(self.part.stem, have, total)
                 file.flush()
                 os.fsync(file.fileno())
+        # A cut connection ends `read` as the end of a file does, without an error.
         if total is not None and have < total:
             raise ConnectionError("the connection was cut")
 

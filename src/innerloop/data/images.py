@@ -46,6 +46,7 @@ class LabelledImages:
         return LabelledImages(self.images.to(device), self.labels.to(device))
 
 
+# Without `eq`: two arrays do not compare to one truth value.
 @dataclass(frozen=True, eq=False)
 class FewShotDataset:
     """Every class of a data set with the same number of examples, as bytes.
@@ -89,6 +90,7 @@ class FewShotDataset:
     def fingerprint(self) -> str:
         """SHA-256 over class names and pixels: equal if and only if two runs saw the same data."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
+        # The same bytes in another shape are other images.
         digest.update(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()

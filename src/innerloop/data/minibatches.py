@@ -52,6 +52,7 @@ class ImageSampler:
         self.stream_name = stream_name
         self.rotations = rotations
         self.rotations_as_classes = rotations_as_classes
+        # Two epochs, since a mini-batch may cross from one into the next.
         self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
 
     def __len__(self) -> int:
@@ -91,4 +92,5 @@ class ImageSampler:
         """The order of the drawings (n,), and the quarter turns (n,) that each is turned by."""
         random = stream(self.seed, self.stream_name, epoch)
         order = random.permutation(len(self))
+        # The turns after the order, so that the order is the same without them.
         return order, random.integers(0, QUARTER_TURNS, len(self))

@@ -75,6 +75,7 @@ def contents() -> tuple[ArchiveContents, ...]:
             folder,
             tuple(
                 Character(f"{alphabet}/character{index + 1:02d}", entry["first"] + index, digest)
+                # Episodes draw positions: in another order of classes they are other ones.
                 for alphabet, entry in sorted(archive["alphabets"].items())
                 for index, digest in enumerate(entry["characters"])
             ),
@@ -206,6 +207,7 @@ def _from_archives(
     """Decode and verify; or read the cache, if it was made from the very bytes of the archives."""
     paths = [_archive_path(directory, archive) for archive in expected]
     archives = [read_bytes(path) for path in paths]
+    # Of the bytes at hand: a cache that other bytes filled must not hide that these are damaged.
     digests = b"".join(hashlib.sha256(data).digest() for data in archives)
     made_from = hashlib.sha256(digests).digest()
     cached = _images_path(expected, size)
@@ -213,6 +215,7 @@ def _from_archives(
     if images is None:
         images = np.empty(_shape(expected, size), np.uint8)
         characters = chain.from_iterable(map(read_characters, paths, archives, expected))
+        # `strict` also asks for one character too many: only then are the whole digests compared.
         for row, ink in zip(images, characters, strict=True):
             row[:, 0] = [resize(drawing, size) for drawing in ink * np.uint8(255)]
         write_images(cached, images, made_from)
@@ -259,6 +262,8 @@ def _is_genuine(archive: ArchiveContents, path: Path) -> bool:
     """Whether a file is the official archive, or one packed anew with the same contents."""
     try:
         data = read_bytes(path)
+        # The official bytes are recognised without decoding. MD5 is no proof against malice, and
+        # need not be: loading compares every pixel.
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != archive.md5:
             _verify_archive(path, archive)
     except DataError:

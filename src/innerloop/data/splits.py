@@ -54,6 +54,7 @@ class Split:
     @property
     def digest(self) -> str:
         """SHA-256 over parts and class names."""
+        # Sorted are the parts alone: the order of names decides which classes an episode has.
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
 

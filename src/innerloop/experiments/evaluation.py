@@ -64,6 +64,7 @@ class Evaluation:
             query_accuracy_per_step=[mean for mean, _ in per_step],
             query_accuracy_per_step_ci95=[half for _, half in per_step],
             support_accuracy_per_step=self.support_accuracy.mean(axis=0).tolist(),
+            # To the millionth: what follows in float32 is rounding, and would part equal ones.
             query_accuracy_per_episode=self.query_accuracy[:, step].round(6).tolist(),
         )
 
@@ -148,6 +149,7 @@ def _measured(
     """Accuracy and loss of query sets, (modes, 2, E, steps + 1), and of support sets, (2, ...)."""
     query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
     adaptation = None
+    # One descent serves all numbers of steps, instead of one descent for each.
     trajectory = learner.trajectory(batch.support, steps=steps + extra_steps)
     for index, adaptation in enumerate(trajectory):
         for mode, batch_norm in enumerate(batch_norms):

@@ -64,6 +64,7 @@ class Experiment:
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
         """The fixed stream of a part; ``ways``, ``shots``, ``queries`` if other than training's."""
+        # Never turned, whatever the training does: accuracy on turned images is another number.
         return self._sampler(part, shape, EVALUATION_SEED, False)
 
     def disjoint_sampler(self, part: str) -> EpisodeSampler:
@@ -151,6 +152,7 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
         model = build_network(
             config.network, outputs, channels=channels, image_size=config.data.image_size
         )
+        # Drawn on the CPU and then moved, so that every device starts from the same weights.
         return method.from_config(config, model).to(config.machine.device)
 
 
@@ -187,6 +189,7 @@ def prepare(
         data=dataset.name,
         split=split.name,
         device=device,
+        # What 0 stands for on this machine, since bits are equal at equal threads alone.
         threads=torch.get_num_threads(),
         episodes_per_chunk=config.machine.episodes_per_chunk
         or (1 if device == "cpu" else config.own.batch),
@@ -202,6 +205,7 @@ def _device(name: str) -> str:
             f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}"
         )
     try:
+        # Tried out: a device that has a name need not work.
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(

@@ -27,6 +27,7 @@ def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | N
     started = time.monotonic()
 
     def remember(number: int, _frame: object) -> None:
+        # Only noted: a step that is half done cannot be saved.
         received.append(number)
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -57,6 +57,7 @@ def tensors_of(
     """Everything that a resume needs, by name, in this process's own tensors."""
     tensors = {f"learner.{name}": value for name, value in learner.state_dict().items()}
     for name, weight in learner.named_parameters():
+        # Adam has none before its first step; a checkpoint has the same tensors at every step.
         moments = optimiser.state.get(weight) or {
             "step": torch.zeros(()),
             "exp_avg": torch.zeros_like(weight),

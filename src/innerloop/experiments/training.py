@@ -92,6 +92,7 @@ class Training:
             DiskError: if something cannot be written.
         """
         config = self.config
+        # As if begun earlier, so that a resumed run's seconds go on where they were.
         started = time.monotonic() - self.elapsed_s
         self.run.set_status("running", self.step)
         try:
@@ -125,6 +126,7 @@ class Training:
         size = config.own.batch
         batch = self.sampler.batch(self.step * size, size).to(config.machine.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
+        # Before the optimiser steps: weights, moments and average would keep the NaN for good.
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise NonFiniteError(
                 f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
@@ -191,6 +193,7 @@ class Training:
             recorded = self.run.environment.data_fingerprint
             if recorded is not None:
                 refuse_other_data(recorded, self.run.path, self.data_fingerprint)
+        # Without a checkpoint all goes, the validation before the first step too: it comes again.
         self.run.cut_metrics(self.step if checkpoint else -1)
         return warnings
 
@@ -199,6 +202,8 @@ class Training:
 
     def _save_final(self) -> None:
         if self.average:
+            # Of the last step, not of the best validation: a choice by validation would flatter its
+            # accuracy.
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
@@ -221,8 +226,10 @@ def accumulate_meta_gradient(
     learner.zero_grad()
     totals: dict[str, float] = {}
     for chunk in batch.chunks(episodes_per_chunk) if isinstance(batch, EpisodeBatch) else [batch]:
+        # The last chunk may be smaller, so that means are weighed by their episodes.
         share = len(chunk) / len(batch)
         loss, logged = learner.meta_loss(chunk)
+        # At once, so that a chunk's graph is freed before the next one's is made.
         (loss * share).backward()
         for name, value in ({"loss": loss.detach()} | logged).items():
             totals[name] = totals.get(name, 0.0) + share * value.item()
@@ -300,6 +307,7 @@ def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) ->
         (images[0] * 255).round().byte().numpy()
         for images in (batch.support.images, batch.query.images)
     ]
+    # In memory first: numpy would write the file piece by piece, and a kill leave half of it.
     content = io.BytesIO()
     np.savez_compressed(
         content,

@@ -30,6 +30,7 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
     Returns:
         One gradient (E, *shape) for each weight, under its name.
     """
+    # Their sum, not their mean: that would make each episode's gradient smaller by their number.
     gradients = torch.autograd.grad(
         loss.sum(),
         list(weights.values()),
@@ -42,4 +43,6 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
 
 def step(weights: FastWeights, gradients: FastWeights, lr: float) -> FastWeights:
     """φ_{k+1} = φ_k − α g: new tensors; ``weights`` are left as they are."""
+    # Where gradients have no graph, the path from φ_k through the identity is left: this is
+    # FO-MAML, which therefore needs no code of its own.
     return {name: weight - lr * gradients[name] for name, weight in weights.items()}

@@ -56,6 +56,7 @@ class Network:
         self._layers = batch_norm_layers(self._model)
         self._vectorised = vectorised
         if method != "forward":
+            # functional_call knows only how to call a module, so the method takes forward's place.
             self._model.forward = getattr(self._model, method)
 
     def call(
@@ -77,6 +78,7 @@ class Network:
         """
 
         def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
+            # vmap hands on tensors alone; words and None come from around the function.
             with self._normalising_by(given if isinstance(statistics, dict) else statistics):
                 return {"": functional_call(self._model, weights, (images,))}
 
@@ -104,6 +106,7 @@ class Network:
         def of_one(weights: dict[str, Tensor], images: Tensor, _: Statistics):
             with self._seen(measure) as seen:
                 outputs = functional_call(self._model, weights, (images,))
+            # One flat dict of tensors: the loop stacks it by name, and vmap returns it.
             means = {f"mean {name}": mean for name, (mean, _) in seen.items()}
             variances = {f"variance {name}": variance for name, (_, variance) in seen.items()}
             return {"": outputs} | means | variances
@@ -161,6 +164,7 @@ class Network:
         given = statistics if isinstance(statistics, dict) else {}
         vectorised = self._vectorised
         if vectorised is None:
+            # A single episode is called as it is; under vmap no running statistics could be moved.
             vectorised = len(images) > 1 and images.device.type != "cpu"
         if vectorised:
             return torch.vmap(of_one)(dict(weights), images, given)
@@ -178,6 +182,7 @@ class Network:
     def _normalising_by(self, statistics: Statistics | Stored | None) -> Iterator[None]:
         """Within the context the layers are called with these statistics."""
 
+        # The network's own code calls its layers, without statistics: a hook adds them.
         def giving(value: Moments | Stored):
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
                 return inputs, named | {"statistics": value}
@@ -242,6 +247,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {id(value): value for value in [*model.parameters(), *model.buffers()]}
     for module in model.modules():
         for value in vars(module).values():
+            # These types exactly: a subclass may hold more than its items.
             if type(value) in (OrderedDict, dict, set) and not value:  # mostly hooks it lacks
                 memo[id(value)] = type(value)()  # quicker than what deepcopy does
     try:

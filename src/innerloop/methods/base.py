@@ -266,4 +266,5 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     if labels.dtype != torch.int64 or logits.ndim != 3:
         return torch.full((len(labels),), torch.nan)
+    # Where all logits are equal, as of a zero head, the first class wins: one in `ways` is right.
     return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)

@@ -105,6 +105,7 @@ class Card:
             raise ConfigError(f"its setting {min(twice)!r} is one that every method has.")
         if unknown := self.defaults.keys() - common:
             raise ConfigError(f"it changes {min(unknown)!r}, which is no common setting.")
+        # Made once here, or a wrong default would be met only by whoever trains the method.
         config = RunConfig(self.name, self.settings()).replace(**self.defaults)
         for preset, values in self.presets.items():
             if unknown := values.keys() - config.flat().keys():

@@ -101,6 +101,7 @@ def find_learner(method: str) -> "type[Learner]":
     Raises:
         ConfigError: if there is no such method, or its learner cannot be imported or is none.
     """
+    # Here, since it imports torch, and nothing else of the catalogue needs it.
     from innerloop.methods.base import Learner
 
     learner = _load(find_card(method).learner, f"The learner of method {method!r}")

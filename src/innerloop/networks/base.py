@@ -57,5 +57,6 @@ def last_of_blocks(model: nn.Module) -> dict[str, str]:
 
 def parameters_under(model: nn.Module, modules: Sequence[str]) -> list[str]:
     """Names of the parameters of some submodules, in the model's order."""
+    # With the dot, or "head" would be the beginning of "header" too.
     starts = tuple(f"{module}." for module in modules)
     return [name for name, _ in model.named_parameters() if name.startswith(starts)]

@@ -36,6 +36,7 @@ by the batch, and move the running statistics towards the batch's."""
 
 def moments(x: Tensor) -> Moments:
     """Mean and biased variance (channels,) of (n, channels, height, width), differentiable."""
+    # Biased, as batch norm normalises; only running statistics are unbiased.
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     return Moments(mean, variance)
 
@@ -44,6 +45,7 @@ def unbiased_moments(x: Tensor) -> Moments:
     """As `moments`, with the unbiased variance, as running ones are, and without a graph."""
     mean, variance = moments(x.detach())
     count = x.numel() // x.shape[1]
+    # A single value has no unbiased variance.
     return Moments(mean, variance * count / max(count - 1, 1))
 
 
@@ -71,6 +73,7 @@ class BatchNorm2d(nn.Module):
     ):
         super().__init__()
         self.channels, self.momentum = channels, momentum
+        # None instead of zeros: a network that keeps no statistics has none in its weight file.
         self.register_buffer("running_mean", None)
         self.register_buffer("running_var", None)
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
@@ -96,6 +99,7 @@ class BatchNorm2d(nn.Module):
         return F.batch_norm(x, *running, self.weight, self.bias, by_batch, self.momentum, self.eps)
 
     def _normalise(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        # Written out, since `F.batch_norm` passes no gradient on to statistics that it is given.
         scale = torch.rsqrt(variance + self.eps)
         standardised = (x - mean[:, None, None]) * scale[:, None, None]
         if self.weight is None or self.bias is None:

@@ -62,6 +62,8 @@ class Conv4(nn.Module):
         self.downsample, self.features = downsample, features
         self.last_relu, self.feature_scale = last_relu, feature_scale
         stride, side = (2, image_size) if downsample == "stride" else (1, image_size)
+        # Layers draw their weights as they are made, also those that `_initialise` draws anew: made
+        # in another order, the same seed gives another network.
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for block in range(4):
             inputs = channels if block == 0 else filters
@@ -69,6 +71,7 @@ class Conv4(nn.Module):
                 nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=conv_bias)
             )
             self.norms.append(BatchNorm2d(filters))
+            # A padded convolution rounds up, pooling rounds down.
             side = (side + 1) // 2 if downsample == "stride" else side // 2
         if side < 1:
             raise ConfigError(
@@ -115,6 +118,7 @@ class Conv4(nn.Module):
                 x = F.relu(x)
             if self.downsample == "max-pool":
                 x = F.max_pool2d(x, 2)
+        # The mean keeps features small enough for inner steps of 0.4; flattened ones are not.
         x = x.mean(dim=(2, 3)) if self.features == "mean" else x.flatten(1)
         if self.feature_norm is not None:
             x = self.feature_norm(x[:, :, None, None]).flatten(1)

@@ -35,6 +35,7 @@ def plain_network(
     """
     layers = batch_norm_layers(model)
     moments = stored_statistics(model) if isinstance(statistics, str) else statistics or {}
+    # deepcopy asks the memo first: what is in it under the id of a part stands in the copy instead.
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(weights.get(name, parameter).detach().clone())
         for name, parameter in model.named_parameters()
@@ -73,6 +74,7 @@ def plain_batch_norm(
         setattr(plain, name, nn.Parameter(fixed) if name in weights else fixed)
     if plain.num_batches_tracked is not None:
         like = next(iter(values.values()))
+        # PyTorch makes it on the CPU, wherever the statistics are.
         plain.num_batches_tracked = torch.zeros_like(plain.num_batches_tracked, device=like.device)
     return plain
 

@@ -233,6 +233,7 @@ def draw_inner_steps(comparison: Comparison) -> Figure:
             label=f"{row.name}, steps{rate} ({row.batch_norm})",
         )
         axes.axvline(row.inner_steps, color=GREY, linestyle=":", linewidth=1)
+    # Without the first value: chance would press all the others into the top of the panel.
     zoom(axes, _known(value for row in rows for value in row.query_accuracy_per_step[1:]))
     note(axes, "accuracy before adaptation is below the panel where it is at chance")
     axes.set_xlabel("inner steps taken")

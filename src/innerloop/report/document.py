@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+# Characters that no text has, so that no name needs escaping.
 _CODE_BEGIN, _CODE_END = "\x02", "\x03"
 
 

@@ -141,6 +141,7 @@ def write_report(report: Document, folder: Path) -> None:
     """
     with disk_errors(str(folder)):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
+    # All of them before the first is written: what cannot be drawn leaves the former report whole.
     drawings = {picture.name: drawn(picture.draw) for picture in report.pictures}
     for left in (folder / "figures").glob("*.svg"):  # of a former report
         if left.stem not in drawings:

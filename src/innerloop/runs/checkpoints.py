@@ -50,6 +50,7 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
         DiskError: if it cannot be written. In both cases the previous checkpoints are intact.
     """
     parent = run.path / "checkpoints"
+    # Eight digits, so that the names sort as the steps do.
     final = parent / f"step-{checkpoint.step:08d}"
     temporary = parent / f".step-{checkpoint.step:08d}.tmp"
     with disk_errors(f"the checkpoint {final}"):
@@ -61,10 +62,13 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
             write_atomic(
                 temporary / "state.json", json.dumps({"step": checkpoint.step} | checkpoint.state)
             )
+            # Last, over what is read back from the disk: without it nothing counts as whole.
             write_atomic(temporary / "manifest.json", json.dumps(_checksums(temporary)))
+            # A damaged one that was passed over; a rename replaces no folder that holds files.
             if final.exists():
                 shutil.rmtree(final)
             os.rename(temporary, final)
+            # A new name is on the disk only once the folder that it stands in is.
             _sync_directory(parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -58,6 +58,7 @@ class RunDirectory:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Filled under another name and renamed, so that a run directory is never half made.
             temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            # mkdtemp lets its owner alone in, and a run may be read by others.
             temporary.chmod(0o755)
             try:
                 write_atomic(temporary / "config.json", config.to_json())
@@ -66,6 +67,7 @@ class RunDirectory:
                 (temporary / "metrics.jsonl").touch()
                 (temporary / "checkpoints").mkdir()
                 final = _free_name(path)
+                # Should another process take the name now, this fails, and replaces nothing.
                 os.rename(temporary, final)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -129,6 +131,7 @@ class RunDirectory:
 
         if self.weights_path.is_file():
             try:
+                # By numpy, since a report needs no torch.
                 with safe_open(self.weights_path, "np"):
                     pass
             except (SafetensorError, ValueError) as error:
@@ -219,6 +222,7 @@ class RunDirectory:
     def cut_metrics(self, step: int) -> None:
         """Drop what was recorded after a step, so that a resumed run does not say it twice."""
         path = self.path / "metrics.jsonl"
+        # Lines as they stand in the file: what stays is not written anew.
         kept = [line for line, record in reading.lines(path) if record["step"] <= step]
         write_atomic(path, b"".join(line + b"\n" for line in kept))
 

@@ -16,6 +16,7 @@ NOT_THE_METHOD = (
     "validation_episodes",
     "checkpoint_every",
     "episodes_per_chunk",
+    # These two are in the protocol, by which rows are told apart anyway.
     "data",
     "split",
 )
@@ -75,6 +76,7 @@ def is_own(run: RunDirectory, row: EvaluationRow) -> bool:
 
 def is_primary(run: RunDirectory, row: EvaluationRow) -> bool:
     """Whether an evaluation is what a method is judged by: its own way and batch-norm mode."""
+    # Validations use the method's own mode, so that files alone say which it is, without a learner.
     return is_own(run, row) and row.batch_norm == validations(run)[-1].batch_norm
 
 

@@ -46,6 +46,7 @@ def _state(path: Path) -> object:
         status = path.stat()
     except OSError:
         return None
+    # A replaced file has another inode, even where its size and a coarse time are the same.
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
@@ -73,6 +74,7 @@ def lines(path: Path) -> tuple[tuple[bytes, dict[str, Any]], ...]:
     if not path.is_file():
         return ()
     whole = []
+    # Bytes, since a kill can tear a line in the middle of a character.
     written = path.read_bytes().split(b"\n")
     for number, line in enumerate(written, start=1):
         if not line:
@@ -80,6 +82,7 @@ def lines(path: Path) -> tuple[tuple[bytes, dict[str, Any]], ...]:
         try:
             whole.append((line, _record(line, f"{path} line {number}")))
         except ConfigError as error:
+            # Behind a whole last line there is an empty piece: a bad last piece is a torn line.
             if number < len(written):
                 raise DataError(f"{error} Remove that line to go on without it.") from error
     return tuple(whole)

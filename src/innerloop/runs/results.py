@@ -240,6 +240,7 @@ def typed(values: Mapping[str, Any], kind: type[Row], source: str) -> Row:
         if isinstance(filled[name], list):
             filled[name] = [math.nan if number is None else number for number in filled[name]]
     try:
+        # Keys that a row does not have are no error: files of other versions are read too.
         return msgspec.convert(filled, kind, strict=True)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise DataError(f"{source} does not hold what it should: {error}.") from error

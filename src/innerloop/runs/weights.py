@@ -24,6 +24,7 @@ def save_weights(
     """
     from safetensors.torch import save
 
+    # safetensors takes contiguous tensors alone, and weights that lie channels-last are none.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if broken := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
         raise NonFiniteError(f"{path.name} is not saved: {broken[0]!r} holds NaN or infinity.")
@@ -76,6 +77,7 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
             f"{path} was changed after it was saved: its checksum does not match its content."
         )
     for name, tensor in tensors.items():
+        # The checksum says that nothing changed, and not that what was written was sound.
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{path}: tensor {name!r} holds NaN or infinity.")
     return tensors

@@ -86,6 +86,7 @@ class Section:
     def descriptions(cls) -> dict[str, str]:
         """The sentence under each setting, by its name among all settings."""
         sentences: dict[str, str] = {}
+        # From the base class on, so that a subclass's sentence replaces the one that it inherits.
         for base in reversed(cls.__mro__):
             if dataclasses.is_dataclass(base):
                 sentences |= attribute_docstrings(base)
@@ -95,6 +96,7 @@ class Section:
 @lru_cache
 def attribute_docstrings(cls: type) -> dict[str, str]:
     """The docstring under each attribute that a class itself declares."""
+    # Python keeps no docstring of an attribute: they are in the source alone.
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     docstrings = {}
@@ -118,11 +120,13 @@ def check(name: str, kind: Any, value: Any) -> None:
         ConfigError: with the kind in words, the value, and the nearest choice where there are some.
     """
     of_type, ranges = _taken_apart(kind)
+    # The type before the range, so that the sentence says which of the two is wrong.
     if not _fits(value, of_type):
         hint = ""
         if get_origin(of_type) is Literal and isinstance(value, str):
             hint = did_you_mean(value, list(get_args(of_type)))
         raise ConfigError(f"{name} must be {_in_words(of_type)}: got {shown(value)}.{hint}")
+    # msgspec refuses NaN where there is a range, and lets it pass where there is none.
     if not _fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
         words = f"between {ranges[0].ge:,} and {ranges[0].le:,}" if ranges else "finite"
         raise ConfigError(f"{name} must be {words}: got {shown(value)}.")

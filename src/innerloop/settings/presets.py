@@ -9,6 +9,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         query_batches=3,
         rotations=False,
         averaging=0.0,
+        # From here to `outer_lr_floor`, and `feature_scale`: undoes what methods have as defaults
+        # of their own, so that all train as the course does.
         clip_gradient=0.0,
         outer_lr=0.001,
         outer_lr_floor=0.01,

@@ -66,6 +66,7 @@ class RunConfig(Generic[Own]):
     @property
     def run_name(self) -> str:
         """The run directory's name, for instance ``maml-omniglot-5w5s-s0``."""
+        # A method of one's own may be named by its place, `module:CARD`.
         method = self.method.rpartition(":")[2].lower()
         shape = f"{self.episode.ways}w{self.episode.shots}s"
         return f"{method}-{self.data.name}-{shape}-s{self.training.seed}"
@@ -96,6 +97,7 @@ class RunConfig(Generic[Own]):
             mine = {flags[flag]: changes.pop(flag) for flag in flags.keys() & changes.keys()}
             changed[name] = dataclasses.replace(section, **mine) if mine else section
         names = [name for name in self.flat() if name != "method"]
+        # What no section took is left over.
         for name in changes:
             raise ConfigError(f"{self.method} has no setting {name!r}.{did_you_mean(name, names)}")
         return dataclasses.replace(self, **changed)
@@ -184,6 +186,7 @@ def _from_version_1(
     values: dict[str, Any], settings_of: Callable[[str], type[MethodSettings]]
 ) -> RunConfig:
     refuse_other_names(values, version1.NAMES, "setting", optional=version1.LATER)
+    # The file wins: only what is younger than the file is filled in, as it was then.
     values = version1.LATER | values
     method = _method(values)
     kinds = {"own": settings_of(method)} | COMMON

@@ -55,6 +55,7 @@ NAMES = (
 LATER: dict[str, Any] = {
     "clip_gradient": 0.0,
     "batch_size": 64,
+    # Not today's default: before there was this setting, turned images were one class.
     "rotations_as_classes": False,
     "multi_step_loss": True,
     "multi_step_fraction": 0.1,
@@ -64,6 +65,7 @@ LATER: dict[str, Any] = {
     "per_step_affine": True,
     "learned_rates": "layer",
     "cosine_annealing": True,
+    # Not today's default either, which was chosen later for short trainings.
     "outer_lr_floor": 0.01,
 }
 """Settings that the first files of version 1 lack, with what was then the only way."""

@@ -46,6 +46,7 @@ def frozen_features(
     labels = []
     for index in range(episodes):
         batch = sampler.batch(index, 1).to(device)
+        # Heads adapt in the network's own mode, as in `FrozenFeatures`; others are for queries.
         own = frozen.features(batch.support.images, batch.support.images, modes[0])
         for mode in modes:
             parts[mode].append(

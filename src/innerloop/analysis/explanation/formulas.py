@@ -18,6 +18,7 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     """
     n = len(k)
     k, l = (matrix - torch.diag(matrix.diagonal()) for matrix in (k, l))  # noqa: E741
+    # Of symmetric matrices: no product of matrices is needed.
     trace, rows = (k * l).sum(), k.sum(0) @ l.sum(0)
     return (trace + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3))
 
@@ -36,6 +37,7 @@ def unbiased_cka(x: Tensor, y: Tensor) -> float:
     Returns:
         A number, at most 1 up to rounding; NaN where a representation is the same for all images.
     """
+    # HSIC is a small difference of large sums.
     x, y = x.double(), y.double()
     x, y = x - x.mean(0), y - y.mean(0)
     k, l = x @ x.T, y @ y.T  # noqa: E741

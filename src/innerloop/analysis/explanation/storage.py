@@ -118,6 +118,7 @@ def _to_json(value: Any) -> Any:
         return {
             field.name: _to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
+            # What an old file lacks is read as None, and left out when it is written again.
             if field.default is not None or getattr(value, field.name) is not None
         }
     if isinstance(value, dict):

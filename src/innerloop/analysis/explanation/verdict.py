@@ -51,6 +51,7 @@ def why(gap: Gap, a: str, b: str) -> str:
         "the body's adaptation": gap.body_adaptation,
     }
     shares = ", ".join(f"{points(part)} from {name}" for name, part in parts.items())
+    # A part whose interval holds zero may be the largest by chance alone.
     clear = [name for name, part in parts.items() if part.verdict != "not distinguishable"]
     ending = "no part's interval leaves zero out."
     if clear:

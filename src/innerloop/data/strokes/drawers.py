@@ -55,6 +55,7 @@ def draw(program: Program, drawers: np.ndarray, seed: int, character: int) -> np
         (drawings, CANVAS, CANVAS) uint8, 255 where there is ink.
     """
     own = stream(seed, "strokes/pose", character).normal(size=(len(drawers), len(POSE_SPREAD)))
+    # The order of `POSE_SPREAD` is that of the columns: another order draws other pictures.
     poses = (drawers[:, :-1] + own) / np.sqrt(2) * list(POSE_SPREAD.values())
     pose = dict(zip(POSE_SPREAD, poses.T, strict=True))
     roundness = np.clip(program.roundness + pose["roundness"][:, None], 0, 1)
@@ -83,6 +84,7 @@ def _unsteady_knots(program: Program, drawings: int, seed: int, character: int) 
 def _shear(slant: np.ndarray, log_aspect: np.ndarray) -> np.ndarray:
     """(drawings, 2, 2) matrices that slant column vectors and change their aspect."""
     shear = np.zeros((len(slant), 2, 2))
+    # Half of the aspect on each side leaves the area as it is.
     shear[:, 0, 0] = np.exp(log_aspect / 2)
     shear[:, 0, 1] = -slant
     shear[:, 1, 1] = np.exp(-log_aspect / 2)

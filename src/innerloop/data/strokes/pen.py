@@ -65,6 +65,7 @@ def press(points: np.ndarray, pens: np.ndarray) -> np.ndarray:
     Returns:
         (drawings, CANVAS, CANVAS) uint8, 255 where there is ink.
     """
+    # At the edge a part of the pen lies outside: on a border, it need not be cut point by point.
     border = int(pens.max())
     side = CANVAS + 2 * border
     ink = np.zeros((len(points), side, side), dtype=np.uint8)

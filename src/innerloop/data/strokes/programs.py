@@ -70,6 +70,7 @@ def make_alphabet(alphabet: int, seed: int) -> list[Program]:
         program = _make_program(style, random)
         tries += 1
         picture, coverage = look(program)
+        # Rows of `looks` that are still zero are like nothing.
         is_good = (looks @ picture).max() < TOO_ALIKE and coverage > TANGLED
         if is_good or tries >= TRIES:
             looks[len(programs)] = picture

@@ -107,6 +107,7 @@ class FrozenFeatures(Learner):
             ``support_accuracy_before``, ``support_accuracy_after``, ``query_accuracy_before``,
             ``query_accuracy_after``.
         """
+        # One step at least, so that there are two states to take apart.
         first, *_, last = self.trajectory(episodes.support, steps=max(1, self.inner_steps))
         adapted = last if self.inner_steps else first
         before, after = (self.predict(state, episodes.query.images) for state in (first, adapted))

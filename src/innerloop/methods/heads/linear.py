@@ -14,6 +14,7 @@ def initial_head(features: Tensor, ways: int, init: HeadInit) -> FastWeights:
     weight = features.new_zeros(ways, size)
     if init == "glorot":
         generator = torch.Generator().manual_seed(0)
+        # On the CPU, so that every device starts from the same numbers.
         draw = nn.init.xavier_uniform_(torch.empty(ways, size), generator=generator)
         weight = draw.to(features)
     return {

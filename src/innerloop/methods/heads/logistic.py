@@ -27,6 +27,7 @@ def fit_logistic(
     Returns:
         Weights (E, ways, features) and biases (E, ways), the biases with sum zero.
     """
+    # In double: float32 does not resolve the tolerance.
     basis, triangle = torch.linalg.qr(
         features.double().transpose(1, 2)
     )  # features = triangleᵀ basisᵀ
@@ -46,6 +47,7 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
     """Solutions (E, ways, unknowns of a class); the last unknown of a class is its bias."""
     (episodes, n, size), ways = z.shape, one_hot.shape[2]
     penalised = torch.full((size,), penalty, dtype=z.dtype, device=z.device)
+    # Biases are free, as scikit-learn has it.
     penalised[-1] = 0.0
     # Adding one number to all biases changes nothing: this term makes the Hessian regular and
     # leaves their sum at 0.
@@ -77,6 +79,7 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
             torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device),
         )
         for _ in range(30):
+            # The last digits are noise: at the minimum an equal loss may seem to rise.
             rises = loss_of(solution - length * direction) > before + 1e-15
             if not rises.any():
                 break

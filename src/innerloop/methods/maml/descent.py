@@ -76,6 +76,7 @@ class Descent(Learner):
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
+        # Evaluation needs gradients within a step, and none across steps.
         theta = {name: weight.detach() for name, weight in self.params.items()}
         network = Network(self.model)
         yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
@@ -138,6 +139,7 @@ class Descent(Learner):
                 weight = self.model.get_parameter(name)
                 head = weight.new_zeros(ways, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
+                    # On the CPU, so that every device starts from the same numbers.
                     draw = torch.Generator().manual_seed(0)
                     head = nn.init.xavier_uniform_(
                         torch.empty_like(head, device="cpu"), generator=draw
@@ -169,6 +171,7 @@ class Descent(Learner):
                 following = fast_weights
                 with torch.no_grad():
                     loss, correct = self._losses(network, fast_weights, support, index)
+            # For the record alone: with its graph it would hold every step's in memory.
             losses.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(

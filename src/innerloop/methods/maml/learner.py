@@ -166,6 +166,7 @@ class MAML(Descent):
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
         fast_weights = self._start(self.params, batch.support)
+        # Without an inner step nothing is measured on the support set.
         first = torch.full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
             fast_weights, _, correct = self._inner_step(

@@ -74,6 +74,7 @@ class MAMLpp(MAML):
         per_step_affine: bool = True,
         learned_rates: str | None = "layer",
         cosine_annealing: bool = True,
+        # The paper's; the default of a run is the card's, for short trainings.
         outer_lr_floor: float = 0.01,
         **settings: Any,
     ):
@@ -119,6 +120,7 @@ class MAMLpp(MAML):
         for name, weight in super().params.items():
             if name.rpartition(".")[0] in self._norms:
                 sets[key_of(name)] = nn.Parameter(weight.detach().repeat(self.inner_steps, 1))
+                # Not trainable, and so no part of θ, which the inner loop would adapt.
                 self.model.get_parameter(name).requires_grad_(False)
         return sets
 
@@ -145,6 +147,7 @@ class MAMLpp(MAML):
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """The six switches and their schedules are settings of the same names."""
         settings = dataclasses.asdict(config.own)
+        # How many episodes there are in an outer step is no matter of the learner.
         settings.pop("meta_batch_size")
         fresh_head = settings.pop("fresh_head")
         rates = settings.pop("learned_rates")
@@ -171,6 +174,7 @@ class MAMLpp(MAML):
     @property
     def epoch(self) -> int:
         """In which of the run's 100 epochs the schedules are."""
+        # A fraction of a whole epoch can round to just below it: 0.29 x 100 does.
         return min(int(self._fraction * EPOCHS + 1e-9), EPOCHS - 1)
 
     @property
@@ -186,6 +190,7 @@ class MAMLpp(MAML):
             for name, running in self._running(index).items():
                 seen = zip(*(of_pass[name] for of_pass in passes), strict=True)
                 for stored, values in zip(running, seen, strict=True):
+                    # Over all chunks at once, so that their size changes nothing.
                     stored.lerp_(torch.cat(values).mean(0), self._norms[name].momentum)
         self._gathered = {}
 
@@ -195,6 +200,7 @@ class MAMLpp(MAML):
         self, network: Network, batch: EpisodeBatch
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         weights = self.step_weights
+        # Where the last loss alone counts, the query passes after the other steps are spared.
         if not any(weights[:-1]):
             return super()._objective(network, batch)
         fast_weights = self._start(self.params, batch.support)

@@ -15,6 +15,7 @@ class Gathering(Network):
 
     def call_and_gather(self, weights: FastWeights, images: Tensor, number: int) -> Tensor:
         """`Network.call`; the moments (E, channels) go to set ``number``."""
+        # Unbiased, as PyTorch's running variances are.
         outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
         self.gathered.setdefault(number, []).append(seen)
         return outputs

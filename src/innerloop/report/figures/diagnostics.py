@@ -74,6 +74,7 @@ def diagnostics_of(run: RunDirectory) -> list[Diagnostic]:
                 Diagnostic(
                     figure.name,
                     figure.words,
+                    # Bound as defaults: the loop has gone on by the time that it is drawn.
                     lambda figure=figure, history=history: draw_diagnostic(run, figure, history),
                 )
             )

@@ -56,6 +56,7 @@ def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
         run: with an ``episode.npz``.
         subtitle: below the picture.
     """
+    # A pickle could run code.
     with np.load(run.path / "episode.npz", allow_pickle=False) as stored:
         episode = Episode(**{name: stored[name] for name in stored.files})
     columns = episode.shots + episode.queries

@@ -95,6 +95,7 @@ def draw_steps(explanation: Explanation) -> Figure:
     for panel, rate in zip(axes, rates, strict=True):
         for curve in (curve for curve in curves if curve.rate == rate):
             _draw_curve(panel, curve, PALETTE[explanation.names.index(curve.name)])
+        # A logarithmic axis has no place for 0 steps.
         panel.set_xscale("symlog", linthresh=1)
         panel.set_xticks([0, 1, 5, 20, 50, 200], ["0", "1", "5", "20", "50", "200"])
         panel.set_xlim(0, 220)

@@ -72,6 +72,7 @@ def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
             label=label,
         )
         label = f"{SERIES_OF}each seed"  # named once
+    # A curve that breaks off has no median with the others.
     if not alone and len({len(accuracy) for _, accuracy in curves}) == 1:
         median = np.median([accuracy for _, accuracy in curves], axis=0)
         middle = np.median([where for where, _ in curves], axis=0)

@@ -67,6 +67,7 @@ def panels(
 
     Sizes are in inches; the panels come row by row.
     """
+    # Not by pyplot, which would keep every figure in memory until it is closed.
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(subtitle, fontsize=7, color=GREY)

@@ -75,6 +75,7 @@ class Drawing:
                 listed = json.dumps(points, ensure_ascii=False, separators=(",", ":"))
                 attributes += f' data-points="{html.escape(listed)}"'
             text = text.replace(f'<g id="{gid}">', f"<g {attributes}>", 1)
+        # Every figure has the same ids, and on one page an id must be unique.
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
         text = re.sub(
             "|".join(COLOURS),
@@ -101,6 +102,7 @@ def drawn(draw: Callable[[], Figure]) -> Drawing:
         )  # an SVG has 72 units an inch: so points are read from the layout that is saved
         series = list(_mark_series(figure))
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    # Points are read only now: the layout moves the panels while the figure is drawn.
     return Drawing(
         content.getvalue(), {gid: (label, read() if read else None) for gid, label, read in series}
     )
@@ -118,6 +120,7 @@ def _mark_series(figure: Figure) -> Iterator[tuple[str, str, Callable[[], list[l
         of_bars = {id(bar.lines[0]): str(bar.get_label()) for bar in bars}
         for index, line in enumerate(axes.get_lines()):
             label = of_bars.get(id(line), str(line.get_label())).removeprefix(SERIES_OF)
+            # matplotlib begins the label of what was given none with an underscore.
             if label.startswith("_") and id(line) not in of_bars:
                 continue
             line.set_gid(f"line{number}-{index}")
