@@ -88,7 +88,8 @@ def test_stability_names_the_smoothest_and_counts_divergences():
     calm = {"diverged": False, "drawdown": 0.01, "roughness": 0.001}
     rough = {"diverged": True, "drawdown": 0.3, "roughness": 0.02}
 
-    one = steadiness.stability({"FO-MAML": [calm], "MAML++": [rough]})
+    one = steadiness.stability({"FO-MAML": [calm], "MAML++": [rough]}, above=0.80)
+    anywhere = steadiness.stability({"MAML++": [rough]})
     more = steadiness.stability(
         {"FO-MAML": [rough] * 3, "MAML++": [calm] * 3, "MAML": [{"diverged": True}] * 3}
     )
@@ -97,6 +98,7 @@ def test_stability_names_the_smoothest_and_counts_divergences():
         "MAML++: 1 of 1 seed diverged; its largest fall from a former best above 80 % is 30.0 "
         "points" in one[1]
     )
+    assert "its largest fall from a former best is 30.0 points" in anywhere[0]
     assert (
         "By roughness, FO-MAML is the smoothest and MAML++ the roughest. This describes" in one[-1]
     )
@@ -202,8 +204,11 @@ def test_what_was_seen_follows_from_the_runs(tmp_path):
     assert (
         "sent 307 thousand images" in said and "FO-MAML told 7 characters apart at a time" in said
     )
-    plain = make_run(tmp_path, "transfer", name="plain", rotations_as_classes=False)
-    assert "four rotations" not in findings.what_was_seen(pair, curves, [plain, fomaml])
+    for plain in (
+        make_run(tmp_path, "transfer", name="plain", rotations_as_classes=False),
+        make_run(tmp_path, "transfer", name="upright", rotations=False),
+    ):
+        assert "four rotations" not in findings.what_was_seen(pair, curves, [plain, fomaml])
 
 
 def test_rates_that_stayed_are_explained_where_a_zero_head_is_the_cause(tmp_path):

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pypdf
 import pytest
@@ -15,16 +16,21 @@ import pytest
 from innerloop.assignment.document import document
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.methods.card import DiagnosticFigure, Paper
-from innerloop.methods.catalogue import find_card
+from innerloop.methods.card import Card, DiagnosticFigure, Paper
+from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.report import report
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
+from innerloop.report.figures.run import draw_figures
 from innerloop.report.figures.style import band, canvas
+from innerloop.report.hyperparameters import hyperparameters
+from innerloop.report.model_card import model_card
 from innerloop.report.render.pages import boxes
 from innerloop.report.render.svg import drawn
 from innerloop.report.report import read_material, write_report
 from innerloop.report.sections.adaptation import over_shots
+from innerloop.report.words import describe_row, table_of_rows
 from innerloop.runs.directory import RunDirectory
+from innerloop.settings.method import EpisodicSettings
 from making import evaluate, make_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -268,12 +274,11 @@ def test_the_general_report_has_a_section_for_each_method_from_its_card(tmp_path
         "Results",
         "Transfer",
         "Forgetful <MAML>",
-        "Causes",
         "Protocol",
         "Limits",
         "Commands and environment",
         "Checklist",
-        "Collaborators and references",
+        "References",
         "Hyperparameters",
     ]
     assert "It forgets what it was told." in words
@@ -281,10 +286,148 @@ def test_the_general_report_has_a_section_for_each_method_from_its_card(tmp_path
     assert "A. Nobody. How to forget. Nowhere 1999." in words
     assert "Each rate of Forgetful <MAML> over the training" in words
     assert "rates-test-pages-forgetful" in {picture.name for picture in whole.pictures}
-    references = section_of(whole, "Collaborators and references")
+    references = section_of(whole, "References")
     assert "How to forget" in references and "B. Lake" in references
     assert "How to train your MAML" not in references, "nobody of these was trained by it"
-    assert f"innerloop explain {runs[0]} {runs[1]}" in section_of(whole, "Causes")
+
+
+def test_an_explanation_is_recommended_of_methods_that_can_be_explained(tmp_path):
+    fomaml, plus_plus, transfer, learnt = (
+        make_run(tmp_path, "fomaml"),
+        make_run(tmp_path, "mamlpp"),
+        make_run(tmp_path, "transfer"),
+        make_run(tmp_path, "maml", fresh_head=False),
+    )
+    whole = general([plus_plus.path, fomaml.path, transfer.path, learnt.path])
+    refused = general([plus_plus.path, fomaml.path, learnt.path])
+
+    assert f"innerloop explain {fomaml.path} {transfer.path}" in section_of(whole, "Causes")
+    assert "Causes" not in [section.title for section in refused.sections]
+
+
+STEPLESS = Card(
+    name="stepless",
+    title="Stepless",
+    settings=EpisodicSettings,
+    learner="nowhere:Stepless",
+    idea="It takes none.",
+    figures=(DiagnosticFigure("spread", "spread", "Spread", "distance", "how far URLs are"),),
+)
+"""The card of a method without a rate."""
+
+
+def make_stepless(folder: Path, name: str = "stepless", **changes: Any) -> Path:
+    """A run of it, as its own training and evaluation leave it."""
+    run = make_run(folder, "maml", name=name, evaluated=None, **changes)
+    values = json.loads((run.path / "config.json").read_text())
+    values["own"] = {"meta_batch_size": 4}
+    values["data"] |= {"name": "strokes", "split": "alphabets"}
+    (run.path / "config.json").write_text(json.dumps(values))
+    rename(run, "STEPLESS")
+    file = run.path / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "validation":
+            line["inner_steps"] = 1
+            line["diagnostics"] = {"spread": 0.1 * line["step"]}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run.path
+
+
+def evaluate_stepless(path: Path) -> None:
+    evaluate(RunDirectory(path), 0.9, data="strokes")
+
+
+def words_of_page(whole: Document, folder: Path) -> str:
+    """The page and the words of its figures, without what is said of the setting split."""
+    write_report(whole, folder)
+    texts = [html.unescape((folder / "report.html").read_text(encoding="utf-8"))]
+    texts += [file.read_text(encoding="utf-8") for file in folder.glob("figures/*.svg")]
+    about_split = settings_of("maml").descriptions()["split"]
+    assert about_split in texts[0]
+    return "\n".join(texts).replace(about_split, "")
+
+
+def test_the_report_of_a_method_without_a_rate_speaks_of_no_steps_and_no_course(tmp_path):
+    paths = [make_stepless(tmp_path, f"seed-{seed}", seed=seed) for seed in (0, 1)]
+    for path in paths:
+        evaluate_stepless(path)
+    runs = [RunDirectory(path) for path in paths]
+    whole = general(paths)
+    words = words_of_page(whole, tmp_path / "out")
+    texts = [words, hyperparameters(runs[0]), model_card(runs[0])]
+    texts.append(describe_row(runs[0].evaluations()[0]))
+    texts.append(table_of_rows(runs[0].evaluations()))
+    drawn_figures = [path.stem for path in draw_figures(runs[0])]
+
+    for phrase in (
+        *("no rate", "inner step", "gradient descent", "inner optimiser", "80 %", "published"),
+        *("assignment", "collaborator", "background-heldout", "frozen"),
+    ):
+        assert [phrase for text in texts if phrase in text.replace("_", " ").lower()] == []
+    assert "a head found in one go" in words and "How far URLs are of Stepless" in words
+    assert "spread-test-pages-stepless" in {picture.name for picture in whole.pictures}
+    assert drawn_figures == ["validation", "loss"]
+    assert "differences are paired" not in words
+
+
+def test_the_report_of_a_run_that_was_never_evaluated_claims_no_results(tmp_path):
+    path = make_stepless(tmp_path)
+    values = json.loads((path / "config.json").read_text())
+    values["data"]["name"] = "mine"
+    (path / "config.json").write_text(json.dumps(values))
+    unvalidated = make_run(tmp_path, "maml", evaluated=None, finished=False, name="empty").path
+    (unvalidated / "metrics.jsonl").write_text("")
+    for file in (unvalidated / "config.json",):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"data": values["data"]}))
+    whole = general([path, unvalidated])
+    protocol, checklist = section_of(whole, "Protocol"), section_of(whole, "Checklist")
+
+    assert whole.missing.count("stepless was not evaluated on validation episodes.") == 1
+    assert "paired" not in protocol and "Results are over" not in protocol
+    assert "Training seeds: Stepless 0. A seed" in protocol, "MAML has none yet"
+    assert "Classes of one part" not in protocol, "of these data it is not known"
+    assert '["Do results have intervals?", "nothing was evaluated"]' in checklist
+    assert '["Are the splits disjoint?", "not known"]' in checklist
+    assert '["Is the licence of the data clear?", "not known"]' in checklist
+    write_report(whole, tmp_path / "out")
+
+
+def test_where_defaults_were_chosen_is_quoted_from_the_card(runs):
+    words = section_of(general([runs[2], runs[4]]), "Protocol")
+
+    assert f"Defaults of MAML: {find_card('maml').reason}" in words
+    assert "The held-out classes of background-heldout are training classes here." in words
+    assert "not known" in section_of(general([runs[0]]), "Protocol")
+
+
+def test_a_training_that_was_not_measured_to_its_end_never_has_a_never(tmp_path):
+    runs = [make_run(tmp_path, "fomaml", seed, curve=(0.5, 0.92, 0.9, 0.91)) for seed in (0, 1)]
+    file = runs[1].path / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"query_accuracy": 0.91', '"query_accuracy": null'))
+    (section,) = [
+        section
+        for section in general([run.path for run in runs]).sections
+        if section.title == "Stability of the training"
+    ]
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+
+    assert [row[6:] for row in table.rows] == [["10", "never"], ["-", "-"]]
+
+
+def test_a_median_is_spoken_of_where_it_is_drawn(tmp_path):
+    runs = [make_run(tmp_path, "maml", seed).path for seed in (0, 1)]
+    runs += [make_run(tmp_path, "fomaml", 0).path]
+    runs += [make_run(tmp_path, "fomaml", 1, curve=(0.6, 0.9), finished=False).path]
+
+    def caption(paths: list[Path]) -> str:
+        pictures = general(paths).pictures
+        (picture,) = [picture for picture in pictures if picture.name == "stability-1"]
+        return picture.caption
+
+    assert "every seed thin and the median bold." in caption(runs[:2])
+    assert "every seed thin and the median of MAML bold." in caption(runs)
+    assert "every seed thin. All" in caption(runs[2:])
 
 
 @pytest.mark.parametrize("methods", [("fomaml", "transfer"), ("mamlpp", "maml")])
@@ -301,7 +444,7 @@ def test_the_general_report_knows_no_course(methods, tmp_path):
     assert len(texts) == len(whole.pictures) > 6
     texts.append(page.replace(names_of_splits, ""))
 
-    for word in ("assignment", "course", "80 %", "the bar"):
+    for word in ("assignment", "course", "80 %", "the bar", "published", "collaborator"):
         assert [word for text in texts if word in text.lower()] == []
 
 
@@ -322,7 +465,10 @@ def test_the_general_report_shows_methods_of_several_seeds_side_by_side(tmp_path
     (picture,) = [picture for picture in whole.pictures if picture.name == "stability-1"]
     panels = picture.draw().axes
 
-    assert [panel.get_title() for panel in panels] == ["MAML++", "Transfer"]
+    assert [panel.get_title() for panel in panels] == [
+        "MAML++ (batch norm transductive)",
+        "Transfer (batch norm running)",
+    ]
     assert len({panel.get_xlim() + panel.get_ylim() for panel in panels}) == 1
     assert "MAML++: 0 of 2 seeds diverged" in section_of(whole, "Stability of the training")
 
@@ -432,7 +578,7 @@ def test_without_the_flag_the_report_asks_for_no_method(runs, tmp_path, capsys):
     assert main(["report", str(runs[0]), "--out", str(tmp_path / "out"), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)
 
-    assert written["missing"] == ["No collaborators are named."]
+    assert written["missing"] == []
     assert "validation-fomaml" in written["figures"]
 
 

@@ -150,14 +150,51 @@ OBSERVED = dataclasses.replace(
         DiagnosticFigure("by_layer", "layers", "Layers", "height", "the height of each layer"),
         DiagnosticFigure("each_step", "steps", "Steps", "length", "the length of each step"),
         DiagnosticFigure("nothing", "nothing", "Nothing", "size", "what is never recorded"),
+        DiagnosticFigure("number", "number", "Number", "height", "how high it is"),
+        DiagnosticFigure("by_class", "classes", "Classes", "size", "the size of each", "class"),
     ),
 )
 """The card of a method whose learner records what no other does."""
 
 
-def test_diagnostics_are_drawn_as_the_card_names_them(run):
+@pytest.fixture
+def observed(run: RunDirectory) -> RunDirectory:
+    """A run of that method, which has recorded nothing yet."""
     config = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(config | {"method": f"{__name__}:OBSERVED"}))
+    return run
+
+
+def record(run: RunDirectory, *values: object, key: str) -> RunDirectory:
+    for step, value in enumerate(values, start=5):
+        run.append_metrics(validation(step, 0.8) | {"diagnostics": {key: value}})
+    return RunDirectory(run.path)
+
+
+def test_numbers_are_one_line_without_a_legend(observed):
+    (figure,) = diagnostics_of(record(observed, 2.0, None, 0.0, key="number"))
+    (axes,) = figure.draw().axes
+    (line,) = axes.get_lines()
+
+    assert (figure.name, axes.get_ylabel(), axes.get_legend()) == ("number", "height", None)
+    assert np.asarray(line.get_xydata()).tolist() == [[5, 2.0], [7, 0.0]]
+
+
+def test_a_list_is_labelled_by_what_the_card_calls_its_series(observed):
+    (figure,) = diagnostics_of(record(observed, [0.1, 0.2], key="by_class"))
+    (axes,) = figure.draw().axes
+
+    assert [line.get_label() for line in axes.get_lines()] == ["class 1", "class 2"]
+
+
+@pytest.mark.parametrize("values", [["a word"], [[[1.0]]], [{"a": 1.0}], [1.0, [1.0]]])
+def test_what_cannot_be_drawn_is_refused_with_method_and_key(values, observed):
+    with pytest.raises(DataError, match=r"diagnostics of .*OBSERVED hold under 'number' what"):
+        diagnostics_of(record(observed, *values, key="number"))
+
+
+def test_diagnostics_are_drawn_as_the_card_names_them(observed):
+    run = observed
     for step, height in ((5, 1.0), (6, 3.0)):
         recorded = {
             "by_layer": {"first": [height, 2.0], "second": [height, None]},

@@ -23,9 +23,17 @@ from innerloop.runs.results import Environment
 
 
 def test_drawdown_is_the_largest_fall_from_a_former_best_above_eighty():
-    assert drawdown([0.5, 0.3, 0.85, 0.80, 0.9, 0.75, 0.95]) == pytest.approx(0.15)
-    assert drawdown([0.5, 0.1, 0.79]) == 0.0
-    assert drawdown([0.7, 0.8, 0.9]) == 0.0
+    falling = [0.5, 0.3, 0.85, 0.80, 0.9, 0.75, 0.95]
+    assert drawdown(falling, above=0.80) == pytest.approx(0.15)
+    assert drawdown([0.5, 0.1, 0.79], above=0.80) == 0.0
+    assert drawdown([0.7, 0.8, 0.9], above=0.80) == 0.0
+
+
+def test_drawdown_is_from_any_former_best_unless_a_level_is_asked_for():
+    steps, accuracy = [0, 10, 20, 30], [0.70, 0.75, 0.30, 0.30]
+
+    assert measures(steps, accuracy)["drawdown"] == pytest.approx(0.45)
+    assert measures(steps, accuracy, above=0.80)["drawdown"] == 0.0
 
 
 def test_roughness_is_zero_on_a_ramp_and_sees_a_dip():

@@ -55,7 +55,7 @@ def of_run(result: Result) -> dict[str, Any]:
         return {"diverged": True, "failed": True}
     norms = np.array(result["gradient_norm"], dtype=float)
     accuracy = result["accuracy"]
-    row = measures(result["steps"], accuracy) | {
+    row = measures(result["steps"], accuracy, above=0.80) | {
         "failed": False,
         "last_third": float(np.mean(accuracy[-(len(accuracy) // 3) :])),
         "gradient_norm_median": float(np.median(norms)),

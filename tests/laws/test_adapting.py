@@ -6,6 +6,7 @@ from torch import nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.methods.base import Learner, sharing_weights
+from innerloop.methods.catalogue import find_learner, names, settings_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
@@ -92,6 +93,14 @@ def test_what_a_method_cannot_is_refused_in_a_sentence():
     for learner, asked in own_way:
         with pytest.raises(ConfigError, match=r"in its own way"):
             learner.adapting(**asked)
+
+
+@pytest.mark.parametrize("method", names())
+def test_settings_say_what_the_learner_says_of_being_explained(method):
+    config = settings_of(method)
+
+    adaptable = find_learner(method).adaptable
+    assert config.own.can_be_explained == (set(PARTS) <= set(adaptable))
 
 
 @pytest.mark.parametrize("name", LEARNERS)

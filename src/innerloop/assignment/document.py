@@ -25,6 +25,7 @@ REFERENCES = (
 
 def document(material: Material) -> Document:
     """The report, in the order of the assignment's questions."""
+    selection = account.chosen_on(material.runs[0].config.data.split)
     sections = [
         summary(material),
         methods.fomaml(material),
@@ -34,11 +35,11 @@ def document(material: Material) -> Document:
         questions.comparison(material),
         questions.questions(material),
         results.other_splits(material),
-        account.protocol(material),
+        account.protocol(material, selection),
         account.limits(material),
         commands.section(material),
-        checklist.section(material),
-        sources.people(material, REFERENCES),
+        checklist.section(material, selection),
+        sources.people(material, REFERENCES, collaborators_asked=True),
         sources.hyperparameters(material),
     ]
     data = data_name(material.runs[0].config.data.name)

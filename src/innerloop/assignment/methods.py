@@ -98,7 +98,7 @@ def _stability(material: Material) -> list[Block]:
         command = methods.train_command(material, "fomaml")
         return [Missing("The stability plots need FO-MAML beside MAML++.", [command])]
     by_name = {named(method): runs for method, runs in arms.items()}
-    return [*_stability_pictures(arms), *stability.in_numbers(by_name)]
+    return [*_stability_pictures(arms), *stability.in_numbers(by_name, above=BAR.accuracy)]
 
 
 def _stability_pictures(arms: Mapping[str, Sequence[RunDirectory]]) -> list[Picture]:

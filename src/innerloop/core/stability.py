@@ -18,7 +18,7 @@ DIVERGED = (
 """What a person is told of such a run."""
 
 
-def drawdown(accuracy: Sequence[float], *, above: float = 0.80) -> float:
+def drawdown(accuracy: Sequence[float], *, above: float = 0.0) -> float:
     """Largest fall from a former best, once that best is above ``above``; 0 if there is none."""
     best = -math.inf
     largest = 0.0
@@ -74,14 +74,22 @@ def diverged(steps: Sequence[int], accuracy: Sequence[float | None]) -> bool:
     return fallen_since is not None
 
 
-def measures(steps: Sequence[int], accuracy: Sequence[float | None]) -> dict[str, Any]:
-    """All measures of one validation curve; only that it diverged where a number is not finite."""
+def measures(
+    steps: Sequence[int], accuracy: Sequence[float | None], *, above: float = 0.0
+) -> dict[str, Any]:
+    """All measures of one validation curve; only that it diverged where a number is not finite.
+
+    Args:
+        steps: outer steps done at each validation.
+        accuracy: at each.
+        above: what a former best must be for a fall from it to be a drawdown.
+    """
     values = _finite_or_none(accuracy)
     if values is None:
         return {"diverged": True}
     return {
         "diverged": diverged(steps, values),
-        "drawdown": drawdown(values),
+        "drawdown": drawdown(values, above=above),
         "roughness": roughness(values),
         "area": area(steps, values),
         "first_step_at_90": first_step_at(steps, values, 0.90),

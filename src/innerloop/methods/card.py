@@ -42,11 +42,13 @@ class DiagnosticFigure:
     """A figure of what a learner's `diagnostics` record over the training.
 
     Attributes:
-        key: of the diagnostics: a list with a value for each inner step, or such lists by name.
+        key: of the diagnostics: a number, a list with a number for each of a series, or such lists
+            by name.
         name: of the figure's files.
         title: of the figure.
         axis: label of the vertical axis.
         words: what it shows, in a sentence: "the weight of each inner step".
+        series: what a list has a number for.
     """
 
     key: str
@@ -54,6 +56,7 @@ class DiagnosticFigure:
     title: str
     axis: str
     words: str
+    series: str = "inner step"
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     drawings = {
         "accuracy": draw_accuracy,
         "learning-curves": draw_learning_curves,
-        "inner-steps": draw_inner_steps,
     }
+    if any(row.inner_lr is not None for row in comparison.rows):
+        drawings["inner-steps"] = draw_inner_steps
     for name, draw in drawings.items():
         save_figure(draw(comparison), folder / "figures", name)
 
@@ -71,12 +72,18 @@ def cells(row: ComparedRow) -> list[str]:
     return [
         row.name,
         row.adaptation,
-        f"{row.inner_steps}" + _rate(row),
+        "-" if row.inner_lr is None else f"{row.inner_steps}{_rate(row)}",
         row.batch_norm,
         ", ".join(map(str, row.training_seeds)),
         f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}",
         each if spread is None else f"{each} (sd {100 * spread:.2f})",
     ]
+
+
+def steps_in_words(rows: Sequence[ComparedRow]) -> str:
+    """What the column of steps holds, as the end of a caption; nothing where none were taken."""
+    taken = any(row.inner_lr is not None for row in rows)
+    return "; steps are inner steps x their rate" if taken else ""
 
 
 def _rate(row: ComparedRow) -> str:
@@ -96,8 +103,8 @@ def comparison_page(comparison: Comparison) -> str:
         "# Comparison",
         "",
         f"{describe(comparison.rows[0])}. ± is the 95 % interval over episodes, of the mean over "
-        "the training seeds; sd is the standard deviation over training seeds; steps are inner "
-        "steps x their rate.",
+        "the training seeds; sd is the standard deviation over training seeds"
+        f"{steps_in_words(comparison.rows)}.",
         "",
         *table(comparison.rows),
         "",
@@ -218,10 +225,10 @@ def _draw_curves(
 
 
 def draw_inner_steps(comparison: Comparison) -> Figure:
-    """Accuracy against the steps of adaptation, each method at its own rate."""
-    rows = comparison.rows
-    figure, (axes,) = panels("Accuracy against adaptation steps", describe(rows[0]), 1)
-    for index, row in enumerate(rows):
+    """Accuracy against the steps of adaptation, each method that takes some at its own rate."""
+    figure, (axes,) = panels("Accuracy against adaptation steps", describe(comparison.rows[0]), 1)
+    rows = [row for row in comparison.rows if row.inner_lr is not None]
+    for row in rows:
         curve = [100 * value for value in row.query_accuracy_per_step]
         rate = _rate(row).replace(" x", " at")
         axes.plot(
@@ -229,7 +236,7 @@ def draw_inner_steps(comparison: Comparison) -> Figure:
             curve,
             marker="o",
             markersize=3,
-            color=PALETTE[index % len(PALETTE)],
+            color=PALETTE[comparison.rows.index(row) % len(PALETTE)],
             label=f"{row.name}, steps{rate} ({row.batch_norm})",
         )
         axes.axvline(row.inner_steps, color=GREY, linestyle=":", linewidth=1)

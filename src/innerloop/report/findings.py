@@ -168,18 +168,7 @@ def what_was_seen(pair: Pair, curves: Sequence[LearningCurve], runs: Sequence[Ru
     sentences = []
     for name, run in zip((pair.a, pair.b), runs, strict=True):
         passes = next(curve.image_passes[-1] for curve in curves if curve.name == name)
-        if run.config.own.trains_on == "images":
-            turned = (
-                ", each of its four rotations a class of its own,"
-                if run.config.own.rotations_as_classes
-                else ""
-            )
-            task = f"told all training characters{turned} apart at once"
-        else:
-            task = (
-                f"told {run.config.episode.ways} characters apart at a time, new ones in every "
-                "episode"
-            )
+        task = run.config.own.task_in_words(run.config)
         sentences.append(
             f"{name} {task}, and sent {passes / 1000:.0f} thousand images forward and backward"
         )

@@ -18,7 +18,7 @@ def hyperparameters(run: RunDirectory) -> str:
     lines += table(["setting", "value", "meaning"], rows)
     lines += [
         "",
-        f"Fixed by the method: {fixed_settings(run)}",
+        f"Fixed by the method: {config.own.fixed_in_words}",
         "",
         "## Training",
         "",
@@ -34,27 +34,6 @@ def hyperparameters(run: RunDirectory) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def fixed_settings(run: RunDirectory) -> str:
-    """What no setting changes, in words."""
-    if run.config.own.trains_on == "images":
-        objective = (
-            "the pretraining loss is the mean cross-entropy over the images of a mini-batch; "
-            "batch norm in pretraining by the statistics of each mini-batch, with running "
-            "statistics of momentum 0.1 that predictions use, eps 1e-5; the body and its "
-            "statistics are frozen in adaptation."
-        )
-    else:
-        objective = (
-            "the outer loss is the mean over the episodes of a meta-batch; batch norm in "
-            "training by the statistics of each batch (transductive), eps 1e-5."
-        )
-    schedule = "" if run.config.own.schedule(1.0) else ", no schedule"
-    return (
-        "inner optimiser plain gradient descent; outer optimiser Adam with betas 0.9 and 0.999, "
-        f"eps 1e-8, no weight decay{schedule}; {objective}"
-    )
 
 
 def value_in_words(value: Any) -> str:

@@ -58,8 +58,7 @@ def _results(run: RunDirectory) -> list[str]:
     if not rows:
         return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
     return [
-        f"Query accuracy after {run.config.own.adaptation_steps} inner steps at "
-        f"{run.config.own.rate_in_words}, {run.config.episode.ways}-way "
+        f"Query accuracy after {run.config.own.adaptation_in_words}, {run.config.episode.ways}-way "
         f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
         "with the 95 % interval over episodes:",
         "",

@@ -11,17 +11,23 @@ Measures = Mapping[str, Any]
 """What `innerloop.core.stability.measures` says of a training."""
 
 
-def stability(arms: Mapping[str, Sequence[Measures]]) -> list[str]:
+def stability(arms: Mapping[str, Sequence[Measures]], *, above: float = 0.0) -> list[str]:
     """Which of several methods trains more steadily, by each seed's validation curve.
 
     Args:
         arms: name of a method -> the measures of each of its trainings, by seed.
+        above: what a former best was for a fall from it to be measured.
     """
-    fallen = [_fallen(name, rows) for name, rows in arms.items()]
+    fallen = [_fallen(name, rows, above) for name, rows in arms.items()]
     return [*fallen, *_smoothest(arms)]
 
 
-def _fallen(name: str, rows: Sequence[Measures]) -> str:
+def former_best(above: float) -> str:
+    """From what a curve fell, in words."""
+    return f"a former best above {100 * above:g} %" if above else "a former best"
+
+
+def _fallen(name: str, rows: Sequence[Measures], above: float) -> str:
     """How many trainings of a method diverged, and how far the others fell."""
     diverged = sum(bool(row["diverged"]) for row in rows)
     whole = [row for row in rows if "drawdown" in row]
@@ -31,7 +37,7 @@ def _fallen(name: str, rows: Sequence[Measures]) -> str:
     fall = 100 * max(row["drawdown"] for row in whole)
     roughness = 100 * float(np.mean([row["roughness"] for row in whole]))
     return (
-        f"{sentence}; its largest fall from a former best above 80 % is {fall:.1f} points, its "
+        f"{sentence}; its largest fall from {former_best(above)} is {fall:.1f} points, its "
         f"roughness {roughness:.2f} points."
     )
 

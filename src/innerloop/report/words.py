@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from innerloop.runs.results import ResultRow
-from innerloop.settings.method import rate_in_words
+from innerloop.settings.method import adaptation_in_words
 
 
 def describe_row(row: ResultRow) -> str:
@@ -12,8 +12,7 @@ def describe_row(row: ResultRow) -> str:
     # A head in closed form takes no steps.
     adapted = "adaptation"
     if row.inner_lr is not None:
-        rate = rate_in_words(row.inner_lr, learnt=row.learned_rates)
-        adapted = f"{row.inner_steps} inner steps at {rate}"
+        adapted = adaptation_in_words(row.inner_steps, row.inner_lr, learnt=row.learned_rates)
     adaptation = "" if row.adaptation == "own" else f", adapting {row.adaptation}"
     return (
         f"{row.method}{adaptation}: {100 * row.query_accuracy:.2f} ± "
@@ -39,10 +38,13 @@ def table_of_rows(rows: Sequence[ResultRow]) -> str:
         f"{100 * row.support_accuracy_before:12.2f} %  {100 * row.support_accuracy:11.2f} %"
         for row in rows
     ]
-    lines += [
-        _line_of_steps(row) for row in rows if not any(map(math.isnan, row.query_accuracy_per_step))
-    ]
+    lines += [_line_of_steps(row) for row in rows if _was_measured_by_step(row)]
     return "\n".join(lines)
+
+
+def _was_measured_by_step(row: ResultRow) -> bool:
+    known = not any(map(math.isnan, row.query_accuracy_per_step))
+    return known and row.inner_lr is not None
 
 
 def _line_of_steps(row: ResultRow) -> str:

@@ -43,6 +43,39 @@ class MethodSettings(Section):
         return rate_in_words(self.adaptation_rate, learnt=self.learns_rates)
 
     @property
+    def adaptation_in_words(self) -> str:
+        """What turns a support set into predictions, as a result is quoted after it."""
+        return adaptation_in_words(
+            self.adaptation_steps, self.adaptation_rate, learnt=self.learns_rates
+        )
+
+    @property
+    def can_be_explained(self) -> bool:
+        """Whether its learner can be adapted in other ways than its own, as explanations do."""
+        return False
+
+    @property
+    def fixed_in_words(self) -> str:
+        """What no setting changes, in words."""
+        schedule = "" if self.schedule(1.0) else ", no schedule"
+        return (
+            "outer optimiser Adam with betas 0.9 and 0.999, eps 1e-8, no weight "
+            f"decay{schedule}; {self.objective_in_words}."
+        )
+
+    @property
+    def objective_in_words(self) -> str:
+        """What an outer step makes small, and by what batch norm normalises meanwhile."""
+        return (
+            f"an outer step is over {self.trains_on}, with the mean loss of a batch; batch norm "
+            "has eps 1e-5"
+        )
+
+    def task_in_words(self, config: "RunConfig") -> str:
+        """What a network does in training, as the end of a sentence about it."""
+        return f"told {config.episode.ways} characters apart at a time, new ones in every episode"
+
+    @property
     def has_fresh_head(self) -> bool:
         """Whether every episode gets a new head, so that nothing of it was learnt before."""
         return True
@@ -90,6 +123,16 @@ class InnerLoopSettings(MethodSettings):
         """α."""
         return self.inner_lr
 
+    @property
+    def can_be_explained(self) -> bool:
+        """With a new head in every episode: an explanation gives new heads to both networks."""
+        return self.has_fresh_head
+
+    @property
+    def fixed_in_words(self) -> str:
+        """With the inner optimiser."""
+        return f"inner optimiser plain gradient descent; {super().fixed_in_words}"
+
 
 @dataclass(frozen=True)
 class EpisodicSettings(MethodSettings):
@@ -102,6 +145,14 @@ class EpisodicSettings(MethodSettings):
     def batch(self) -> int:
         """Episodes."""
         return self.meta_batch_size
+
+    @property
+    def objective_in_words(self) -> str:
+        """The mean over the episodes."""
+        return (
+            "the outer loss is the mean over the episodes of a meta-batch; batch norm in "
+            "training by the statistics of each batch (transductive), eps 1e-5"
+        )
 
     def image_passes(self, config: "RunConfig", steps: int) -> int:
         """The support set once for every inner step, and the query set once."""
@@ -127,6 +178,21 @@ class PretrainingSettings(MethodSettings):
         """Images."""
         return self.batch_size
 
+    @property
+    def objective_in_words(self) -> str:
+        """The mean over the images."""
+        return (
+            "the pretraining loss is the mean cross-entropy over the images of a mini-batch; "
+            "batch norm in pretraining by the statistics of each mini-batch, with running "
+            "statistics of momentum 0.1 that predictions use, eps 1e-5"
+        )
+
+    def task_in_words(self, config: "RunConfig") -> str:
+        """All classes at once; rotations are classes only where images are turned."""
+        apart = config.data.rotations and self.rotations_as_classes
+        turned = ", each of its four rotations a class of its own," if apart else ""
+        return f"told all training characters{turned} apart at once"
+
     def image_passes(self, config: "RunConfig", steps: int) -> int:
         """Every image of every mini-batch, once."""
         return steps * self.batch_size
@@ -135,3 +201,10 @@ class PretrainingSettings(MethodSettings):
 def rate_in_words(rate: float, *, learnt: bool) -> str:
     """An inner rate as results are quoted with it: a number, or what learnt rates started from."""
     return f"rates learnt from {rate:g} on" if learnt else f"{rate:g}"
+
+
+def adaptation_in_words(steps: int, rate: float | None, *, learnt: bool) -> str:
+    """What was done to adapt: steps and their rate; without steps, that a head was computed."""
+    if rate is None:
+        return "a head found in one go"
+    return f"{steps} inner steps at {rate_in_words(rate, learnt=learnt)}"

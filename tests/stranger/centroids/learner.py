@@ -49,7 +49,7 @@ class Centroids(innerloop.Learner):
         return loss, {"query_accuracy_after": accuracy(logits.detach(), batch.query.labels).mean()}
 
     def diagnostics(self) -> dict[str, Any]:
-        return {"spread": [self.spread]}
+        return {"spread": self.spread}
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         with torch.no_grad():

@@ -37,6 +37,11 @@ class Settings(maml.AdaptationSettings):
         """Unless they are switched off."""
         return self.learned_rates != "off"
 
+    @property
+    def can_be_explained(self) -> bool:
+        """Its rates and statistics are of its own inner steps alone."""
+        return False
+
     def schedule(self, outer_lr: float) -> str:
         """The cosine, where it is on."""
         if not self.cosine_annealing:

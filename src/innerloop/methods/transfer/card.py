@@ -10,6 +10,12 @@ from innerloop.settings.method import InnerLoopSettings, PretrainingSettings
 class Settings(PretrainingSettings, InnerLoopSettings):
     """The inner steps are the new head's, on frozen features."""
 
+    @property
+    def objective_in_words(self) -> str:
+        """That of pretraining; what is trained so is adapted no more."""
+        frozen = "the body and its statistics are frozen in adaptation"
+        return f"{super().objective_in_words}; {frozen}"
+
 
 CARD = Card(
     name="transfer",

@@ -59,8 +59,9 @@ def draw_figures(run: RunDirectory) -> list[Path]:
     drawings: dict[str, Callable[[RunDirectory], Figure]] = {
         "validation": draw_validation,
         "loss": draw_loss,
-        "inner-steps": draw_inner_steps,
     }
+    if run.config.own.adaptation_rate is not None:
+        drawings["inner-steps"] = draw_inner_steps
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_validation_episode
     for name, draw in drawings.items():
@@ -71,10 +72,11 @@ def draw_figures(run: RunDirectory) -> list[Path]:
 def describe(run: RunDirectory) -> str:
     """What a figure says under its title: data, split, episode shape and seed."""
     config = run.config
+    adapted = config.own.adaptation_in_words.replace("inner steps", "steps")  # short, in a title
     return (
         f"{config.method} on {data_name(config.data.name)}, split {config.data.split}, "
-        f"{config.episode.ways}-way {config.episode.shots}-shot, {config.own.adaptation_steps} "
-        f"steps at {config.own.rate_in_words}, seed {config.training.seed}"
+        f"{config.episode.ways}-way {config.episode.shots}-shot, {adapted}, "
+        f"seed {config.training.seed}"
     )
 
 
@@ -108,8 +110,10 @@ def draw_validation(run: RunDirectory, bar: Bar | None = None) -> Figure:
     last = records[-1]
     figure, axes = canvas("Validation accuracy", describe(run))
     steps = [record.step for record in records]
+    taken = run.config.own.adaptation_rate is not None
+    adapted = f"{last.inner_steps} inner steps" if taken else "adaptation"
     for key, label, colour in (
-        ("query_accuracy", f"after {last.inner_steps} inner steps", AFTER),
+        ("query_accuracy", f"after {adapted}", AFTER),
         ("query_accuracy_before", "before adaptation", BEFORE),
     ):
         accuracies = [getattr(record, key) for record in records]

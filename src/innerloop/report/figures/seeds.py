@@ -59,6 +59,11 @@ def lower_end(arms: Iterable[Sequence[Curve]]) -> float:
     return float(10 * np.floor(10 * lowest))
 
 
+def has_median(curves: Sequence[Curve]) -> bool:
+    """Whether there are several curves, and none breaks off: that has no median with the others."""
+    return len(curves) > 1 and len({len(accuracy) for _, accuracy in curves}) == 1
+
+
 def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
     alone = len(curves) == 1
     label = "one seed" if alone else "each seed"
@@ -72,8 +77,7 @@ def _draw_arm(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
             label=label,
         )
         label = f"{SERIES_OF}each seed"  # named once
-    # A curve that breaks off has no median with the others.
-    if not alone and len({len(accuracy) for _, accuracy in curves}) == 1:
+    if has_median(curves):
         median = np.median([accuracy for _, accuracy in curves], axis=0)
         middle = np.median([where for where, _ in curves], axis=0)
         label = f"median of {len(curves)} seeds"

@@ -9,7 +9,7 @@ from innerloop.report.material import Material
 
 
 def section(material: Material) -> Section | None:
-    """The two runs that were explained; else how any two would be; None for a single method."""
+    """The two runs that were explained; else how two would be; None where none can be."""
     if material.explanation is None:
         return _not_measured(material)
     explanation = material.explanation
@@ -22,7 +22,11 @@ def section(material: Material) -> Section | None:
 
 
 def _not_measured(material: Material) -> Section | None:
-    finished = [run for run in material.evaluated if run.weights_path.is_file()]
+    finished = [
+        run
+        for run in material.evaluated
+        if run.weights_path.is_file() and run.config.own.can_be_explained
+    ]
     firsts = {run.config.method: run for run in reversed(finished)}
     first_runs = [run for run in finished if run is firsts[run.config.method]]
     if len(first_runs) < 2:

@@ -5,12 +5,24 @@ from collections.abc import Mapping, Sequence
 from innerloop.report.document import Section, Table
 from innerloop.report.findings import counted
 from innerloop.report.material import Material, named
-from innerloop.report.sections.account import chosen_on, touched_test
+from innerloop.report.sections.account import DATA, selection_in_words, touched_test
 from innerloop.runs.directory import RunDirectory
 
+DISJOINT = "yes, no class is in two parts; every run has a digest of its classes"
+"""Said of data whose splits are known."""
+LICENCES = {"omniglot": "yes, MIT (Omniglot)", "strokes": "yes, generated (strokes)"}
+"""Whether the licence of data is clear, by their name."""
+NOT_KNOWN = "not known"
 
-def section(material: Material) -> Section:
-    """Each question with its answer from the files."""
+
+def section(material: Material, selection: str | None = None) -> Section:
+    """Each question with its answer from the files.
+
+    Args:
+        material: of the report.
+        selection: what settings were chosen on; None: what the methods' cards say of it.
+    """
+    data = dict.fromkeys(run.config.data.name for run in material.runs)
     runs = {
         named(method): validated
         for method in material.methods
@@ -24,15 +36,15 @@ def section(material: Material) -> Section:
         ],
         [
             "Are the splits disjoint?",
-            "yes, no class is in two parts; every run has a digest of its classes",
+            DISJOINT if all(name in DATA for name in data) else NOT_KNOWN,
         ],
-        ["What were settings chosen on?", chosen_on(material.runs[0].config.data.split)],
+        ["What were settings chosen on?", selection or selection_in_words(material)],
         [
             "Were test classes touched?",
             "yes, by the evaluations named in the protocol" if touched_test(material) else "no",
         ],
         ["What did it cost?", _cost(material, runs)],
-        ["Is the licence of the data clear?", "yes, MIT (Omniglot) or generated (strokes)"],
+        ["Is the licence of the data clear?", _licences(list(data))],
         ["Can it be made again?", _again(material)],
     ]
     caption = "Reproducibility, answered from the run directories."
@@ -44,7 +56,15 @@ def _seeds(runs: Mapping[str, Sequence[RunDirectory]]) -> str:
         name: len({run.config.training.seed for run in validated})
         for name, validated in runs.items()
     }
+    if not seeds:
+        return "no run was validated yet"
     return "; ".join(f"{name}: {counted(count, 'seed')}" for name, count in seeds.items())
+
+
+def _licences(data: Sequence[str]) -> str:
+    if len(data) == 1:
+        return LICENCES.get(data[0], NOT_KNOWN)
+    return "; ".join(f"{name}: {LICENCES.get(name, NOT_KNOWN)}" for name in data)
 
 
 def _cost(material: Material, runs: Mapping[str, Sequence[RunDirectory]]) -> str:

@@ -3,7 +3,7 @@
 from innerloop.report import findings
 from innerloop.report.document import Picture
 from innerloop.report.figures import run as figures
-from innerloop.report.figures.diagnostics import diagnostics_of
+from innerloop.report.figures.diagnostics import Diagnostic, diagnostics_of
 from innerloop.report.findings import percent
 from innerloop.runs.directory import RunDirectory
 
@@ -69,13 +69,14 @@ def episode(run: RunDirectory, name: str, file: str) -> Picture:
 
 def diagnostics(run: RunDirectory, name: str) -> list[Picture]:
     """The norm of the outer gradient, and the figures that the method's card names."""
-    return [
-        Picture(
-            figures.file_name(diagnostic.name, run),
-            diagnostic.draw,
-            f"Line chart over the outer steps: {diagnostic.words} of {name}.",
-            f"{diagnostic.words.capitalize()} of {name} over the training, seed "
-            f"{run.config.training.seed}.",
-        )
-        for diagnostic in diagnostics_of(run)
-    ]
+    return [_diagnostic(run, name, diagnostic) for diagnostic in diagnostics_of(run)]
+
+
+def _diagnostic(run: RunDirectory, name: str, diagnostic: Diagnostic) -> Picture:
+    begin, rest = diagnostic.words[:1].upper(), diagnostic.words[1:]
+    return Picture(
+        figures.file_name(diagnostic.name, run),
+        diagnostic.draw,
+        f"Line chart over the outer steps: {diagnostic.words} of {name}.",
+        f"{begin}{rest} of {name} over the training, seed {run.config.training.seed}.",
+    )

@@ -71,7 +71,7 @@ def results_table(rows: Sequence[ComparedRow]) -> Table:
     caption = (
         f"Query accuracy after adaptation. {comparisons.describe(rows[0])}; ± is the "
         "95 % interval over episodes, of the mean over the training seeds; sd is over training "
-        "seeds; steps are inner steps x their rate."
+        f"seeds{comparisons.steps_in_words(rows)}."
     )
     return Table(caption, comparisons.COLUMNS, [comparisons.cells(row) for row in rows])
 

@@ -13,7 +13,7 @@ from innerloop.report.document import (
     Table,
     code,
 )
-from innerloop.report.hyperparameters import fixed_settings, value_in_words
+from innerloop.report.hyperparameters import value_in_words
 from innerloop.report.material import Material, named
 from innerloop.runs.directory import RunDirectory
 
@@ -25,17 +25,23 @@ DATA_PAPERS = {"omniglot": LAKE}
 """Where a data set comes from, by its name."""
 
 
-def people(material: Material, papers: Sequence[str]) -> Section:
-    """Collaborators and references.
+def people(
+    material: Material, papers: Sequence[str], *, collaborators_asked: bool = False
+) -> Section | None:
+    """Collaborators and references, or None where there are none.
 
     Args:
         material: names both.
         papers: behind the references that are named.
+        collaborators_asked: it is missing if none are named.
     """
     blocks: list[Block] = []
+    title = "References"
+    if material.collaborators or collaborators_asked:
+        title = "Collaborators and references"
     if material.collaborators:
         blocks += [Paragraph("Collaborators:"), Bullets(list(material.collaborators))]
-    else:
+    elif collaborators_asked:
         blocks.append(
             Missing(
                 "No collaborators are named.",
@@ -44,7 +50,7 @@ def people(material: Material, papers: Sequence[str]) -> Section:
         )
     if references := [*material.references, *papers]:
         blocks += [Paragraph("References:"), Bullets(references)]
-    return Section("Collaborators and references", blocks)
+    return Section(title, blocks) if blocks else None
 
 
 def papers_of(material: Material) -> list[str]:
@@ -71,7 +77,8 @@ def hyperparameters(material: Material) -> Section:
         for name, sentence in descriptions.items()
     ]
     fixed = [
-        f"Fixed by {named(method)}: {fixed_settings(runs[0])}" for method, runs in columns.items()
+        f"Fixed by {named(method)}: {runs[0].config.own.fixed_in_words}"
+        for method, runs in columns.items()
     ]
     table = Table(
         "Every setting of every method; several values are those of its runs; -: not "

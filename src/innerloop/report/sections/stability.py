@@ -9,7 +9,7 @@ from innerloop.core.stability import measures
 from innerloop.report import steadiness
 from innerloop.report.document import Block, Bullets, Paragraph, Picture, Section, Table
 from innerloop.report.figures import run as figures
-from innerloop.report.figures.seeds import Curve, draw_seeds, lower_end
+from innerloop.report.figures.seeds import Curve, draw_seeds, has_median, lower_end
 from innerloop.report.figures.style import PALETTE
 from innerloop.report.material import Material, named
 from innerloop.runs.directory import RunDirectory
@@ -50,15 +50,30 @@ def _pictures(arms: Arms) -> Iterator[Block]:
         shown = {name: arms[name] for name in names}
         colours = [PALETTE[(first + index) % len(PALETTE)] for index in range(len(names))]
         methods = ", ".join(names)
+        lines = _lines_in_words(shown)
         yield Picture(
             f"stability-{first + 1}",
             lambda shown=shown, colours=colours: _draw(shown, colours, bottom),
             f"Line charts side by side: validation accuracy of {methods} over the "
             "training, a line for each training seed, on the same axes.",
-            f"Stability of {methods}: validation accuracy after adaptation, every seed thin and "
-            f"the median bold. All panels have the same axes, which begin at {bottom:g} %; what "
-            "is lower is below them.",
+            f"Stability of {methods}: validation accuracy after adaptation, {lines}. All "
+            f"panels have the same axes, which begin at {bottom:g} %; what is lower is below them.",
         )
+
+
+def _lines_in_words(arms: Arms) -> str:
+    """What is thin and what is bold: there is no median of curves that are not equally long."""
+    with_median = [name for name, runs in arms.items() if has_median(curves(runs))]
+    if not with_median:
+        return "every seed thin"
+    of_some = "" if len(with_median) == len(arms) else f" of {', '.join(with_median)}"
+    return f"every seed thin and the median{of_some} bold"
+
+
+def _title(name: str, runs: Sequence[RunDirectory]) -> str:
+    """A method with the batch-norm mode of its validations."""
+    modes = sorted({run.validations()[-1].batch_norm for run in runs})
+    return f"{name} (batch norm {' or '.join(modes)})"
 
 
 def _draw(arms: Arms, colours: Sequence[str], bottom: float) -> Figure:
@@ -66,7 +81,7 @@ def _draw(arms: Arms, colours: Sequence[str], bottom: float) -> Figure:
     last = runs[0].validations()[-1]
     config = runs[0].config
     return draw_seeds(
-        {name: [_over_its_part(run) for run in runs] for name, runs in arms.items()},
+        {_title(name, runs): [_over_its_part(run) for run in runs] for name, runs in arms.items()},
         "Validation accuracy, every seed",
         f"{figures.data_name(config.data.name)}, split {config.data.split}, "
         f"{config.episode.ways}-way {config.episode.shots}-shot; {last.episodes} fixed episodes",
@@ -100,19 +115,24 @@ def axes_of(arms: Arms) -> tuple[float, float]:
     return bottom, end
 
 
-def in_numbers(arms: Arms) -> list[Block]:
-    """The measures of every training, and what follows from them."""
+def in_numbers(arms: Arms, *, above: float = 0.0) -> list[Block]:
+    """The measures of every training, and what follows from them.
+
+    Args:
+        arms: the runs of each method.
+        above: falls from a former best are measured once that best is above this.
+    """
     measured = {
-        name: [measures(*curve) for curve in curves(runs)]  # type: ignore[arg-type]
+        name: [measures(*curve, above=above) for curve in curves(runs)]  # type: ignore[arg-type]
         for name, runs in arms.items()
     }
     decays = {name: run.config.training.averaging for name, runs in arms.items() for run in runs}
     return [
         Table(
             "Stability of each training, from its validation curve. Drawdown: the largest fall "
-            "from a former best above 80 %, in points. Roughness: root mean square of the curve "
-            "minus its running median of 5, over the last two thirds, in points. Area: mean height "
-            "of the curve, %.",
+            f"from {steadiness.former_best(above)}, in points. Roughness: root mean square of the "
+            "curve minus its running median of 5, over the last two thirds, in points. Area: mean "
+            "height of the curve, %.",
             COLUMNS,
             [
                 _cells(name, run, row)
@@ -120,7 +140,7 @@ def in_numbers(arms: Arms) -> list[Block]:
                 for run, row in zip(runs, rows, strict=True)
             ],
         ),
-        Bullets(steadiness.stability(measured)),
+        Bullets(steadiness.stability(measured, above=above)),
         Paragraph(steadiness.smoothing(decays)),
     ]
 
@@ -131,8 +151,15 @@ def _cells(name: str, run: RunDirectory, row: Mapping[str, Any]) -> list[str]:
         str(run.config.training.seed),
         "yes" if row["diverged"] else "no",
         *(_points(row, key) for key in ("drawdown", "roughness", "area")),
-        *(str(row.get(f"first_step_at_{level}") or "never") for level in (90, 95)),
+        *(_step(row, f"first_step_at_{level}") for level in (90, 95)),
     ]
+
+
+def _step(row: Mapping[str, Any], key: str) -> str:
+    """An outer step; "never" only of a curve that was measured to its end."""
+    if key not in row:
+        return "-"
+    return "never" if row[key] is None else str(row[key])
 
 
 def _points(row: Mapping[str, Any], key: str) -> str:
