@@ -17,7 +17,7 @@ from innerloop.assignment.document import document
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.methods.card import Card, DiagnosticFigure, Paper
-from innerloop.methods.catalogue import find_card, settings_of
+from innerloop.methods.catalogue import find_card
 from innerloop.report import report
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.figures.run import draw_figures
@@ -339,13 +339,20 @@ def evaluate_stepless(path: Path) -> None:
 
 
 def words_of_page(whole: Document, folder: Path) -> str:
-    """The page and the words of its figures, without what is said of the setting split."""
+    """The page, and the words of its figures."""
     write_report(whole, folder)
     texts = [html.unescape((folder / "report.html").read_text(encoding="utf-8"))]
     texts += [file.read_text(encoding="utf-8") for file in folder.glob("figures/*.svg")]
-    about_split = settings_of("maml").descriptions()["split"]
-    assert about_split in texts[0]
-    return "\n".join(texts).replace(about_split, "")
+    return "\n".join(texts)
+
+
+def without_meanings(text: str, run: RunDirectory) -> str:
+    """Without what is said of the settings that every method has."""
+    meanings = run.config.descriptions()
+    for name in ("split", "feature_norm"):
+        assert meanings[name]
+        text = text.replace(meanings[name], "")
+    return text
 
 
 def test_the_report_of_a_method_without_a_rate_speaks_of_no_steps_and_no_course(tmp_path):
@@ -358,6 +365,7 @@ def test_the_report_of_a_method_without_a_rate_speaks_of_no_steps_and_no_course(
     texts = [words, hyperparameters(runs[0]), model_card(runs[0])]
     texts.append(describe_row(runs[0].evaluations()[0]))
     texts.append(table_of_rows(runs[0].evaluations()))
+    texts = [without_meanings(text, runs[0]) for text in texts]
     drawn_figures = [path.stem for path in draw_figures(runs[0])]
 
     for phrase in (

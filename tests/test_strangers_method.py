@@ -162,6 +162,17 @@ def test_its_paper_and_figure_are_in_the_report(with_runs):
     assert "Means are enough" in page and "the mean distance between class means" in page
 
 
+@pytest.mark.slow
+def test_its_report_speaks_of_no_steps_that_it_does_not_take(with_runs):
+    with_runs.innerloop("report", "mine", "--out", "alone")
+
+    page = (with_runs.here / "alone" / "report.html").read_text().lower()
+    assert "nearest centroid" in page
+    for words in ("no rate", "gradient descent", "80 %", "published", "collaborator"):
+        assert words not in page
+    assert not list((with_runs.here / "mine" / "figures").glob("inner-steps.*"))
+
+
 def test_it_is_in_the_table_of_the_documentation(machine):
     code = f"import sys; sys.path.insert(0, {str(HERE.parent / 'docs')!r}); import conf"
     done = install_centroids(machine).python("-c", f"{code}; print(conf.methods_table())")
