@@ -223,6 +223,44 @@ def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new,
 
 
 @pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"query_accuracy": "high"}, "Expected `float`, got `str` - at `$.query_accuracy`"),
+        ({"query_accuracy": ...}, "missing required field `query_accuracy`"),
+        ({"episodes": None}, "Expected `int`, got `null` - at `$.episodes`"),
+        ({"episodes": 0}, "results.json and its evaluation do not agree"),
+        ({"query_accuracy": None}, "results.json and its evaluation do not agree"),
+        ({"batch_norm": "none"}, "results.json and its evaluation do not agree"),
+        ({"run": ["fomaml-s0"]}, "Expected `str`, got `array` - at `$.run`"),
+        ({"run": "/abs"}, "does not name the runs of the archive: it has '/abs'"),
+        ({"run": "../.."}, "does not name the runs of the archive"),
+        ({"run": "../runs/fomaml-s0"}, "does not name the runs of the archive"),
+        ({"run": ""}, "does not name the runs of the archive"),
+        ({"run": "a" * 5000}, "does not name the runs of the archive"),
+    ],
+)
+def test_a_row_that_is_none_or_leads_out_of_the_archive_is_refused(row, said, archive):
+    def change(content):
+        rows = json.loads(content[f"{STEM}/results.json"])
+        rows[0] = {name: value for name, value in (rows[0] | row).items() if value is not ...}
+        content[f"{STEM}/results.json"] = json.dumps(rows).encode()
+        summed(content)
+
+    with pytest.raises(DataError, match=re.escape(said)):
+        check(changed(archive, change))
+
+
+@pytest.mark.parametrize("text", [b"{}", b"[1]", b"null", b"[" * 100_000, b"\xff"])
+def test_results_that_are_no_rows_are_refused(text, archive):
+    def change(content):
+        content[f"{STEM}/results.json"] = text
+        summed(content)
+
+    with pytest.raises(DataError, match=r"results\.json (is not JSON|does not hold a list)"):
+        check(changed(archive, change))
+
+
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("../out.txt", "has an unsafe name"),

@@ -1,17 +1,17 @@
 """Check a hand-in: every checksum, every accuracy of its report, and what its weights do."""
 
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from innerloop.assignment.hand_in import HandInRow, read_rows
 from innerloop.assignment.pack import NEEDED, SUMS
-from innerloop.core.errors import DataError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import read_json
 from innerloop.core.zips import Limits, open_archive
 from innerloop.experiments.evaluation import evaluate_run
@@ -19,6 +19,7 @@ from innerloop.experiments.experiment import open_run
 from innerloop.methods.catalogue import names
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
+from innerloop.runs.results import EvaluationRow
 
 LIMITS = Limits(entries=50_000, file_bytes=2**31, total_bytes=2**31)
 """Beyond which an archive is not unpacked."""
@@ -28,9 +29,27 @@ LEVEL = 0.005
 differ by this."""
 
 
+@dataclass(frozen=True)
+class CheckedRun:
+    """What a run's weights gave when they were evaluated again.
+
+    Attributes:
+        run: its name.
+        episodes: that were evaluated again.
+        stored, again: mean accuracy over them, as the archive has it and as it is now.
+        agree: so many episodes have the stored accuracy exactly.
+    """
+
+    run: str
+    episodes: int
+    stored: float
+    again: float
+    agree: int
+
+
 def check(
     path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
+) -> list[CheckedRun]:
     """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
 
     Args:
@@ -39,8 +58,7 @@ def check(
         say: told in sentences what is done.
 
     Returns:
-        For each run: its name, the mean over the checked episodes as stored and as found, how many
-            episodes agree.
+        What came of each run.
 
     Raises:
         DataError: if the archive is damaged, a file was changed, added or taken away (it is named),
@@ -56,7 +74,7 @@ def check(
         # Without figures and tags, among whose coordinates any number can be found by chance.
         words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         rows = _rows(root / "results.json")
-        return [_checked(root / "runs" / row["run"], row, words, data_dir, say) for row in rows]
+        return [_checked(root / "runs" / row.run, row, words, data_dir, say) for row in rows]
 
 
 def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
@@ -64,27 +82,21 @@ def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
         say(f"  {done} of {episodes}")
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def _rows(file: Path) -> list[HandInRow]:
     """What the archive says of its runs; those that the assignment needs are among them."""
+    rows = read_rows(file)
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        configs = [file.parent / "runs" / row["run"] / "config.json" for row in rows]
-        methods = {str(read_json(config)["method"]) for config in configs}
-        whole = all(
-            isinstance(row["episodes"], int) and row["batch_norm"] and row["part"] for row in rows
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file.name} does not name the runs of the archive: {error}.") from error
+        configs = [read_json(file.parent / "runs" / row.run / "config.json") for row in rows]
+        methods = {str(config["method"]) for config in configs}
+    except (ConfigError, KeyError) as error:
+        raise DataError(f"{file.name} has a run whose method is not known: {error}.") from error
     # Before a configuration is read: a method's card is imported from wherever its name says.
     for method in methods - set(names()):
         raise DataError(
             f"{file.name} has a run of {method!r}; only {', '.join(names())} are checked."
         )
-    if not whole or not methods >= set(NEEDED):
-        raise DataError(
-            f"{file.name} lacks a run of "
-            f"{', '.join(sorted(set(NEEDED) - methods)) or 'its episodes'}."
-        )
+    if missing := set(NEEDED) - methods:
+        raise DataError(f"{file.name} lacks a run of {', '.join(sorted(missing))}.")
     return rows
 
 
@@ -141,54 +153,69 @@ def _verify(path: Path, content: dict[str, bytes]) -> None:
 
 def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
     for line in sums.decode("utf-8", errors="replace").splitlines():
-        if not (found := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
+        if not (parts := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
             raise DataError(f"{path}: {SUMS} has a line that is no checksum: {line[:80]!r}.")
-        yield found[2], found[1]
+        yield parts[2], parts[1]
 
 
 def _checked(
-    path: Path, said: dict[str, Any], words: str, data_dir: Path | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+    path: Path, row: HandInRow, words: str, data_dir: Path | None, say: Callable[[str], None]
+) -> CheckedRun:
     """Compare what is said of a run with its evaluation, the report, and what its weights do."""
     run = RunDirectory(path)
-    rows = primary_rows(run, said["part"], said["episodes"])
-    # Accuracies are stored to the millionth.
-    if not rows or not np.isclose(rows[0].query_accuracy, said["query_accuracy"], atol=1e-6):
-        raise DataError(f"{path.name}: results.json and its evaluation do not agree.")
-    stored = np.array(rows[0].query_accuracy_per_episode)
-    if not np.isclose(stored.mean(), said["query_accuracy"], atol=1e-6):
-        raise DataError(f"{path.name}: its mean accuracy is not that of its episodes.")
-    if f"{100 * said['query_accuracy']:.2f}" not in words:
-        raise DataError(
-            f"{path.name}: the report does not say its accuracy, "
-            f"{100 * said['query_accuracy']:.2f} %."
-        )
-    episodes = min(CHECKED_EPISODES, len(stored))
-    say(f"{path.name}: {episodes} episodes are evaluated again.")
+    evaluation = _evaluation_of(run, row)
+    _refuse_unsaid(row, words)
+    episodes = min(CHECKED_EPISODES, row.episodes)
+    say(f"{row.run}: {episodes} episodes are evaluated again.")
+    again = _evaluated_again(run, row, episodes, data_dir, say)
+    stored = np.array(evaluation.query_accuracy_per_episode)[:episodes]
+    shown = (
+        f"{100 * again.mean():.2f} % on {episodes} episodes, and the archive says "
+        f"{100 * stored.mean():.2f} %"
+    )
+    if abs(again.mean() - stored.mean()) > LEVEL:
+        raise DataError(f"{row.run}: its weights give {shown}.")
+    agree = int(np.isclose(again, stored, atol=1e-5).sum())
+    say(f"{row.run}: {shown}; {agree} of {episodes} episodes agree exactly.")
+    return CheckedRun(row.run, episodes, float(stored.mean()), float(again.mean()), agree)
+
+
+def _evaluation_of(run: RunDirectory, row: HandInRow) -> EvaluationRow:
+    """The run's evaluation; it says what the hand-in says, and its mean is that of its episodes."""
+    evaluations = primary_rows(run, row.part, row.episodes)
+    if not evaluations or not row.agrees_with(evaluations[0]):
+        raise DataError(f"{row.run}: results.json and its evaluation do not agree.")
+    mean = np.mean(evaluations[0].query_accuracy_per_episode)
+    if not np.isclose(mean, row.query_accuracy, atol=1e-6):
+        raise DataError(f"{row.run}: its mean accuracy is not that of its episodes.")
+    return evaluations[0]
+
+
+def _refuse_unsaid(row: HandInRow, words: str) -> None:
+    accuracy = f"{100 * row.query_accuracy:.2f}"
+    if accuracy not in words:
+        raise DataError(f"{row.run}: the report does not say its accuracy, {accuracy} %.")
+
+
+def _evaluated_again(
+    run: RunDirectory,
+    row: HandInRow,
+    episodes: int,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+) -> np.ndarray:
+    """(episodes,) accuracies that the weights give on the first episodes."""
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    steps = rows[0].inner_steps
+    modes = tuple(mode for mode in learner.batch_norm_modes if mode == row.batch_norm)
+    if not modes:
+        raise DataError(f"{row.run}: its method has no batch norm {row.batch_norm!r}.")
     (evaluation,) = evaluate_run(
         experiment,
         learner,
-        part=said["part"],
+        part=row.part,
         episodes=episodes,
-        inner_steps=steps,
-        batch_norms=(said["batch_norm"],),
+        inner_steps=row.inner_steps,
+        batch_norms=modes,
         on_episodes=lambda done: _say_quarters(done, episodes, say),
     )
-    found, stored = evaluation.query_accuracy[:, steps], stored[:episodes]
-    shown = (
-        f"{100 * found.mean():.2f} % on {episodes} episodes, and the archive says "
-        f"{100 * stored.mean():.2f} %"
-    )
-    if abs(found.mean() - stored.mean()) > LEVEL:
-        raise DataError(f"{path.name}: its weights give {shown}.")
-    agree = int(np.isclose(found, stored, atol=1e-5).sum())
-    say(f"{path.name}: {shown}; {agree} of {episodes} episodes agree exactly.")
-    return {
-        "run": path.name,
-        "episodes": episodes,
-        "stored": float(stored.mean()),
-        "found": float(found.mean()),
-        "agree": agree,
-    }
+    return evaluation.query_accuracy[:, row.inner_steps]

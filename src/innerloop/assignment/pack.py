@@ -9,11 +9,12 @@ import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
 from innerloop.assignment.document import document
+from innerloop.assignment.hand_in import HandInRow
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.core.version import __version__
@@ -110,7 +111,7 @@ def _refuse_not_evaluated(material: Material) -> None:
 
 def _report(material: Material) -> Iterator[tuple[str, bytes]]:
     """The report with its plots, and the results that it says."""
-    rows = [row for run in material.runs if (row := _row_of(material, run))]
+    rows = [asdict(row) for run in material.runs if (row := _row_of(material, run))]
     yield "results.json", (json_text(rows, indent=1) + "\n").encode()
     with tempfile.TemporaryDirectory() as folder:
         write_report(document(material), Path(folder))
@@ -132,33 +133,16 @@ def _results(run: RunDirectory) -> Iterator[tuple[str, bytes]]:
         yield f"plots/{run.path.name}/{path.name}", path.read_bytes()
 
 
-def _row_of(material: Material, run: RunDirectory) -> dict[str, Any] | None:
+def _row_of(material: Material, run: RunDirectory) -> HandInRow | None:
     """What the report says of a run, and how many episodes it is over."""
-    found = [
+    evaluations = (
         row
         for part in ("val", "test")
         for row in primary_rows(run, part)
         if run not in material.main or row.episodes == material.episodes
-    ]
-    if not found:
-        return None
-    names = (
-        "method",
-        "training_seed",
-        "data",
-        "split",
-        "part",
-        "ways",
-        "shots",
-        "queries",
-        "inner_steps",
-        "batch_norm",
-        "episodes",
-        "episode_seed",
-        "query_accuracy",
-        "query_accuracy_ci95",
     )
-    return {"run": run.path.name} | {name: getattr(found[0], name) for name in names}
+    evaluation = next(evaluations, None)
+    return None if evaluation is None else HandInRow.of(run.path.name, evaluation)
 
 
 def archive_name(name: str, student_number: str, assignment: int) -> str:
@@ -175,7 +159,9 @@ def archive_name(name: str, student_number: str, assignment: int) -> str:
                 f"{what} must not be empty, and must not begin or end with a space: got {value!r}."
             )
         refused = [
-            one for one in value if one in '\\/:*?"<>|' or unicodedata.category(one)[0] == "C"
+            character
+            for character in value
+            if character in '\\/:*?"<>|' or unicodedata.category(character)[0] == "C"
         ]
         if refused:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """`innerloop bundle`: pack the hand-in, or check one."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -15,15 +15,15 @@ class BundleOptions(DataOptions):
     """Pack report, plots, results, weights, settings and code into an archive; or check one."""
 
     folder: tyro.conf.Positional[Path | None] = None
-    """Folder that `innerloop reproduce` made, for instance runs/reproduce/full; default: none, with
-    --check."""
+    """Folder that `innerloop reproduce` made, for instance runs/reproduce/full; to pack, it must be
+    given."""
     check: Path | None = None
-    """Unpack this archive to a temporary place, verify it and evaluate its weights again; default:
-    pack instead."""
+    """Unpack this archive to a temporary place, verify it and evaluate its weights again; without
+    it, FOLDER is packed."""
     name: str | None = None
-    """The student's name, in any script; default: none, with --check."""
+    """The student's name, in any script; to pack, it must be given."""
     student_number: str | None = None
-    """The student's number; default: none, with --check."""
+    """The student's number; to pack, it must be given."""
     assignment: int = 2
     """The assignment's number."""
     out: Path = Path(".")
@@ -31,7 +31,7 @@ class BundleOptions(DataOptions):
     collaborators: tuple[str, ...] = ()
     """Who took part, and in what, each in quotes; default: nobody is named."""
     references: tuple[str, ...] = ()
-    """What else was used, each in quotes; default: the papers of the methods alone."""
+    """What else was used, each in quotes; named before the course's papers."""
 
 
 def run(arguments: list[str]) -> int:
@@ -52,7 +52,7 @@ def _check(options: BundleOptions, archive: Path) -> None:
     say = sayer(options)
     runs = check(archive, data_dir=options.data_dir, say=say)
     say(f"{archive}: checksums, weights and report agree.")
-    print_json(options, {"archive": str(archive), "runs": runs})
+    print_json(options, {"archive": str(archive), "runs": [asdict(run) for run in runs]})
 
 
 def _pack(options: BundleOptions, folder: Path) -> None:
