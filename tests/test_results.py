@@ -1,5 +1,6 @@
 """Typed rows: what is read from a run's files, and what is refused."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from innerloop.core.errors import DataError
+from innerloop.core.files import read_json
 from innerloop.methods import catalogue
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
@@ -135,6 +137,33 @@ def test_a_file_is_read_once_until_it_changes(run, monkeypatch):
 
     assert [run.config, RunDirectory(run.path).config, run.config] == [changed] * 3
     assert reads == [run.path / "config.json"]
+
+
+def test_a_state_and_a_checksum_are_read_once_until_they_change(run, monkeypatch):
+    reads = []
+
+    def counting(path: Path):
+        reads.append(path.name)
+        return read_json(path)
+
+    monkeypatch.setattr(reading, "read_json", counting)
+    run.set_status("paused", 7)
+    assert [run.status, RunDirectory(run.path).status] == [Status("paused", 7)] * 2
+    assert reads == ["status.json"]
+
+    run.set_status("failed", 8, "no disk")
+    assert run.status == Status("failed", 8, "no disk")
+    (run.path / "status.json").unlink()
+    assert run.status == Status()
+
+    for content in (b"some weights", b"other weights"):
+        run.weights_path.write_bytes(content)
+        with monkeypatch.context() as patch:
+            opened = []
+            patch.setattr(Path, "read_bytes", lambda path: opened.append(path) or content)  # noqa: B023
+            again = [run.weights_sha256(), RunDirectory(run.path).weights_sha256()]
+        assert again == [hashlib.sha256(content).hexdigest()] * 2
+        assert opened == [run.weights_path]
 
 
 def test_metrics_that_grow_are_read_again(run):

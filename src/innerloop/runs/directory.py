@@ -6,7 +6,6 @@
     checkpoints/step-00000050/  model.safetensors  evaluation-*.json  hyperparameters.md  figures/
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 
 from innerloop.core.claims import claim
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.core.files import disk_errors, json_text, read_json, write_atomic
+from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.runs import reading
 from innerloop.runs.results import (
     Environment,
@@ -27,7 +26,6 @@ from innerloop.runs.results import (
     Status,
     TrainRecord,
     ValidationRecord,
-    typed,
 )
 from innerloop.settings.run import RunConfig, remark_on
 
@@ -115,7 +113,7 @@ class RunDirectory:
 
     def weights_sha256(self) -> str:
         """Checksum of the final weights."""
-        return hashlib.sha256(self.weights_path.read_bytes()).hexdigest()
+        return reading.sha256(self.weights_path)
 
     def refuse_unfinished(self) -> None:
         """Raise `ConfigError` if there are no final weights, with the command that makes them."""
@@ -150,8 +148,7 @@ class RunDirectory:
     @property
     def status(self) -> Status:
         """Where the run stands."""
-        path = self.path / "status.json"
-        return typed(read_json(path), Status, str(path)) if path.is_file() else Status()
+        return reading.status(self.path / "status.json")
 
     def set_status(self, state: str, step: int, message: str = "") -> None:
         """Write ``status.json``."""

@@ -1,5 +1,6 @@
 """Reads the files of a run directory: each once for as long as it stays as it is."""
 
+import hashlib
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -11,6 +12,7 @@ from innerloop.methods.catalogue import load_config
 from innerloop.runs.results import (
     Environment,
     EvaluationRow,
+    Status,
     TrainRecord,
     ValidationRecord,
     typed,
@@ -60,6 +62,18 @@ def config(path: Path) -> RunConfig:
 def environment(path: Path) -> Environment:
     """The environment in an ``env.json``."""
     return typed(read_json(path), Environment, str(path))
+
+
+@_once
+def status(path: Path) -> Status:
+    """The state in a ``status.json``; of a run without one, that it has begun."""
+    return typed(read_json(path), Status, str(path)) if path.is_file() else Status()
+
+
+@_once
+def sha256(path: Path) -> str:
+    """The checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @_once
