@@ -37,7 +37,7 @@ from innerloop.analysis.explanation.storage import (
     read_explanation,
 )
 from innerloop.analysis.explanation.subjects import Subject
-from innerloop.core.errors import DataError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import json_text
 from innerloop.core.intervals import Difference
 from innerloop.data.images import FewShotDataset
@@ -568,6 +568,21 @@ def test_a_method_that_adapts_in_its_own_way_alone_is_refused(subjects):
 
     with pytest.raises(ValueError, match="own way cannot be adapted in other ways than its own"):
         explain((one, own_way), episodes=6, few_episodes=2)
+
+
+def test_a_method_without_an_inner_rate_is_refused(subjects):
+    one, other = subjects
+    own = other.experiment.config.own
+
+    class WithoutRate(type(own)):
+        adaptation_rate = None
+
+    config = replace(other.experiment.config, own=WithoutRate(**vars(own)))
+    experiment = Experiment(config, other.experiment.dataset, other.experiment.split)
+    subject = Subject("computed", experiment, other.learner, other.own_accuracies)
+
+    with pytest.raises(ConfigError, match="computed takes no inner steps of a rate"):
+        explain((one, subject), episodes=6, few_episodes=2)
 
 
 def test_block_outputs_end_in_the_logits_of_a_prediction(subjects):

@@ -95,6 +95,11 @@ def refuse_what_cannot_be_explained(subject: Subject) -> None:
             f"{name} cannot be adapted in other ways than its own, and an explanation adapts "
             f"{', '.join(missing)}."
         )
+    if subject.experiment.config.own.adaptation_rate is None:
+        raise ConfigError(
+            f"{name} takes no inner steps of a rate, and an explanation varies the rate: compare "
+            "its accuracy alone, with innerloop compare."
+        )
 
 
 def _features(subjects: Subjects, sampler: EpisodeSampler, episodes: int) -> FeaturesByRun:
