@@ -16,7 +16,7 @@ from innerloop import cli
 from innerloop.cli.progress import TrainingProgress
 from innerloop.data import omniglot, strokes
 from innerloop.data.cache import cache_directory
-from innerloop.methods.catalogue import find_card, names, presets, settings_of
+from innerloop.methods.catalogue import find_card, names, settings_of
 from innerloop.runs.directory import RunDirectory
 
 TINY = [
@@ -233,7 +233,7 @@ def test_the_help_of_a_method_names_its_presets(method, capsys, monkeypatch):
         cli.main(["train", method, "--help"])
     page = capsys.readouterr().out
 
-    known = " or ".join(presets(find_card(method)))
+    known = " or ".join(find_card(method).presets)
     assert f"Start from named settings: {known}; options beside it win." in page
 
 

@@ -13,13 +13,12 @@ from innerloop.methods.catalogue import (
     find_card,
     load_config,
     names,
-    presets,
     read_config,
     settings_of,
 )
 from innerloop.settings import version1
 from innerloop.settings.fields import flag_of, plain_type
-from innerloop.settings.presets import PRESETS
+from innerloop.settings.presets import COURSE
 from innerloop.settings.run import FORMAT_VERSION, RunConfig
 
 CONFIG = settings_of("mamlpp")
@@ -371,9 +370,78 @@ def test_the_course_preset_undoes_what_is_a_methods_own_on_episodes():
         assert same.items() <= other.items(), method
 
 
+COURSE_OF_ALL = dict(
+    inner_steps=5,
+    inner_lr=0.4,
+    data="auto",
+    split="auto",
+    rotations=False,
+    image_size=28,
+    ways=5,
+    shots=5,
+    queries=15,
+    filters=64,
+    downsample="stride",
+    features="flatten",
+    last_relu=True,
+    feature_norm=False,
+    feature_scale=1.0,
+    conv_bias=True,
+    conv_init="glorot",
+    head_init="glorot",
+    meta_steps=1000,
+    outer_lr=0.001,
+    seed=0,
+    clip_gradient=0.0,
+    averaging=0.0,
+    validation_every=50,
+    validation_episodes=100,
+    checkpoint_every=50,
+    device="auto",
+    threads=0,
+    episodes_per_chunk=0,
+)
+COURSE_OF_EPISODES = COURSE_OF_ALL | dict(meta_batch_size=20, fresh_head=False, query_batches=3)
+COURSE_OF_EACH = {
+    "maml": COURSE_OF_EPISODES | dict(first_order=False),
+    "fomaml": COURSE_OF_EPISODES | dict(first_order=True),
+    "mamlpp": COURSE_OF_EPISODES
+    | dict(
+        multi_step_loss=True,
+        multi_step_fraction=0.1,
+        derivative_order_annealing=True,
+        first_order_fraction=1 / 3,
+        per_step_statistics=True,
+        per_step_affine=True,
+        learned_rates="layer",
+        cosine_annealing=True,
+        outer_lr_floor=0.01,
+    ),
+    "transfer": COURSE_OF_ALL
+    | dict(
+        batch_size=25,
+        rotations_as_classes=True,
+        meta_steps=4800,
+        validation_every=300,
+        checkpoint_every=300,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", COURSE_OF_EACH)
+def test_the_course_preset_of_a_method_is_all_of_this(method):
+    assert settings_of(method, "course").flat() == COURSE_OF_EACH[method] | {"method": method}
+
+
+def test_what_the_methods_share_of_the_course_preset_is_a_setting_of_every_method():
+    for method in names():
+        assert COURSE.keys() <= settings_of(method).flat().keys()
+        own = find_card(method).settings.flags().keys()
+        assert not COURSE.keys() & own
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    assert list(PRESETS) == ["course"]
-    assert list(presets(find_card("mamlpp"))) == ["course", "paper", "authors-code"]
+    assert list(find_card("mamlpp").presets) == ["course", "paper", "authors-code"]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
         settings_of("fomaml", "cours")
 

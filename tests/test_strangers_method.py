@@ -106,7 +106,7 @@ def test_its_help_has_its_settings_defaults_and_presets_and_no_other_methods(mac
     assert "centroids's own options" in page
     assert re.search(r"--temperature FLOAT[│\s]+Divides the squared [^(]+\(default: 10\.0\)", page)
     assert re.search(r"--outer-lr FLOAT .*\(default: 0\.002\)", page)
-    assert "Start from named settings: course or warm;" in page
+    assert "Start from named settings: warm;" in page
     own = {"meta_batch_size", "temperature"}
     others = {
         name for card in catalogue.cards()[0] for name in card.settings.flags() if name not in own
@@ -293,3 +293,27 @@ def test_a_preset_of_another_method_is_refused_with_those_there_are(machine):
     assert machine.refused("train", "maml", "--preset", "warm") == (
         "maml has no preset 'warm', centroids has. There are: course."
     )
+    assert machine.refused("train", "centroids", "--preset", "course") == (
+        "centroids has no preset 'course', fomaml, maml, mamlpp and transfer have. There are: warm."
+    )
+
+
+def test_a_method_without_presets_says_so(machine):
+    machine.install("broken", {"broken": "broken:CARD"}, broken=CARD)
+
+    assert "named settings; this method has none" in " ".join(
+        machine.innerloop("train", "broken", "--help").split()
+    )
+    assert machine.refused("train", "broken", "--preset", "warm") == (
+        "There is no preset 'warm'. broken has none."
+    )
+
+
+def test_methods_of_one_title_are_told_apart_by_their_names(machine):
+    machine.install("broken", {"broken": "broken:CARD"}, broken=CARD.replace('"Broken"', '"MAML"'))
+    titles = "from innerloop.methods.catalogue import title_of as t; "
+    titles += "print(t('maml'), t('broken'), t('transfer'), t('gone'), sep=', ')"
+
+    printed = machine.python("-c", titles)
+
+    assert printed.stdout.strip() == "MAML (maml), MAML (broken), Transfer, gone"

@@ -8,8 +8,7 @@ from innerloop.cli.command import DataOptions, parse, print_json, sayer
 from innerloop.cli.settings import chosen, groups_of
 from innerloop.cli.start import list_of_methods, method_of, starting_settings, value_of
 from innerloop.core.errors import ConfigError
-from innerloop.methods.catalogue import find_card, find_learner, presets
-from innerloop.settings.run import remark_on
+from innerloop.methods.catalogue import find_card, find_learner
 
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment
@@ -61,8 +60,10 @@ def _asks_for_help(arguments: list[str]) -> bool:
 def _parse(start: "RunConfig", arguments: list[str]) -> Any:
     """The options, those of a method's settings among them; ``--help-all`` shows all of those."""
     whole = "--help-all" in arguments or not _asks_for_help(arguments)
-    known = " or ".join(presets(find_card(start.method)))
+    known = " or ".join(find_card(start.method).presets)
     preset = f"Start from named settings: {known}; options beside it win."
+    if not known:
+        preset = "Start from named settings; this method has none."
     try:
         return parse(
             TrainOptions,

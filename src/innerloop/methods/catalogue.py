@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.methods.card import Card
 from innerloop.settings.method import MethodSettings
-from innerloop.settings.presets import PRESETS
 from innerloop.settings.run import RunConfig
 
 if TYPE_CHECKING:
@@ -111,11 +109,17 @@ def find_learner(method: str) -> "type[Learner]":
 
 
 def title_of(method: str) -> str:
-    """How tables and figures call a method, also one whose card is not installed here."""
+    """How tables and figures call a method, also one whose card is not installed here.
+
+    Where another method has the same title, its name follows in brackets: results are kept by it.
+    """
     try:
-        return find_card(method).title
+        own = find_card(method)
     except ConfigError:
         return method
+    if any(card.title == own.title and card is not own for card in cards()[0]):
+        return f"{own.title} ({method})"
+    return own.title
 
 
 def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunConfig:
@@ -123,7 +127,7 @@ def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunCo
 
     Args:
         method: its name.
-        preset: one of `presets`.
+        preset: one of the card's `presets`.
         changes: settings by name.
 
     Raises:
@@ -132,29 +136,24 @@ def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunCo
     card = find_card(method)
     config = RunConfig(method, card.settings()).replace(**card.defaults)
     if preset is not None:
-        known = config.flat()
-        values = presets(card)
-        if preset not in values:
-            raise ConfigError(_no_such_preset(preset, method, list(values)))
-        # One for all methods has settings that some do not have.
-        config = config.replace(
-            **{name: value for name, value in values[preset].items() if name in known}
-        )
+        if preset not in card.presets:
+            raise ConfigError(_no_such_preset(preset, card))
+        config = config.replace(**card.presets[preset])
     return config.replace(**changes)
 
 
-def _no_such_preset(preset: str, method: str, known: list[str]) -> str:
-    """Says which method has it, or which is meant."""
-    owners = [card.name for card in cards()[0] if preset in card.presets]
+def _no_such_preset(preset: str, card: Card) -> str:
+    """Says which methods have it, or which is meant."""
+    owners = [other.name for other in cards()[0] if preset in other.presets]
+    known = ", ".join(card.presets)
+    there_are = f"There are: {known}." if known else "It has none."
     if owners:
-        there_are = ", ".join(known)
-        return f"{method} has no preset {preset!r}, {owners[0]} has. There are: {there_are}."
-    return f"There is no preset {preset!r}.{did_you_mean(preset, known)}"
-
-
-def presets(card: Card) -> dict[str, Mapping[str, Any]]:
-    """The presets that a method can start from: those for all, and its own."""
-    return PRESETS | dict(card.presets)
+        have = "has" if len(owners) == 1 else "have"
+        others = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+        return f"{card.name} has no preset {preset!r}, {others} {have}. {there_are}"
+    if not known:
+        return f"There is no preset {preset!r}. {card.name} has none."
+    return f"There is no preset {preset!r}.{did_you_mean(preset, list(card.presets))}"
 
 
 def read_config(text: str, *, source: str = "config.json") -> RunConfig:

@@ -7,8 +7,11 @@ from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, Paper
 from innerloop.settings.fields import between, setting
 from innerloop.settings.method import EpisodicSettings, InnerLoopSettings
+from innerloop.settings.presets import COURSE
 from innerloop.settings.run import RunConfig
 
+COURSE_BATCHES = COURSE | dict(meta_batch_size=20, query_batches=3, fresh_head=False)
+"""The course's network, batches and head, for methods that meta-learn an initialisation."""
 FINN = Paper(
     "C. Finn, P. Abbeel, S. Levine",
     "Model-agnostic meta-learning for fast adaptation of deep networks",
@@ -72,4 +75,5 @@ CARD = Card(
         "Second order spikes early, and needs other initial weights and clipping; chosen on "
         "background-heldout."
     ),
+    presets={"course": COURSE_BATCHES},
 )

@@ -91,6 +91,7 @@ CARD = Card(
         "better features, unless the features are scaled down. Chosen on background-heldout."
     ),
     presets={
+        "course": maml.COURSE_BATCHES | dict(outer_lr_floor=0.01),
         "paper": dict(
             derivative_order_annealing=True,
             per_step_statistics=True,

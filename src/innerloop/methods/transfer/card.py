@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from innerloop.methods.card import Card, Paper
 from innerloop.settings.method import InnerLoopSettings, PretrainingSettings
+from innerloop.settings.presets import COURSE
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,5 @@ CARD = Card(
         "An outer step is one mini-batch of images: 1000 of them are three epochs; 4800 were "
         "chosen on background-heldout."
     ),
+    presets={"course": COURSE | dict(batch_size=25)},
 )
