@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "what this installation can do"),
     "reproduce": (
         "reproduce",
-        "train, evaluate, compare, explain and report all methods",
+        "train, evaluate, compare, explain and report the course's four methods",
     ),
     "bundle": ("bundle", "pack the hand-in: report, plots, weights, settings, code; or check one"),
 }

@@ -1,4 +1,4 @@
-"""`innerloop reproduce`: train, evaluate, compare, explain and report all methods."""
+"""`innerloop reproduce`: everything about the course's four methods, from training to report."""
 
 from dataclasses import dataclass
 from pathlib import Path
