@@ -9,6 +9,7 @@ import innerloop
 from innerloop import cli
 from innerloop.methods import catalogue
 from innerloop.methods.card import Card
+from innerloop.report.render.markdown import table
 
 project, author, release = "innerloop", "the innerloop developers", innerloop.__version__
 copyright = "the innerloop developers, MIT licence"
@@ -26,10 +27,20 @@ REPOSITORY = Path(__file__).parents[1]
 def printed(*arguments: str) -> str:
     """What a command prints, as a block of a page."""
     text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        cli.main([*arguments])
+    with contextlib.redirect_stdout(text):
+        code = exit_code_of(*arguments)
+    if code:
+        raise RuntimeError(f"innerloop {' '.join(arguments)} ended with exit code {code}.")
     lines = [line.rstrip() for line in text.getvalue().strip().splitlines()]
     return "\n".join(["```text", *lines, "```", ""])
+
+
+def exit_code_of(*arguments: str) -> int | str | None:
+    """With which a command ends; tyro ends the process after a help text."""
+    try:
+        return cli.main([*arguments])
+    except SystemExit as end:
+        return end.code
 
 
 def command_line() -> str:
@@ -59,20 +70,18 @@ def every_methods_options() -> str:
 
 def methods_table() -> str:
     """The methods that are installed: a table, then what each does and can be told."""
+    cards, faults = catalogue.cards()
+    head = ["Method", "`innerloop train`", "Trains on", "Paper", "Settings of its own"]
     parts = [
         "# Methods",
         "",
         "Generated from the code: every method that is installed, as its card has it.",
         "",
-        "| Method | `innerloop train` | Trains on | Paper | Settings of its own |",
-        "|---|---|---|---|---|",
+        *table(head, map(row_of, cards)),
+        "",
+        *faults,
+        "",
     ]
-    cards, faults = catalogue.cards()
-    for card in cards:
-        settings = ", ".join(f"`{name}`" for name in card.settings.flags())
-        paper = str(card.papers[0]) if card.papers else ""
-        parts += [f"| {card.title} | `{card.name}` | {card.trains_on} | {paper} | {settings} |"]
-    parts += ["", *faults, ""]
     for card in cards:
         parts += [f"## {card.title}", "", card.idea, ""]
         parts += [f"- {paper}" for paper in card.papers]
@@ -80,16 +89,25 @@ def methods_table() -> str:
     return "\n".join(parts)
 
 
+def row_of(card: Card) -> list[str]:
+    """A method in the table of all."""
+    settings = ", ".join(f"`{name}`" for name in card.settings.flags())
+    paper = str(card.papers[0]) if card.papers else ""
+    return [card.title, f"`{card.name}`", card.trains_on, paper, settings]
+
+
 def settings_table(card: Card) -> list[str]:
     """A method's own settings, then what it changes in those of all."""
-    rows = ["| Setting | Default | What it is |", "|---|---|---|"]
     sentences = card.settings.descriptions()
-    for name, default in card.settings().flat().items():
-        rows += [f"| `{name}` | {default} | {sentences[name]} |"]
+    rows = [
+        [f"`{name}`", str(default), sentences[name]]
+        for name, default in card.settings().flat().items()
+    ]
+    lines = table(["Setting", "Default", "What it is"], rows)
     changes = ", ".join(f"`{name}` {value}" for name, value in card.defaults.items())
     if changes:
-        rows += ["", f"Other defaults than usual: {changes}. {card.reason}"]
-    return rows
+        lines += ["", f"Other defaults than usual: {changes}. {card.reason}"]
+    return lines
 
 
 def python_interface() -> str:
@@ -119,10 +137,10 @@ def links_out_of_the_site(_app: object, _docname: str, source: list[str]) -> Non
     """Name the files beside docs/ that pages link to, since the site does not hold them."""
     import re
 
-    def named(found: re.Match) -> str:
-        target = (REPOSITORY / "docs" / _docname).parent / found[2].partition("#")[0]
+    def named(link: re.Match) -> str:
+        target = (REPOSITORY / "docs" / _docname).parent / link[2].partition("#")[0]
         outside = not target.resolve().is_relative_to(REPOSITORY / "docs")
-        return f"{found[1]} (`{target.resolve().relative_to(REPOSITORY)}`)" if outside else found[0]
+        return f"{link[1]} (`{target.resolve().relative_to(REPOSITORY)}`)" if outside else link[0]
 
     source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((\.\.[^)]+)\)", named, source[0])
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.container import ErrorbarContainer
 
 from innerloop.analysis.explanation import parts as parts_module
 from innerloop.analysis.explanation import steps as steps_module
@@ -48,6 +49,7 @@ from innerloop.methods.catalogue import settings_of
 from innerloop.methods.variants import Variant
 from innerloop.networks.conv4 import Conv4
 from innerloop.report.explanation import explanation_page, write_explanation
+from innerloop.report.figures.explanation import draw_shift
 
 COMMITTED = (
     Path(__file__).parents[1] / "benchmarks" / "results" / "explanation" / "explanation.json"
@@ -430,6 +432,44 @@ def numbers(own: float, *, sign: int = 1) -> Explanation:
             shifted("digits", of(-0.2), digits),
         ),
     )
+
+
+def points_of_shift(explanation: Explanation) -> dict[str, tuple]:
+    """By the label of a series: its line's colour and fill, and the height of its first point."""
+    left = draw_shift(explanation).axes[0]
+    series = [bars for bars in left.containers if isinstance(bars, ErrorbarContainer)]
+    return {
+        str(bars.get_label()): (
+            bars.lines[0].get_color(),
+            bars.lines[0].get_markerfacecolor(),
+            round(float(np.asarray(bars.lines[0].get_ydata())[0]), 3),
+        )
+        for bars in series
+    }
+
+
+@pytest.mark.parametrize("stored", ["A", "B", "AB"])
+def test_batch_statistics_of_two_runs_are_told_apart_in_the_figure_of_shift(stored):
+    explanation = numbers(0.05)
+    rows = tuple(
+        replace(
+            row,
+            runs={
+                name: replace(run, batch_statistics=accuracy(0.7) if name in stored else None)
+                for name, run in row.runs.items()
+            },
+        )
+        for row in explanation.shift
+    )
+
+    points = points_of_shift(replace(explanation, shift=rows))
+
+    assert set(points) == {"A", "B"} | {f"{name}, batch statistics" for name in stored}
+    assert len({(colour, fill) for colour, fill, _ in points.values()}) == len(points)
+    assert len({height for *_, height in points.values()}) == len(points)
+    if stored == "AB":
+        for name in stored:
+            assert points[f"{name}, batch statistics"][:2] == (points[name][0], "white")
 
 
 def steps(*differences: Difference) -> Steps:

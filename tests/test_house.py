@@ -27,6 +27,7 @@ ORDER = [
     "cli",
 ]
 """From left to right; `docs/architecture.md` says why."""
+BUILT_IN = {path.parent.name for path in (SOURCE / "methods").glob("*/card.py")}
 
 
 def room_of(path: Path) -> str:
@@ -127,6 +128,19 @@ def test_nothing_outside_of_its_folder_names_a_method():
     ]
 
     assert lines == []
+
+
+def test_no_text_outside_of_its_folder_is_a_methods_name():
+    """A method that is asked for by its name is a question that its card or settings answer."""
+    rooms = [path for path in files() if room_of(path) not in ("methods", "assignment")]
+    texts = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path in (*rooms, *SOURCE.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in BUILT_IN
+    ]
+
+    assert texts == []
 
 
 def test_the_formatter_decides_on_every_line():

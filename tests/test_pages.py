@@ -17,7 +17,7 @@ from innerloop.assignment.document import document
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.methods.card import Card, DiagnosticFigure, Paper
-from innerloop.methods.catalogue import find_card
+from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.report import report
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
 from innerloop.report.figures.run import draw_figures
@@ -28,6 +28,7 @@ from innerloop.report.render.pages import boxes
 from innerloop.report.render.svg import drawn
 from innerloop.report.report import read_material, write_report
 from innerloop.report.sections.adaptation import over_shots
+from innerloop.report.sections.methods import train_command
 from innerloop.report.words import describe_row, table_of_rows
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.method import EpisodicSettings
@@ -132,6 +133,25 @@ def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):
         assert f"innerloop train {method} --data omniglot --split assignment" in commands
     assert f"innerloop evaluate {run.path}" in commands
     assert any(line.startswith("innerloop explain") for line in commands)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, ""),
+        ({"queries": 6}, " --queries 6"),
+        ({"ways": 3}, " --ways 3 --shots 5"),
+        ({"shots": 1, "queries": 2}, " --ways 5 --shots 1 --queries 2"),
+    ],
+)
+def test_a_printed_training_is_on_the_episodes_of_the_report(changes, options, tmp_path):
+    run = make_run(tmp_path, "fomaml", **changes)
+
+    command = train_command(read_material([run.path]), "maml")
+
+    assert command == f"innerloop train maml --data omniglot --split assignment{options}"
+    config = settings_of("maml").replace(**changes)
+    assert config.episode == run.config.episode
 
 
 def test_an_unfinished_run_is_said_and_its_curve_is_drawn(tmp_path):

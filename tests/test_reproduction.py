@@ -232,9 +232,9 @@ def test_overall_progress_counts_by_weight_and_learns_the_pace(monkeypatch):
     overall.begin(1)
     now[0] = 100.0
 
-    assert overall.said(0.5) == "[2/3, 38 % of all, about 8 min left] "
+    assert overall.in_words(0.5) == "[2/3, 38 % of all, about 8 min left] "
     overall.resume(0.25)  # a quarter of it was there: half the pace
-    assert overall.said(0.5) == "[2/3, 38 % of all, about 17 min left] "
+    assert overall.in_words(0.5) == "[2/3, 38 % of all, about 17 min left] "
 
 
 def test_the_quick_budget_takes_every_method_and_is_smaller(monkeypatch):

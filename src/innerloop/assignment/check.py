@@ -206,16 +206,16 @@ def _evaluated_again(
 ) -> np.ndarray:
     """(episodes,) accuracies that the weights give on the first episodes."""
     experiment, learner = open_run(run, data_dir=data_dir, say=say)
-    modes = tuple(mode for mode in learner.batch_norm_modes if mode == row.batch_norm)
-    if not modes:
-        raise DataError(f"{row.run}: its method has no batch norm {row.batch_norm!r}.")
+    mode = row.batch_norm
+    if mode not in learner.batch_norm_modes:
+        raise DataError(f"{row.run}: its method has no batch norm {mode!r}.")
     (evaluation,) = evaluate_run(
         experiment,
         learner,
         part=row.part,
         episodes=episodes,
         inner_steps=row.inner_steps,
-        batch_norms=modes,
+        batch_norms=(mode,),
         on_episodes=lambda done: _say_quarters(done, episodes, say),
     )
     return evaluation.query_accuracy[:, row.inner_steps]

@@ -2,25 +2,21 @@
 
 from innerloop.assignment import methods, questions
 from innerloop.assignment.bar import BAR, against_bar
+from innerloop.methods.catalogue import find_card
 from innerloop.report.document import Bullets, Document, Section
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import Material
 from innerloop.report.report import composed
 from innerloop.report.sections import account, checklist, commands, results, sources
 
-REFERENCES = (
-    "C. Finn, P. Abbeel, S. Levine. Model-agnostic meta-learning for fast adaptation of deep "
-    "networks. ICML 2017. arXiv 1703.03400.",
-    "A. Nichol, J. Achiam, J. Schulman. On first-order meta-learning algorithms. 2018. arXiv "
-    "1803.02999.",
-    "A. Antoniou, H. Edwards, A. Storkey. How to train your MAML. ICLR 2019. arXiv 1810.09502.",
+BESIDES = (
     sources.LAKE,
     "O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra. Matching networks for "
     "one shot learning. NeurIPS 2016. arXiv 1606.04080.",
     "A. Raghu, M. Raghu, S. Bengio, O. Vinyals. Rapid learning or feature reuse? Towards "
     "understanding the effectiveness of MAML. ICLR 2020. arXiv 1909.09157.",
 )
-"""What the course builds on."""
+"""What the course builds on besides its methods."""
 
 
 def document(material: Material) -> Document:
@@ -39,11 +35,17 @@ def document(material: Material) -> Document:
         account.limits(material),
         commands.section(material),
         checklist.section(material, selection),
-        sources.people(material, REFERENCES, collaborators_asked=True),
+        sources.people(material, references(), collaborators_asked=True),
         sources.hyperparameters(material),
     ]
     data = data_name(material.runs[0].config.data.name)
     return composed(f"FO-MAML, MAML++ and transfer learning on {data}", sections, material)
+
+
+def references() -> list[str]:
+    """What the course builds on: the papers of its methods of meta-learning first."""
+    papers = (*find_card("fomaml").papers, *find_card("mamlpp").papers)
+    return [*map(str, papers), *BESIDES]
 
 
 def summary(material: Material) -> Section:

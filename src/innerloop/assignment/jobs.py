@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from innerloop.assignment.asked import SHOTS
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import Experiment
 from innerloop.report.material import explains, read_explanation
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import over_shots, primary_rows
 
-SHOTS = tuple(range(1, 11))
-"""Support images a class in the table over K."""
 SECONDS = {"fomaml": 0.22, "maml": 0.50, "mamlpp": 0.52, "transfer": 0.10, "episode": 0.3}
 """Of a training episode (transfer: a mini-batch) and an evaluated one; 64 filters, two x86_64
 cores. For the plan."""

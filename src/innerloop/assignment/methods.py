@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from innerloop.assignment.bar import BAR, against_bar, first_above
-from innerloop.assignment.sentences import kept_rates
+from innerloop.assignment.sentences import LEARNED_RATES, kept_rates
 from innerloop.methods.catalogue import find_card
 from innerloop.report.document import Block, Missing, Paragraph, Picture, Section, code
-from innerloop.report.figures.run import describe
+from innerloop.report.figures.run import describe, file_name
 from innerloop.report.figures.seeds import draw_seeds
 from innerloop.report.figures.style import PALETTE
 from innerloop.report.material import Material, named
@@ -141,8 +141,13 @@ def _draw_stability(method: str, runs: Sequence[RunDirectory], bottom: float, en
 def _diagnostics(run: RunDirectory) -> list[Block]:
     """What the learner recorded of itself; why some learnt rates stayed stands before theirs."""
     blocks: list[Block] = []
+    of_rates = [
+        file_name(figure.name, run)
+        for figure in find_card("mamlpp").figures
+        if figure.key == LEARNED_RATES
+    ]
     for picture in pictures.diagnostics(run, named("mamlpp")):
-        if picture.name == "learned-rates-mamlpp" and (kept := kept_rates(run)):
+        if picture.name in of_rates and (kept := kept_rates(run)):
             blocks.append(Paragraph(kept))
         blocks.append(picture)
     return blocks

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
 
+from innerloop.assignment.asked import PAIR
 from innerloop.assignment.document import document
 from innerloop.assignment.hand_in import HandInRow
 from innerloop.core.errors import ConfigError
@@ -237,9 +238,7 @@ def _code() -> Iterator[tuple[str, bytes]]:
 def _how_to_run(stem: str, runs: Sequence[RunDirectory]) -> str:
     first = shlex.quote(f"runs/{runs[0].path.name}")
     by_method = {run.config.method: run for run in reversed(runs)}  # the first of each
-    pair = " ".join(
-        shlex.quote(f"runs/{by_method[method].path.name}") for method in ("transfer", "fomaml")
-    )
+    pair = " ".join(shlex.quote(f"runs/{by_method[method].path.name}") for method in PAIR)
     commits = ", ".join(sorted({run.environment.git for run in runs}))
     return f"""# {stem}
 

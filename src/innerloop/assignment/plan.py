@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from innerloop.assignment.asked import PAIR
 from innerloop.assignment.jobs import Evaluation, Explanation, Job, Shots, Training
 from innerloop.experiments.experiment import Experiment, prepare
 from innerloop.methods.catalogue import settings_of
 from innerloop.settings.run import RunConfig
 
 METHODS = ("fomaml", "maml", "mamlpp", "transfer")
-PAIR = ("transfer", "fomaml")
-"""The two whose difference is explained."""
 QUICK: dict[str, Any] = dict(
     filters=32,
     meta_steps=400,

@@ -3,16 +3,12 @@
 from collections.abc import Sequence
 
 from innerloop.analysis.explanation.rows import ShotsRow
+from innerloop.assignment.asked import PAIR, SHOTS
 from innerloop.assignment.sentences import better_or_worse
 from innerloop.report import findings
 from innerloop.report.document import Block, Bullets, Missing, Paragraph, Section
 from innerloop.report.material import Material, named
 from innerloop.report.sections import adaptation, causes, methods, results
-
-PAIR = ("transfer", "fomaml")
-"""The two methods of the course's last question, the first minus the second."""
-MOST_SHOTS = 10
-"""The ancestor asks for accuracy at every K from 1 to this."""
 
 
 def comparison(material: Material) -> Section:
@@ -89,11 +85,11 @@ def _shots(material: Material) -> list[Block]:
     blocks: list[Block] = []
     if rows:
         blocks.append(Bullets([findings.over_shots(name, row) for name, row in rows.items()]))
-    if max(map(len, rows.values()), default=0) < MOST_SHOTS:
-        numbers = " ".join(str(shots) for shots in range(1, MOST_SHOTS + 1))
+    if max(map(len, rows.values()), default=0) < len(SHOTS):
+        numbers = " ".join(map(str, SHOTS))
         blocks.append(
             Missing(
-                f"Accuracy for every K from 1 to {MOST_SHOTS} was not measured.",
+                f"Accuracy for every K from {SHOTS[0]} to {SHOTS[-1]} was not measured.",
                 [f"innerloop evaluate RUN --shots {numbers}"],
             )
         )

@@ -3,6 +3,9 @@
 from innerloop.analysis.compared import Pair
 from innerloop.runs.directory import RunDirectory
 
+LEARNED_RATES = "learned_rates"
+"""Key of the learnt inner rates among the diagnostics of a validation."""
+
 
 def better_or_worse(pair: Pair) -> str:
     """The answer to the assignment's last question: the first method's verdict and its numbers."""
@@ -17,7 +20,7 @@ def kept_rates(run: RunDirectory) -> str:
     last = run.validations()[-1].diagnostics
     kept = [
         layer
-        for layer, rates in last.get("learned_rates", {}).items()
+        for layer, rates in last.get(LEARNED_RATES, {}).items()
         if rates and abs(rates[0] - run.config.own.adaptation_rate) < 1e-6
     ]
     if not kept or not (run.config.own.has_fresh_head and run.config.network.head_init == "zero"):

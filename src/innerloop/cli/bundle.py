@@ -15,15 +15,15 @@ class BundleOptions(DataOptions):
     """Pack report, plots, results, weights, settings and code into an archive; or check one."""
 
     folder: tyro.conf.Positional[Path | None] = None
-    """Folder that `innerloop reproduce` made, for instance runs/reproduce/full; to pack, it must be
-    given."""
+    """Folder that `innerloop reproduce` made, for instance runs/reproduce/full; default: no
+    folder, since --check takes an archive instead."""
     check: Path | None = None
-    """Unpack this archive to a temporary place, verify it and evaluate its weights again; without
-    it, FOLDER is packed."""
+    """Unpack this archive to a temporary place, verify it and evaluate its weights again; default:
+    no archive is checked, and FOLDER is packed."""
     name: str | None = None
-    """The student's name, in any script; to pack, it must be given."""
+    """The student's name, in any script; default: no name, which only --check can do without."""
     student_number: str | None = None
-    """The student's number; to pack, it must be given."""
+    """The student's number; default: no number, which only --check can do without."""
     assignment: int = 2
     """The assignment's number."""
     out: Path = Path(".")
@@ -31,7 +31,7 @@ class BundleOptions(DataOptions):
     collaborators: tuple[str, ...] = ()
     """Who took part, and in what, each in quotes; default: nobody is named."""
     references: tuple[str, ...] = ()
-    """What else was used, each in quotes; named before the course's papers."""
+    """What else was used, each in quotes; default: only the course's papers."""
 
 
 def run(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ class Overall:
         """So much of the job was done by an earlier process; it says nothing about the pace."""
         self._skipped += fraction * self.weights[self.number]
 
-    def said(self, fraction: float) -> str:
+    def in_words(self, fraction: float) -> str:
         """All that is done, in words, when ``fraction`` of the job at hand is."""
         before = sum(self.weights[: self.number])
         done, total = before + fraction * self.weights[self.number], sum(self.weights)
@@ -91,7 +91,7 @@ class TrainingProgress:
         else:
             self.loss = f"loss {record['loss']:.3f}  "
         if self._bar:
-            overall = self.overall.said(step / self.total) if self.overall else ""
+            overall = self.overall.in_words(step / self.total) if self.overall else ""
             self._bar.update(
                 self._task, completed=step, description=f"{overall}{self.loss}{self.validation}"
             )
@@ -111,7 +111,7 @@ class TrainingProgress:
             else ""
         )
         left = "" if self.overall else left
-        overall = self.overall.said(step / self.total) if self.overall else ""
+        overall = self.overall.in_words(step / self.total) if self.overall else ""
         print(
             f"{overall}step {step}/{self.total}  {self.loss}{self.validation}{left}",
             file=sys.stderr,
@@ -137,5 +137,5 @@ class CountProgress:
         now = time.monotonic()
         if not self.quiet and (now - self._last_line >= LINE_EVERY_S):
             self._last_line = now
-            overall = self.overall.said(done / self.total) if self.overall else ""
+            overall = self.overall.in_words(done / self.total) if self.overall else ""
             print(f"{overall}{self.what} {done}/{self.total}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ class ReportOptions(Common):
     collaborators: tuple[str, ...] = ()
     """Who took part, and in what, each in quotes; default: nobody is named."""
     references: tuple[str, ...] = ()
-    """What else was used, each in quotes; named before the papers of the methods and the data."""
+    """What else was used, each in quotes; default: only the papers that the report itself cites."""
 
 
 def run(arguments: list[str]) -> int:

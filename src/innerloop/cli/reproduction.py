@@ -105,7 +105,7 @@ class Worker:
         return 0
 
     def _explain(self, job: Explanation, overall: Overall) -> int:
-        self.say(f"{overall.said(0)}why {job.first.name} and {job.second.name} differ")
+        self.say(f"{overall.in_words(0)}why {job.first.name} and {job.second.name} differ")
         explanation = explain_runs(
             RunDirectory(job.first),
             RunDirectory(job.second),
@@ -179,7 +179,7 @@ def _work(worker: Worker, jobs: Sequence[Job]) -> tuple[int, int]:
             overall.skip()
             worker.say(f"[{number + 1}/{len(jobs)}] {job.what}: done already, and kept.")
             continue
-        worker.say(f"{overall.said(0)}{job.what}")
+        worker.say(f"{overall.in_words(0)}{job.what}")
         code = worker.do(job, overall)
         if code or not job.is_done():  # stopped, or paused by the time limit
             return code, number

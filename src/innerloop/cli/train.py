@@ -9,6 +9,7 @@ from innerloop.cli.settings import chosen, groups_of
 from innerloop.cli.start import list_of_methods, method_of, starting_settings, value_of
 from innerloop.core.errors import ConfigError
 from innerloop.methods.catalogue import find_card, find_learner
+from innerloop.settings.run import remark_on
 
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment

@@ -14,10 +14,10 @@ class DataSettings(Section):
     name: str = setting("auto", flag="data")
     """Data set: omniglot, strokes (synthetic), or auto (the first that is there)."""
     split: str = "auto"
-    """Omniglot's assignment, background-heldout or 1100-100-423, strokes' alphabets, or auto (the
-    first)."""
+    """Omniglot's assignment (auto), background-heldout or 1100-100-423; strokes' alphabets
+    (auto)."""
     rotations: bool = True
-    """Turn training classes, or images, by random multiples of 90 degrees."""
+    """Turn training images by multiples of 90 degrees; never at validation."""
     image_size: Annotated[int, between(16, 105)] = setting(28, seldom=True)
     """Side of the images in pixels."""
 
@@ -61,7 +61,7 @@ class NetworkSettings(Section):
     """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot
     (uniform)."""
     head_init: Literal["zero", "glorot"] = setting("zero", seldom=True)
-    """Initial weights of the linear head; of transfer also of the new head in every episode."""
+    """Initial weights of the linear head; also of a new head beside learnt features."""
 
 
 @dataclass(frozen=True)

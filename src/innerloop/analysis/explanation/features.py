@@ -56,12 +56,12 @@ def frozen_features(
     support_labels, query_labels = (torch.cat(of_all) for of_all in zip(*labels, strict=True))
     return {
         mode: Features(
-            torch.cat([support for support, _ in found]),
-            torch.cat([query for _, query in found]),
+            torch.cat([support for support, _ in pairs]),
+            torch.cat([query for _, query in pairs]),
             support_labels,
             query_labels,
         )
-        for mode, found in parts.items()
+        for mode, pairs in parts.items()
     }
 
 

@@ -87,14 +87,14 @@ def _of_each_alphabet(sampler: EpisodeSampler) -> list[EpisodeSampler]:
         alphabets.setdefault(sampler.dataset.class_names[index].rpartition("/")[0], []).append(
             index
         )
-    found = [
+    samplers = [
         _like(sampler, sampler.dataset, np.array(classes))
         for _, classes in sorted(alphabets.items())
         if len(classes) >= sampler.ways
     ]
-    if not found:
+    if not samplers:
         raise ConfigError(f"no alphabet has {sampler.ways} characters.")
-    return found
+    return samplers
 
 
 def _changed(batch: EpisodeBatch, change: Callable[[Tensor], Tensor]) -> EpisodeBatch:

@@ -115,7 +115,9 @@ def safe_rate(
     subjects: tuple[SubjectRow, SubjectRow], safe_rates: Mapping[str, Sequence[float]]
 ) -> str:
     """Each run's rate against the one below which the head's steps cannot overshoot."""
-    first, second = (_times_the_safe_rate(one, safe_rates[one.name]) for one in subjects)
+    first, second = (
+        _times_the_safe_rate(subject, safe_rates[subject.name]) for subject in subjects
+    )
     return f"In the median episode {first}, and {second}."
 
 

@@ -14,19 +14,19 @@ class Settings(maml.AdaptationSettings):
     """MAML++'s own settings."""
 
     multi_step_loss: bool = True
-    """Early on, weigh all steps' query losses."""
+    """Early on, train on the query loss after every inner step."""
     multi_step_fraction: Fraction = setting(0.1, seldom=True)
-    """Part of the run in which the weights of the multi-step loss move to the last step."""
+    """Part of the run over which the multi-step loss moves its weight to the last step."""
     derivative_order_annealing: bool = True
-    """First order at first, then second."""
+    """First-order gradients early on, second-order later."""
     first_order_fraction: Fraction = setting(1 / 3, seldom=True)
-    """Part of the run that is of first order, with derivative-order annealing."""
+    """Part of the run with first-order gradients, where derivative-order annealing is on."""
     per_step_statistics: bool = True
-    """Running statistics for each inner step."""
+    """Running batch-norm statistics per inner step."""
     per_step_affine: bool = True
-    """Batch-norm weights for each inner step."""
+    """Batch-norm scale and shift per inner step."""
     learned_rates: Literal["layer", "tensor", "off"] = "layer"
-    """Inner rates learnt for each step and layer, or each tensor."""
+    """Learn inner rates by step and layer or tensor; off: keep inner_lr."""
     cosine_annealing: bool = True
     """Let the outer rate fall along a cosine."""
     outer_lr_floor: Fraction = setting(0.5, seldom=True)

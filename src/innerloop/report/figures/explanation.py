@@ -239,12 +239,15 @@ def draw_shift(explanation: Explanation) -> Figure:
     rows = explanation.shift
     subtitle = describe(explanation, rows[0].episodes)
     figure, (left, right) = panels("A ladder of shift", subtitle, 2, width=10.5)
+    by_batch = _by_batch_statistics(explanation)
     for index, name in enumerate(explanation.names):
         runs = [row.runs[name] for row in rows]
         _bars(left, runs, PALETTE[index], name, 0.24 * index - 0.12)
-        by_batch = [run.batch_statistics for run in runs if run.batch_statistics]
-        if len(by_batch) == len(runs):
-            _bars(left, by_batch, PALETTE[2], f"{name}, batch statistics", 0.0)
+        label = f"{name}, batch statistics"
+        if len(by_batch) == 1 and name in by_batch:
+            _bars(left, by_batch[name], PALETTE[2], label, 0.0)
+        elif name in by_batch:  # each in its run's colour, hollow, just under it
+            _bars(left, by_batch[name], PALETTE[index], label, 0.24 * index, hollow=True)
     _bars(right, [row.difference for row in rows], "black", None, 0.0)
     for panel in (left, right):
         panel.set_yticks(range(len(rows)), [row.shift for row in rows], fontsize=8)
@@ -257,12 +260,24 @@ def draw_shift(explanation: Explanation) -> Figure:
     return figure
 
 
+def _by_batch_statistics(explanation: Explanation) -> dict[str, list[Mean]]:
+    """Accuracies under batch statistics, of the runs that have stored ones as well."""
+    means: dict[str, list[Mean]] = {}
+    for name in explanation.names:
+        measured = [row.runs[name].batch_statistics for row in explanation.shift]
+        known = [mean for mean in measured if mean]
+        if len(known) == len(measured):
+            means[name] = known
+    return means
+
+
 def _bars(
     axes: Axes,
     values: Sequence[Mean] | Sequence[Difference],
     colour: str,
     label: str | None,
     offset: float,
+    hollow: bool = False,
 ) -> None:
     axes.errorbar(
         [100 * value.mean for value in values],
@@ -271,6 +286,7 @@ def _bars(
         fmt="o",
         capsize=3,
         color=colour,
+        markerfacecolor="white" if hollow else colour,
         label=label,
     )
 

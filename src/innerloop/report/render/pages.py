@@ -56,10 +56,10 @@ def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
         spans=spans,
         plain=plain,
         svg={
-            one.name: Markup(drawings[one.name].on_page(one.name, one.alt))
-            for one in document.pictures
+            picture.name: Markup(drawings[picture.name].on_page(picture.name, picture.alt))
+            for picture in document.pictures
         },
-        number={one.name: number for number, one in enumerate(document.pictures, start=1)},
+        number={picture.name: number for number, picture in enumerate(document.pictures, start=1)},
     )
 
 
@@ -69,29 +69,34 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for one in document.pictures:
-            (root / f"{one.name}.svg").write_text(drawings[one.name].svg, encoding="utf-8")
+        for picture in document.pictures:
+            svg = drawings[picture.name].svg
+            (root / f"{picture.name}.svg").write_text(svg, encoding="utf-8")
         (root / "report.json").write_text(json.dumps(_as_json(document)), encoding="utf-8")
         (root / "report.typ").write_text(_file("report.typ"), encoding="utf-8")
         # The figures' own font, which matplotlib brings along.
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        made = typst.compile(
+        content = typst.compile(
             str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf"
         )
-    assert isinstance(made, bytes)
-    return made
+    assert isinstance(content, bytes)
+    return content
 
 
 def boxes(text: str) -> str:
     """Characters of a text that the PDF shows as boxes: no font that it can use has them."""
-    left = {one for one in text if ord(one) > LAST_OF_CYRILLIC and not one.isspace()}
+    left = {
+        character
+        for character in text
+        if ord(character) > LAST_OF_CYRILLIC and not character.isspace()
+    }
     own = (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
     for font in (*map(str, own), *(font_manager.findSystemFonts() if left else ())):
         try:
             shown = FT2Font(font).get_charmap()
         except (OSError, RuntimeError):  # a font that matplotlib cannot read
             continue
-        left = {one for one in left if ord(one) not in shown}
+        left = {character for character in left if ord(character) not in shown}
     return "".join(sorted(left))
 
 

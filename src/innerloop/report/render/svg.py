@@ -79,7 +79,7 @@ class Drawing:
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
         text = re.sub(
             "|".join(COLOURS),
-            lambda found: f"var({COLOURS[found[0].lower()]})",
+            lambda colour: f"var({COLOURS[colour[0].lower()]})",
             text,
             flags=re.IGNORECASE,
         )
@@ -145,15 +145,15 @@ def _points(axes: Axes, line: Line2D) -> list[list[Any]]:
         [
             round(float(x), 1),
             round(float(height - y), 1),
-            _said(axes.xaxis, a),
-            _said(axes.yaxis, b),
+            _in_words(axes.xaxis, a),
+            _in_words(axes.yaxis, b),
         ]
         for (x, y), (a, b) in zip(places, values, strict=True)
         if np.isfinite((x, y)).all()
     ]
 
 
-def _said(axis: Axis, value: float) -> str:
+def _in_words(axis: Axis, value: float) -> str:
     """A value in its axis's words: the nearest tick's name where ticks have one, else a number."""
     formatter, locator = axis.get_major_formatter(), axis.get_major_locator()
     if (

@@ -20,9 +20,8 @@ from innerloop.report.sections import adaptation, pictures
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_row
 from innerloop.settings.run import RunConfig
+from innerloop.settings.sections import EpisodeSettings
 
-USUAL_EPISODE = (5, 5)
-"""Ways and shots that a command need not name."""
 SWITCHED_OFF = (False, "off")
 
 
@@ -110,9 +109,12 @@ def train_command(material: Material, method: str) -> str:
     """The command that trains a method on the data and episodes of the report."""
     config = material.runs[0].config
     command = f"innerloop train {method} --data {config.data.name} --split {config.data.split}"
-    if (config.episode.ways, config.episode.shots) == USUAL_EPISODE:
-        return command
-    return f"{command} --ways {config.episode.ways} --shots {config.episode.shots}"
+    episode, usual = config.episode, EpisodeSettings()
+    if (episode.ways, episode.shots) != (usual.ways, usual.shots):
+        command += f" --ways {episode.ways} --shots {episode.shots}"
+    if episode.queries != usual.queries:
+        command += f" --queries {episode.queries}"
+    return command
 
 
 def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
