@@ -159,7 +159,9 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
     }[difference.verdict]
     if not difference.paired:
         return f"{verdict} (not the same episodes, so not paired)."
-    won, lost, tied = difference.won, difference.lost, difference.tied
+    won = difference.won
+    lost = difference.lost
+    tied = difference.tied
     assert won is not None and lost is not None and tied is not None
     effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
     return (

@@ -127,7 +127,8 @@ def arms(runs: Sequence[RunDirectory], part: str, episodes: int) -> tuple[list[A
             groups.setdefault((method, adaptation), []).append((run, row))
     methods = [method for method, *_ in dict.fromkeys(method for method, _ in groups)]
     same_names = len({run.path.name for run in runs}) < len(runs)
-    primary, others = [], []
+    primary = []
+    others = []
     for members in groups.values():
         _refuse_seed_twice(members)
         run, row = members[0]

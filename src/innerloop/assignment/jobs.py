@@ -58,7 +58,8 @@ class Training:
     def seconds(self) -> float:
         """Of the outer steps, and of the validations between them."""
         config = self.experiment.config
-        training, own = config.training, config.own
+        training = config.training
+        own = config.own
         size = 1 if own.trains_on == "images" else own.batch
         validations = training.meta_steps / training.validation_every * training.validation_episodes
         seconds = (

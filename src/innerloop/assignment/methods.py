@@ -68,7 +68,9 @@ def _trained(material: Material, method: str) -> list[Block]:
     """How a method stands against the bar, and what every method's section has."""
     blocks: list[Block] = []
     if row := material.row(method):
-        name, mean, half = named(method), row.query_accuracy, row.query_accuracy_ci95
+        name = named(method)
+        mean = row.query_accuracy
+        half = row.query_accuracy_ci95
         records = material.of(method)[0].validations()
         reached = first_above(
             name,
@@ -125,7 +127,8 @@ def _stability_picture(
 
 
 def _draw_stability(method: str, runs: Sequence[RunDirectory], bottom: float, end: float) -> Figure:
-    last, name = runs[0].validations()[-1], named(method)
+    last = runs[0].validations()[-1]
+    name = named(method)
     seeds = ", ".join(str(run.config.training.seed) for run in runs)
     return draw_seeds(
         {name: stability.curves(runs)},

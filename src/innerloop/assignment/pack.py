@@ -283,7 +283,8 @@ def _zipped(stem: str, content: dict[str, bytes]) -> bytes:
         for name, data in sorted(content.items()):
             entry = zipfile.ZipInfo(f"{stem}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
             # 3 is Unix: the same content has the same bytes, whatever system packs it.
-            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(entry, data)
     return packed.getvalue()

@@ -35,8 +35,10 @@ def run(arguments: list[str]) -> int:
     from innerloop.report.comparison import comparison_page, write_comparison
     from innerloop.runs.directory import RunDirectory
 
-    runs, say = [RunDirectory(path) for path in options.runs], sayer(options)
-    part, episodes = options.part, options.episodes
+    runs = [RunDirectory(path) for path in options.runs]
+    say = sayer(options)
+    part = options.part
+    episodes = options.episodes
     check_runs(runs, episodes)
     if not options.allow_different:
         refuse_differences(runs, part, episodes)

@@ -18,7 +18,8 @@ class DoctorOptions(DataOptions):
 def run(arguments: list[str]) -> int:
     """Say it."""
     options = parse(DoctorOptions, "doctor", arguments)
-    say, findings = sayer(options), diagnose(options.data_dir)
+    say = sayer(options)
+    findings = diagnose(options.data_dir)
     for name, value in findings.items():
         say(f"{name:14s} {value}")
     print_json(options, findings)

@@ -61,7 +61,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.report.words import describe_row, table_of_rows
     from innerloop.runs.directory import RunDirectory
 
-    directory, say = RunDirectory(options.run), sayer(options)
+    directory = RunDirectory(options.run)
+    say = sayer(options)
     variant = Variant(
         options.adapt,
         options.head,
@@ -99,7 +100,8 @@ def _batch_norms(
     options: EvaluateOptions, experiment: "Experiment", learner: "Learner"
 ) -> tuple[Any, ...]:
     """The batch-norm modes to predict under."""
-    known, config = learner.batch_norm_modes, experiment.config
+    known = learner.batch_norm_modes
+    config = experiment.config
     if options.batch_norm == "all":
         # Nothing has gathered running statistics of untrained weights.
         without_running = options.untrained and config.own.trains_on == "episodes"

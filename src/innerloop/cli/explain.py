@@ -38,7 +38,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.report.explanation import explanation_page, write_explanation
     from innerloop.runs.directory import RunDirectory
 
-    runs, say = [RunDirectory(path) for path in options.runs], sayer(options)
+    runs = [RunDirectory(path) for path in options.runs]
+    say = sayer(options)
     explanation = _explained(runs, options)
     out = options.out or runs[0].path.parent / "explanation"
     write_explanation(explanation, out)
@@ -55,7 +56,8 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
     from innerloop.analysis.explanation.explain import explain_runs
     from innerloop.cli.actions import evaluate_if_needed
 
-    say, threads = sayer(options), torch.get_num_threads()
+    say = sayer(options)
+    threads = torch.get_num_threads()
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for directory in runs:

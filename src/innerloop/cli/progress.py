@@ -17,8 +17,10 @@ class Overall:
     """
 
     def __init__(self, weights: Sequence[float]):
-        self.weights, self.number = list(weights), 0
-        self._started, self._skipped = time.monotonic(), 0.0
+        self.weights = list(weights)
+        self.number = 0
+        self._started = time.monotonic()
+        self._skipped = 0.0
 
     def begin(self, number: int) -> None:
         """Go on to a job, counted from 0."""
@@ -35,8 +37,10 @@ class Overall:
     def in_words(self, fraction: float) -> str:
         """All that is done, in words, when ``fraction`` of the job at hand is."""
         before = sum(self.weights[: self.number])
-        done, total = before + fraction * self.weights[self.number], sum(self.weights)
-        worked, elapsed = done - self._skipped, time.monotonic() - self._started
+        done = before + fraction * self.weights[self.number]
+        total = sum(self.weights)
+        worked = done - self._skipped
+        elapsed = time.monotonic() - self._started
         left = (
             f", about {_duration(elapsed / worked * (total - done))} left"
             if worked > 0.01 * total
@@ -55,10 +59,14 @@ class TrainingProgress:
     """
 
     def __init__(self, total: int, *, quiet: bool = False, overall: Overall | None = None):
-        self.total, self.quiet, self.overall = total, quiet, overall
-        self.validation, self.loss = "", ""
+        self.total = total
+        self.quiet = quiet
+        self.overall = overall
+        self.validation = ""
+        self.loss = ""
         self._first: tuple[int, float] | None = None
-        self._last_line, self._began = 0.0, False
+        self._last_line = 0.0
+        self._began = False
         self._bar: Any = None
 
     @contextmanager
@@ -86,7 +94,8 @@ class TrainingProgress:
             self.overall.resume(max(0, step - 1) / self.total)
         self._began = True
         if record["kind"] == "validation":
-            accuracy, half = 100 * record["query_accuracy"], 100 * record["query_accuracy_ci95"]
+            accuracy = 100 * record["query_accuracy"]
+            half = 100 * record["query_accuracy_ci95"]
             self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
         else:
             self.loss = f"loss {record['loss']:.3f}  "
@@ -104,7 +113,8 @@ class TrainingProgress:
         if not important and step < self.total and now - self._last_line < LINE_EVERY_S:
             return
         self._last_line = now
-        done, seconds = step - self._first[0], now - self._first[1]
+        done = step - self._first[0]
+        seconds = now - self._first[1]
         left = (
             f"  about {_duration(seconds / done * (self.total - step))} left"
             if done and step < self.total
@@ -129,7 +139,10 @@ class CountProgress:
     def __init__(
         self, what: str, total: int, *, quiet: bool = False, overall: Overall | None = None
     ):
-        self.what, self.total, self.quiet, self.overall = what, total, quiet, overall
+        self.what = what
+        self.total = total
+        self.quiet = quiet
+        self.overall = overall
         self._last_line = time.monotonic()
 
     def __call__(self, done: int) -> None:

@@ -42,11 +42,13 @@ def run(arguments: list[str]) -> int:
     )
     written = assignment.document(material) if options.assignment else document(material)
     write_report(written, options.out)
-    say, missing = sayer(options), list(dict.fromkeys(written.missing))
+    say = sayer(options)
+    missing = list(dict.fromkeys(written.missing))
     for what in missing:
         say(f"Missing: {what}")
     say_boxes(say, [*options.collaborators, *options.references])
-    html, pdf = options.out / "report.html", options.out / "report.pdf"
+    html = options.out / "report.html"
+    pdf = options.out / "report.pdf"
     say(f"{html}\n{pdf}")
     figures = [picture.name for picture in written.pictures]
     print_json(

@@ -26,7 +26,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.report import write_results
     from innerloop.runs.directory import RunDirectory
 
-    directory, say = RunDirectory(options.run), sayer(options)
+    directory = RunDirectory(options.run)
+    say = sayer(options)
     if directory.weights_path.is_file() and directory.status.state == "finished":
         write_results(directory)
         say(f"{directory.path} is finished; nothing is left to do.")

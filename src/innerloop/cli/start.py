@@ -46,7 +46,8 @@ def starting_settings(method: str | None, arguments: list[str]) -> RunConfig:
         method: what was asked for; without one, a file says it.
         arguments: the options.
     """
-    path, preset = value_of("config", arguments), value_of("preset", arguments)
+    path = value_of("config", arguments)
+    preset = value_of("preset", arguments)
     if path is not None and preset is not None:
         raise ConfigError(
             "--config and --preset are each a complete set of settings: give one of them."

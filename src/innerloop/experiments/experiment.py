@@ -125,7 +125,8 @@ class Experiment:
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
         """Fill an untrained learner's running statistics, if any, from its first mini-batches."""
         if self._trains_on_images:
-            sampler, size = self._image_sampler(), self.config.own.batch
+            sampler = self._image_sampler()
+            size = self.config.own.batch
             for number in range(batches):
                 learner.meta_loss(sampler.batch(number * size, size).to(self.config.machine.device))
 

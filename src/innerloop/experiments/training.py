@@ -55,8 +55,7 @@ class Training:
         run: RunDirectory,
         data_fingerprint: str,
     ):
-        self.learner = learner
-        self.sampler = sampler
+        self.learner, self.sampler = learner, sampler
         self.run = run
         self.config = run.config
         self.data_fingerprint = data_fingerprint
@@ -123,8 +122,8 @@ class Training:
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = config.training.outer_lr * factor
-        size = config.own.batch
-        batch = self.sampler.batch(self.step * size, size).to(config.machine.device)
+        start = self.step * config.own.batch
+        batch = self.sampler.batch(start, config.own.batch).to(config.machine.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
         # Before the optimiser steps: weights, moments and average would keep the NaN for good.
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
@@ -202,8 +201,7 @@ class Training:
 
     def _save_final(self) -> None:
         if self.average:
-            # Of the last step, not of the best validation: a choice by validation would flatter its
-            # accuracy.
+            # Of the last step: a choice by validation would flatter its accuracy.
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
@@ -216,8 +214,8 @@ def accumulate_meta_gradient(
 
     Args:
         learner: its `Learner.meta_loss` is a mean over episodes.
-        batch: the meta-batch, E episodes; or a mini-batch of images, which is never divided, since
-            batch norm makes its images depend on one another.
+        batch: E episodes; or a mini-batch of images, which is never divided, since batch norm
+            makes its images depend on one another.
         episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
 
     Returns:

@@ -38,7 +38,8 @@ def names() -> list[str]:
 
 def cards() -> tuple[list[Card], list[str]]:
     """The cards of all methods, and a sentence for each method whose card cannot be used."""
-    whole, faults = [], []
+    whole = []
+    faults = []
     for name in names():
         try:
             whole.append(find_card(name))

@@ -72,7 +72,8 @@ class BatchNorm2d(nn.Module):
         self, channels: int, eps: float = 1e-5, *, affine: bool = True, momentum: float = 0.1
     ):
         super().__init__()
-        self.channels, self.momentum = channels, momentum
+        self.channels = channels
+        self.momentum = momentum
         # None instead of zeros: a network that keeps no statistics has none in its weight file.
         self.register_buffer("running_mean", None)
         self.register_buffer("running_var", None)

@@ -59,12 +59,15 @@ class Conv4(nn.Module):
         head_init: Literal["zero", "glorot"] = "zero",
     ):
         super().__init__()
-        self.downsample, self.features = downsample, features
-        self.last_relu, self.feature_scale = last_relu, feature_scale
+        self.downsample = downsample
+        self.features = features
+        self.last_relu = last_relu
+        self.feature_scale = feature_scale
         stride, side = (2, image_size) if downsample == "stride" else (1, image_size)
         # Layers draw their weights as they are made, also those that `_initialise` draws anew: made
         # in another order, the same seed gives another network.
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
         for block in range(4):
             inputs = channels if block == 0 else filters
             self.convs.append(

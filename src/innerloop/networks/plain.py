@@ -89,7 +89,8 @@ class CutNetwork(nn.Module):
 
     def __init__(self, body: nn.Module, head: nn.Module):
         super().__init__()
-        self.body, self.head = body, head
+        self.body = body
+        self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways) of images (n, channels, height, width)."""

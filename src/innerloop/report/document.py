@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 # Characters that no text has, so that no name needs escaping.
-_CODE_BEGIN, _CODE_END = "\x02", "\x03"
+_CODE_BEGIN = "\x02"
+_CODE_END = "\x03"
 
 
 def code(text: str) -> str:

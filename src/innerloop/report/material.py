@@ -99,7 +99,8 @@ class Material:
 
     def difference(self, a: str, b: str) -> Pair | None:
         """Method A minus method B, with its sentence; None if one is missing."""
-        first, second = self.row(a), self.row(b)
+        first = self.row(a)
+        second = self.row(b)
         if first is None or second is None or self.comparison is None:
             return None
         return self.comparison.pair(first.name, second.name)

@@ -10,7 +10,8 @@ from innerloop.runs.evaluations import evaluations, is_own
 
 def model_card(run: RunDirectory) -> str:
     """The text of a run's ``MODEL_CARD.md``."""
-    config, environment = run.config, run.environment
+    config = run.config
+    environment = run.environment
     lines = [
         f"# {named(config.method)} on {data_name(config.data.name)}",
         "",

@@ -51,7 +51,8 @@ def _smoothest(arms: Mapping[str, Sequence[Measures]]) -> Iterator[str]:
     }
     if len(set(known.values())) < 2:
         return
-    least, most = min(known.values()), max(known.values())
+    least = min(known.values())
+    most = max(known.values())
     calm = [name for name, value in known.items() if value == least]
     rough = [name for name, value in known.items() if value == most]
     seeds = ", ".join(f"{name} {counted(len(rows), 'seed')}" for name, rows in arms.items())

@@ -77,7 +77,8 @@ def head_accuracies(
 
     A head in closed form has no steps: it is there under every number from one on.
     """
-    new_head, measured = NewHead(head, head_init, inner_lr), {}
+    new_head = NewHead(head, head_init, inner_lr)
+    measured = {}
     for step, (weights, _, _) in enumerate(
         new_head.trajectory(features.support, features.support_labels, steps=max(at))
     ):

@@ -19,7 +19,8 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     n = len(k)
     k, l = (matrix - torch.diag(matrix.diagonal()) for matrix in (k, l))  # noqa: E741
     # Of symmetric matrices: no product of matrices is needed.
-    trace, rows = (k * l).sum(), k.sum(0) @ l.sum(0)
+    trace = (k * l).sum()
+    rows = k.sum(0) @ l.sum(0)
     return (trace + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3))
 
 

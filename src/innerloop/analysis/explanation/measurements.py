@@ -79,7 +79,8 @@ def explain(
 
 def refuse_what_cannot_be_explained(subject: Subject) -> None:
     """Raise `ConfigError` if other heads and other adaptations are not to be had of a run."""
-    name, learner = subject.name, subject.learner
+    name = subject.name
+    learner = subject.learner
     if not isinstance(getattr(learner, "model", None), HasBlocks):
         raise ConfigError(
             f"{name} has a network whose blocks are not known: it needs embed, head and blocks, as "

@@ -50,7 +50,8 @@ def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -
         The quantities of this episode; the change of a tensor that starts from zero is NaN.
     """
     states = list(learner.trajectory(batch.support, steps=steps))
-    first, last = states[0], states[-1]
+    first = states[0]
+    last = states[-1]
     labels = batch.query.labels[0]
     before, after = (
         {name: value[0] for name, value in outputs.items()}

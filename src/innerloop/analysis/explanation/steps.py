@@ -32,7 +32,8 @@ def step_curves(
     The head alone is measured on all episodes, the own adaptation of a whole network on a few;
     there the paired difference of the runs is given at every step.
     """
-    curves, differences = [], []
+    curves = []
+    differences = []
     for rate in STEP_RATES:
         own = []
         for subject in subjects:

@@ -73,7 +73,8 @@ class Subject:
         steps: int | None = None,
     ) -> np.ndarray:
         """Query accuracy of each of some episodes, after the run's inner steps."""
-        learner, config = self.adapted(variant), self.experiment.config
+        learner = self.adapted(variant)
+        config = self.experiment.config
         accuracies = []
         for batch in batches:
             moved = batch.to(config.machine.device)

@@ -92,7 +92,8 @@ class FrozenFeatures(Learner):
         self.head: Head = head
         self.head_init: HeadInit = head_init
         self.penalty = penalty
-        self.inner_lr, self.inner_steps = inner_lr, inner_steps
+        self.inner_lr = inner_lr
+        self.inner_steps = inner_steps
 
     def transfer_learn(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give every episode a new head, adapt it to the support set, and measure on the query set.
@@ -122,7 +123,9 @@ class FrozenFeatures(Learner):
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """The head after 0, 1, ..., ``steps`` steps; see `Learner.trajectory`."""
         features = self.features(support.images, support.images, self.batch_norm_modes[0])
-        losses, accuracies, memo = [], [], {}
+        losses = []
+        accuracies = []
+        memo = {}
         for head, loss, correct in self.new_head.trajectory(features, support.labels, steps=steps):
             losses.append(loss)
             accuracies.append(correct)

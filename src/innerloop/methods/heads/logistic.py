@@ -45,7 +45,8 @@ def fit_logistic(
 
 def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
     """Solutions (E, ways, unknowns of a class); the last unknown of a class is its bias."""
-    (episodes, n, size), ways = z.shape, one_hot.shape[2]
+    (episodes, n, size) = z.shape
+    ways = one_hot.shape[2]
     penalised = torch.full((size,), penalty, dtype=z.dtype, device=z.device)
     # Biases are free, as scikit-learn has it.
     penalised[-1] = 0.0
@@ -74,10 +75,8 @@ def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
         )
         hessian = hessian + torch.diag(penalised.repeat(ways)) + shift
         direction = torch.linalg.solve(hessian, gradient.flatten(1)).view_as(solution)
-        before, length = (
-            loss_of(solution),
-            torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device),
-        )
+        before = loss_of(solution)
+        length = torch.ones(episodes, 1, 1, dtype=z.dtype, device=z.device)
         for _ in range(30):
             # The last digits are noise: at the minimum an equal loss may seem to rise.
             rises = loss_of(solution - length * direction) > before + 1e-15

@@ -54,8 +54,10 @@ class Descent(Learner):
         super().__init__()
         refuse_running_statistics(model)
         Network(model)  # refuses what cannot be copied
-        self.model, self.batch_norm_modes = model, batch_norm_modes
-        self.inner_lr, self.loss_fn = inner_lr, loss_fn
+        self.model = model
+        self.batch_norm_modes = batch_norm_modes
+        self.inner_lr = inner_lr
+        self.loss_fn = loss_fn
         self.fresh_head_init: HeadInit = fresh_head_init
         self.meta_learned_head = fresh_head is None
         self._fresh: list[str] = []
@@ -85,14 +87,16 @@ class Descent(Learner):
         self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
     ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
-        network, weights = Network(self.model), self._weights(adaptation)
+        network = Network(self.model)
+        weights = self._weights(adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
         return network.call(weights, images, statistics)
 
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
-        network, weights = Network(self.model), self._weights(adaptation)
+        network = Network(self.model)
+        weights = self._weights(adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(None))
         blocks = last_of_blocks(self.model)
         logits, outputs = network.call_blocks(weights, images, blocks, statistics)
@@ -159,7 +163,8 @@ class Descent(Learner):
     ) -> Iterator[Adaptation]:
         """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
         fast_weights = self._start(params, support)
-        losses, accuracies = [], []
+        losses = []
+        accuracies = []
         for index in range(steps + 1):
             if index < steps:
                 following, loss, correct = self._inner_step(

@@ -89,7 +89,8 @@ class MAML(Descent):
             loss_fn=loss_fn,
             batch_norm_modes=batch_norm_modes,
         )
-        self.inner_steps, self.first_order = inner_steps, first_order
+        self.inner_steps = inner_steps
+        self.first_order = first_order
         self.query_batches = query_batches
 
     @classmethod
@@ -128,7 +129,8 @@ class MAML(Descent):
         """
         if steps < 0:
             raise ConfigError(f"inner steps must be at least 0: got {steps}.")
-        network, second_order = Network(self.model), not self.first_order
+        network = Network(self.model)
+        second_order = not self.first_order
         *_, last = self._descend(network, params, support, steps, create_graph=second_order)
         return last
 

@@ -14,17 +14,17 @@ class Settings(maml.AdaptationSettings):
     """MAML++'s own settings."""
 
     multi_step_loss: bool = True
-    """Early on, train on the query loss after every inner step."""
+    """Early on, learn from the loss at every inner step."""
     multi_step_fraction: Fraction = setting(0.1, seldom=True)
     """Part of the run over which the multi-step loss moves its weight to the last step."""
     derivative_order_annealing: bool = True
-    """First-order gradients early on, second-order later."""
+    """First order early on, then second."""
     first_order_fraction: Fraction = setting(1 / 3, seldom=True)
     """Part of the run with first-order gradients, where derivative-order annealing is on."""
     per_step_statistics: bool = True
-    """Running batch-norm statistics per inner step."""
+    """Batch-norm statistics by inner step."""
     per_step_affine: bool = True
-    """Batch-norm scale and shift per inner step."""
+    """Batch-norm weights for each inner step."""
     learned_rates: Literal["layer", "tensor", "off"] = "layer"
     """Learn inner rates by step and layer or tensor; off: keep inner_lr."""
     cosine_annealing: bool = True

@@ -15,13 +15,8 @@ from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
 from innerloop.methods.mamlpp.sets import Gathering, key_of, name_of
 from innerloop.methods.parts import Head, HeadInit, Parts
-from innerloop.networks.batch_norm import (
-    BatchNormMode,
-    Moments,
-    Statistics,
-    Stored,
-    batch_norm_layers,
-)
+from innerloop.networks.batch_norm import BatchNormMode, Moments, Statistics, Stored
+from innerloop.networks.batch_norm import batch_norm_layers as norms_of
 from innerloop.settings.run import RunConfig
 
 
@@ -33,8 +28,7 @@ class MAMLpp(MAML):
 
     Args:
         model: as in `MAML`; its batch norm is `BatchNorm2d` where a switch is about batch norm.
-        multi_step_loss: the objective is the sum over k of v_k L(φ_{k+1}; query),
-            `multi_step_weights`.
+        multi_step_loss: minimise the sum over k of v_k L(φ_{k+1}; query), `multi_step_weights`.
         multi_step_fraction: over this part of the run; afterwards the last loss alone.
         derivative_order_annealing: first order at first, then second.
         first_order_fraction: how much of the run is of first order (the paper's 50 of 150 epochs).
@@ -43,8 +37,7 @@ class MAMLpp(MAML):
             One update an outer step, by the mean over all passes of a step: the support pass at φ_i
             and the query pass at φ_{i+1} of every episode belong to set i.
         per_step_affine: batch norm's scale and shift for every step, learnt by the outer loop
-            alone; set i serves the same two passes. Otherwise they are adapted like every other
-            tensor.
+            alone; set i serves the same two passes. Otherwise they are adapted like the rest.
         learned_rates: a learnt inner rate for every step and ``layer`` (the paper) or ``tensor``
             (the authors' code), from ``inner_lr`` on; None: ``inner_lr``.
         cosine_annealing: the outer rate falls along a cosine, epoch by epoch.
@@ -53,8 +46,7 @@ class MAMLpp(MAML):
 
     More steps at test than N take the last set and the last rates again.
 
-    Deviations: a fraction of the run stands for numbers of epochs; a mean over the episodes for a
-    sum.
+    Deviations: fractions of the run for numbers of epochs; a mean over the episodes for a sum.
 
     Raises:
         ConfigError: if a fraction is out of [0, 1], or there is no inner step.
@@ -103,7 +95,7 @@ class MAMLpp(MAML):
         self.cosine_annealing = cosine_annealing
         self.outer_lr_floor = outer_lr_floor
         self._fraction = 0.0
-        self._norms = batch_norm_layers(model)
+        self._norms = norms_of(model)
         self._gathered: dict[int, list[Statistics]] = {}
         # In this order: it is that of the optimiser's parameters.
         self.affine = self._affine_sets() if per_step_affine else nn.ParameterDict()
@@ -162,7 +154,8 @@ class MAMLpp(MAML):
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Take the schedules to outer step ``step`` of ``total``; returns the outer-rate factor."""
-        self._fraction, self._gathered = step / total, {}
+        self._fraction = step / total
+        self._gathered = {}
         # Outer steps before the switch are of first order: exactly step < fraction * total.
         self.first_order = (
             self.derivative_order_annealing and step < self.first_order_fraction * total
@@ -205,7 +198,8 @@ class MAMLpp(MAML):
             return super()._objective(network, batch)
         fast_weights = self._start(self.params, batch.support)
         first = torch.full((len(batch),), torch.nan)
-        total, after = torch.zeros(()), first
+        total = torch.zeros(())
+        after = first
         for index, weight in enumerate(weights):
             fast_weights, _, correct = self._inner_step(
                 network, fast_weights, batch.support, index, create_graph=not self.first_order

@@ -161,7 +161,8 @@ def _draw_by_name(run: RunDirectory, figure: DiagnosticFigure, history: History)
     last = history.values[-1]
     columns = min(COLUMNS, len(last))
     rows = -(-len(last) // columns)
-    width, height = 3.0 * columns + 1, 2.3 * rows + 1.2
+    width = 3.0 * columns + 1
+    height = 2.3 * rows + 1.2
     drawing, axes = panels(
         figure.title, describe(run), columns, rows=rows, width=width, height=height
     )

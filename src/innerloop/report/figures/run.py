@@ -180,7 +180,8 @@ def draw_inner_steps(run: RunDirectory) -> Figure:
     """Support and query accuracy after each inner step, at the last validation."""
     record = run.validations()[-1]
     figure, axes = canvas("Accuracy at each inner step", describe(run))
-    query, interval = record.query_accuracy_per_step, record.query_accuracy_per_step_ci95
+    query = record.query_accuracy_per_step
+    interval = record.query_accuracy_per_step_ci95
     steps = list(range(len(query)))
     band(axes, steps, query, interval, "query", AFTER)
     support = [100 * value for value in record.support_accuracy_per_step]

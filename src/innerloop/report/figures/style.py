@@ -16,7 +16,10 @@ from matplotlib.ticker import LogLocator
 from innerloop.core.files import disk_errors, write_atomic
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
-AFTER, BEFORE, SUPPORT, GREY = "#0072B2", "#E69F00", "#009E73", "#767676"
+AFTER = "#0072B2"
+BEFORE = "#E69F00"
+SUPPORT = "#009E73"
+GREY = "#767676"
 WRONG = "#D55E00"
 PALETTE = [AFTER, WRONG, SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
 """One colour for each of several methods."""

@@ -155,7 +155,8 @@ def _points(axes: Axes, line: Line2D) -> list[list[Any]]:
 
 def _in_words(axis: Axis, value: float) -> str:
     """A value in its axis's words: the nearest tick's name where ticks have one, else a number."""
-    formatter, locator = axis.get_major_formatter(), axis.get_major_locator()
+    formatter = axis.get_major_formatter()
+    locator = axis.get_major_locator()
     if (
         isinstance(formatter, FixedFormatter)
         and isinstance(locator, FixedLocator)

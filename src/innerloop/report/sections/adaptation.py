@@ -39,7 +39,8 @@ def adapted(material: Material, method: str) -> Adapted | None:
 
 def blocks(material: Material, method: str) -> list[Block]:
     """What adaptation does to one method's accuracy."""
-    result, run = adapted(material, method), material.first(method)
+    result = adapted(material, method)
+    run = material.first(method)
     if result is None or run is None:
         return []
     sentences = in_words([result])

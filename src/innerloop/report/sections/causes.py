@@ -51,7 +51,8 @@ def _difference(material: Material, first: str, second: str) -> list[Block]:
 
 def why(explanation: Explanation) -> list[Block]:
     """The verdict of an explanation, and its figures."""
-    few, many = explanation.few_episodes, explanation.episodes
+    few = explanation.few_episodes
+    many = explanation.episodes
     return [
         Paragraph(
             f"Why, as measured on one run of each. {explanations.describe(explanation, many)}; "
@@ -64,7 +65,8 @@ def why(explanation: Explanation) -> list[Block]:
 
 def _pictures(explanation: Explanation) -> list[Picture]:
     a, b = explanation.names
-    few, many = explanation.few_episodes, explanation.episodes
+    few = explanation.few_episodes
+    many = explanation.episodes
     pictures = (
         (
             "features-and-heads",

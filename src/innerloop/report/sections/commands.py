@@ -54,7 +54,8 @@ def _values(environments: Sequence[Environment], key: str) -> str:
 def _of_data(runs: Sequence[RunDirectory]) -> list[list[str]]:
     rows = []
     for run in runs:
-        data, recorded = run.config.data, run.environment.recorded()
+        data = run.config.data
+        recorded = run.environment.recorded()
         for key, what in CHECKSUMS.items():
             digest = code(str(recorded.get(key)))
             rows.append((f"data {data.name}, split {data.split}: {what}", digest))

@@ -27,7 +27,8 @@ SWITCHED_OFF = (False, "off")
 
 def section(material: Material, method: str) -> Section:
     """What a method's card says of it, and what its runs hold."""
-    card, run = find_card(method), material.first(method)
+    card = find_card(method)
+    run = material.first(method)
     blocks: list[Block] = [Paragraph(card.idea)]
     if card.papers:
         blocks += [Paragraph("From:"), Bullets([str(paper) for paper in card.papers])]
@@ -70,7 +71,8 @@ def trained(material: Material, method: str, bar: Bar | None = None) -> list[Blo
     runs = material.of(method)
     if not runs:
         return not_there(material, method)
-    name, first = named(method), runs[0]
+    name = named(method)
+    first = runs[0]
     blocks: list[Block] = [
         Paragraph(f"{code(run.path.name)}: {message}")
         for run in runs
@@ -96,7 +98,8 @@ def not_there(material: Material, method: str) -> list[Block]:
         return [Missing(f"{named(method)} was not trained.", [train_command(material, method)])]
     blocks: list[Block] = []
     for run in runs:
-        name, path = code(run.path.name), material.path(run)
+        name = code(run.path.name)
+        path = material.path(run)
         if not run.weights_path.is_file():
             blocks.append(Missing(f"{name} is not finished.", [f"innerloop resume {path}"]))
         elif primary_row(run, "val") is None:
@@ -109,7 +112,8 @@ def train_command(material: Material, method: str) -> str:
     """The command that trains a method on the data and episodes of the report."""
     config = material.runs[0].config
     command = f"innerloop train {method} --data {config.data.name} --split {config.data.split}"
-    episode, usual = config.episode, EpisodeSettings()
+    episode = config.episode
+    usual = EpisodeSettings()
     if (episode.ways, episode.shots) != (usual.ways, usual.shots):
         command += f" --ways {episode.ways} --shots {episode.shots}"
     if episode.queries != usual.queries:
@@ -133,7 +137,9 @@ def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
 
 def key_settings(config: RunConfig, name: str) -> Table:
     """The settings that are asked for first."""
-    episode, network, average = config.episode, config.network, config.training.averaging
+    episode = config.episode
+    network = config.network
+    average = config.training.averaging
     shape = f"{episode.ways}-way {episode.shots}-shot, {episode.queries} query images a class"
     scale = "" if network.feature_scale == 1 else f" times {network.feature_scale:g}"
     body = (
@@ -162,7 +168,8 @@ def _inner_loop(config: RunConfig) -> str:
 
 
 def _outer_loop(config: RunConfig) -> str:
-    own, training = config.own, config.training
+    own = config.own
+    training = config.training
     most = training.clip_gradient
     clipping = f", gradient clipped at norm {most:g}" if most else ""
     return (

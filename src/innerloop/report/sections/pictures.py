@@ -11,7 +11,8 @@ from innerloop.runs.directory import RunDirectory
 def validation(run: RunDirectory, name: str, bar: figures.Bar | None = None) -> Picture:
     """Accuracy on validation episodes over the training."""
     records = run.validations()
-    first, last = records[0], records[-1]
+    first = records[0]
+    last = records[-1]
     alt = (
         f"Line chart of {name} over {last.step} outer steps. Query accuracy after adaptation "
         f"goes from {percent(first.query_accuracy, digits=1)} to "
@@ -73,7 +74,8 @@ def diagnostics(run: RunDirectory, name: str) -> list[Picture]:
 
 
 def _diagnostic(run: RunDirectory, name: str, diagnostic: Diagnostic) -> Picture:
-    begin, rest = diagnostic.words[:1].upper(), diagnostic.words[1:]
+    begin = diagnostic.words[:1].upper()
+    rest = diagnostic.words[1:]
     return Picture(
         figures.file_name(diagnostic.name, run),
         diagnostic.draw,
