@@ -59,16 +59,6 @@ def test_images_that_vanish_are_refused():
         Conv4(5, image_size=8, downsample="max-pool")
 
 
-def test_convolution_weights_lie_channels_last():
-    """The layout that makes them fast on a CPU survives construction, loading and a float64
-    copy."""
-    model = Conv4(5, filters=8)
-    model.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
-
-    weights = [model.get_parameter(f"convs.{block}.weight") for block in range(4)]
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
-
-
 def test_a_zero_head_gives_the_same_logit_to_every_class():
     assert Conv4(5, filters=8)(torch.rand(3, 1, 28, 28)).abs().max() == 0
 

@@ -84,9 +84,6 @@ class Conv4(nn.Module):
         self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
         self.head = nn.Linear(self.feature_size, ways)
         self._initialise(conv_init, head_init)
-        # On a CPU oneDNN's kernels are faster when a pixel's channels lie together (see
-        # benchmarks/).
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _initialise(self, conv_init: str, head_init: str) -> None:
         for conv in self.convs:  # made by PyTorch as ``pytorch`` says
@@ -114,7 +111,7 @@ class Conv4(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (n, feature_size) of images (n, channels, height, width)."""
-        x = images  # in the layout that the caller gave them: vmap cannot ask for one
+        x = images
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
             if block < 3 or self.last_relu:
