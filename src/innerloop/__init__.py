@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from innerloop.data.splits import find_split as find_split
     from innerloop.experiments.evaluation import Evaluation as Evaluation
     from innerloop.experiments.evaluation import evaluate as evaluate
+    from innerloop.experiments.pretrained import pretrained as pretrained
+    from innerloop.experiments.pretrained import pretrained_names as pretrained_names
     from innerloop.methods.base import Adaptation as Adaptation
     from innerloop.methods.base import Learner as Learner
     from innerloop.methods.base import accuracy as accuracy
@@ -63,6 +65,8 @@ _HOME = {
     "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
     "load_dataset": "data",
+    "pretrained": "experiments.pretrained",
+    "pretrained_names": "experiments.pretrained",
     "settings_of": "methods.catalogue",
 }
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +128,18 @@ def test_classes_that_a_data_set_lacks_are_named(names_only):
         match=f"1 classes of the split are not in .* for instance '{names_only.class_names[0]}'",
     ):
         fewer.class_indices(names_only.class_names)
+
+
+def test_the_documents_say_which_test_characters_settings_were_chosen_on(names_only):
+    heldout = find_split("background-heldout", names_only)
+    test = set(find_split("1100-100-423", names_only).part("test"))
+    chosen_on = len(test & set(heldout.part("val")))
+    trained_on = len(test & set(heldout.part("train")))
+
+    assignment = find_split("assignment", names_only)
+
+    assert not set(heldout.part("val")) & set(assignment.part("val"))
+    for page in ("README.md", "benchmarks/README.md", "docs/comparison.md", "docs/methods/maml.md"):
+        text = (Path(__file__).parents[2] / page).read_text("utf-8")
+        assert f"test characters {chosen_on} are in the held-out alphabets" in text, page
+        assert f"and {trained_on} more were trained on" in text, page

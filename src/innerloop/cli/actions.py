@@ -1,6 +1,6 @@
 """What several commands do: train with progress and figures; evaluate what was not evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +81,20 @@ def evaluate_if_needed(
     )
 
 
-def evaluate_and_save(
-    run: RunDirectory, experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
-) -> list[EvaluationRow]:
-    """Evaluate as `evaluate_run` does, and write rows and model card into the run directory.
-
-    Returns:
-        A row for each batch-norm mode.
-    """
-    rows = []
+def evaluated(
+    experiment: Experiment, learner: Learner, *, inner_steps: int, **how: Any
+) -> Iterator[EvaluationRow]:
+    """Evaluate as `evaluate_run` does; a row for each batch-norm mode, as soon as it is there."""
     for evaluation in evaluate_run(experiment, learner, inner_steps=inner_steps, **how):
-        row = evaluation.row(step=inner_steps)
+        yield evaluation.row(step=inner_steps)
+
+
+def evaluate_and_save(
+    run: RunDirectory, experiment: Experiment, learner: Learner, **how: Any
+) -> list[EvaluationRow]:
+    """`evaluated`; rows and model card go into the run directory."""
+    rows = []
+    for row in evaluated(experiment, learner, **how):
         save_evaluation(run, row)
         rows.append(row)
     write_model_card(run)

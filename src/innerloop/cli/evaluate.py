@@ -21,7 +21,8 @@ class EvaluateOptions(DataOptions):
     """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
 
     run: tyro.conf.Positional[Path] = field(kw_only=True)
-    """The run directory."""
+    """The run directory; or pretrained:NAME, a network that innerloop brings along, of which
+    nothing is written."""
     part: Literal["val", "test"] = "val"
     """Which classes of the split; no training or choice ever sees test classes."""
     episodes: int = 600
@@ -59,9 +60,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.experiments.experiment import open_run
     from innerloop.methods.variants import Variant
     from innerloop.report.words import describe_row, table_of_rows
-    from innerloop.runs.directory import RunDirectory
 
-    directory = RunDirectory(options.run)
+    directory, save = _opened(str(options.run))
     say = sayer(options)
     variant = Variant(
         options.adapt,
@@ -79,12 +79,22 @@ def run(arguments: list[str]) -> int:
         "inner_steps": _inner_steps(options, experiment),
         "batch_norms": _batch_norms(options, experiment, learner),
     }
-    rows = _evaluated(options, directory, experiment, learner, how)
+    rows = _evaluated(options, directory if save else None, experiment, learner, how)
     for row in rows:
         say(describe_row(row))
     say(table_of_rows(rows))
     print_json(options, {"run": str(directory.path), "rows": [row.to_json() for row in rows]})
     return 0
+
+
+def _opened(run: str) -> "tuple[RunDirectory, bool]":
+    """The run, and whether its rows are to be saved."""
+    from innerloop.experiments.pretrained import PREFIX, pretrained_run
+    from innerloop.runs.directory import RunDirectory
+
+    if run.startswith(PREFIX):
+        return pretrained_run(run.removeprefix(PREFIX)), False
+    return RunDirectory(Path(run)), True
 
 
 def _inner_steps(options: EvaluateOptions, experiment: "Experiment") -> int:
@@ -116,13 +126,16 @@ def _batch_norms(
 
 def _evaluated(
     options: EvaluateOptions,
-    directory: "RunDirectory",
+    directory: "RunDirectory | None",
     experiment: "Experiment",
     learner: "Learner",
     how: dict[str, Any],
 ) -> "list[EvaluationRow]":
-    """The rows of all numbers of shots; these are checked before the first one is written."""
-    from innerloop.cli.actions import evaluate_and_save
+    """The rows of all numbers of shots; these are checked before the first one is written.
+
+    Nothing is written without a directory.
+    """
+    from innerloop.cli.actions import evaluate_and_save, evaluated
     from innerloop.cli.progress import CountProgress
 
     trained = experiment.config.episode
@@ -139,16 +152,16 @@ def _evaluated(
     rows = []
     for count in shots:
         progress = CountProgress(f"{count}-shot episodes", options.episodes, quiet=options.json)
-        rows += evaluate_and_save(
-            directory,
-            experiment,
-            learner,
-            part=options.part,
-            episodes=options.episodes,
-            ways=ways,
-            shots=count,
-            queries=queries,
-            on_episodes=progress,
-            **how,
-        )
+        asked = how | {
+            "part": options.part,
+            "episodes": options.episodes,
+            "ways": ways,
+            "shots": count,
+            "queries": queries,
+            "on_episodes": progress,
+        }
+        if directory:
+            rows += evaluate_and_save(directory, experiment, learner, **asked)
+        else:
+            rows += evaluated(experiment, learner, **asked)
     return rows

@@ -238,5 +238,16 @@ def open_run(
     if untrained:
         experiment.gather_statistics(learner)
     else:
-        learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
+        load_trained(learner, run.weights_path)
     return experiment, learner
+
+
+def load_trained(learner: Learner, weights: Path) -> None:
+    """Give a learner its trained weights; what only its training used may be missing.
+
+    Raises:
+        DataError: if they are damaged, or another network's or method's.
+    """
+    state = learner.state_dict()
+    spare = [name for name in state if name.startswith(learner.training_only)]
+    learner.load_state_dict(state | load_weights(weights, state, spare=spare))

@@ -75,6 +75,9 @@ class Learner(nn.Module):
     """What `adapting` can be asked for."""
     own_parts: ClassVar[Parts | None] = None
     """What `adapt` itself adapts; None: nothing that has such a name."""
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """How names of tensors begin that adaptation and prediction do not use; published weights are
+    without them."""
     meta_learned_head: bool = False
     """Whether the head is part of what training learns, and episodes start from it."""
 

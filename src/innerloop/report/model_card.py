@@ -1,22 +1,26 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
+from pathlib import Path
+
 from innerloop.core.files import write_atomic
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
 from innerloop.report.render.markdown import table
+from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
 
 
-def model_card(run: RunDirectory) -> str:
-    """The text of a run's ``MODEL_CARD.md``."""
+def model_card(run: RunDirectory, weights: Path | None = None) -> str:
+    """The text of a run's ``MODEL_CARD.md``; ``weights`` if they are not those in its directory."""
     config = run.config
+    weights = weights or run.weights_path
     environment = run.environment
     lines = [
         f"# {named(config.method)} on {data_name(config.data.name)}",
         "",
-        f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, "
-        f"safetensors. SHA-256 `{run.weights_sha256()}`.",
+        f"Weights: `{weights.name}`, {weights.stat().st_size:,} bytes, safetensors. "
+        f"SHA-256 `{reading.sha256(weights)}`.",
         "",
         "## What it is",
         "",

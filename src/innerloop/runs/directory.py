@@ -42,7 +42,11 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         if not (path / "config.json").is_file():
-            raise ConfigError(f"{path} is not a run directory: it holds no config.json.")
+            hint = " What innerloop brings along is for innerloop evaluate alone."
+            raise ConfigError(
+                f"{path} is not a run directory: it holds no config.json."
+                f"{hint if str(path).startswith('pretrained:') else ''}"
+            )
         self.path = path
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +31,18 @@ def save_weights(
     write_atomic(path, _in_order(save(plain, dict(metadata or {}) | {"sha256": _digest(plain)})))
 
 
-def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> dict[str, "Tensor"]:
+def load_weights(
+    path: Path,
+    expected: Mapping[str, "Tensor"] | None = None,
+    *,
+    spare: Collection[str] = (),
+) -> dict[str, "Tensor"]:
     """Read what `save_weights` wrote, trusting nothing.
 
     Args:
         path: the file.
         expected: tensors that the file must hold by name, shape and kind; None takes any.
+        spare: names of those that it may lack.
 
     Raises:
         DataError: if it is not a safetensors file, was changed, holds NaN or infinity, or does not
@@ -71,7 +77,12 @@ def load_weights(path: Path, expected: Mapping[str, "Tensor"] | None = None) -> 
             "(.pt, .pth) are never read, since they can run code."
         ) from error
     if expected is not None:
-        _refuse_misfits(path, tensors, expected)
+        needed = {
+            name: tensor
+            for name, tensor in expected.items()
+            if name in tensors or name not in spare
+        }
+        _refuse_misfits(path, tensors, needed)
     if metadata.get("sha256") != _digest(tensors):
         raise DataError(
             f"{path} was changed after it was saved: its checksum does not match its content."

@@ -1,6 +1,6 @@
 """Transfer learning: pretrain on all training classes, freeze, train a head per support set."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +24,8 @@ class Transfer(FrozenFeatures):
     Args:
         model: has ``embed``, and one output for each training class.
     """
+
+    training_only: ClassVar[tuple[str, ...]] = ("model.head.",)
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:

@@ -1,0 +1,92 @@
+"""Publish finished, evaluated runs: their files into `results/accuracy/`, checksums beside them.
+
+A run that is named with a pretrained network goes into the package too, without what only its
+training used.
+
+    python benchmarks/publish.py runs/maml-omniglot-5w5s-s0=maml-omniglot runs/maml-omniglot-5w5s-s1
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from innerloop.core.files import write_atomic
+from innerloop.methods.catalogue import find_learner
+from innerloop.report.model_card import model_card
+from innerloop.runs.directory import RunDirectory
+from innerloop.runs.weights import load_weights, save_weights
+
+ROOT = Path(__file__).parents[1]
+ACCURACY = ROOT / "benchmarks" / "results" / "accuracy"
+PACKAGE = ROOT / "src" / "innerloop" / "experiments" / "pretrained"
+LARGEST_METRICS = 300_000  # bytes: of a longer file the validations alone are published
+
+
+def publish(run: RunDirectory, target: Path) -> None:
+    """Copy settings, environment, metrics, evaluations and the validation figure."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in ["config.json", "hyperparameters.md", "figures/validation.png"]:
+        shutil.copy(run.path / file, target)
+    write_atomic(target / "env.json", environment(run))
+    for evaluation in run.path.glob("evaluation-*.json"):
+        shutil.copy(evaluation, target)
+    metrics = run.path / "metrics.jsonl"
+    if metrics.stat().st_size <= LARGEST_METRICS:
+        shutil.copy(metrics, target)
+    else:
+        lines = [json.dumps(record) for record in run.read_metrics("validation")]
+        write_atomic(target / "validation.jsonl", "\n".join(lines) + "\n")
+
+
+def environment(run: RunDirectory) -> str:
+    """Its ``env.json``, with the run directory as everybody has it."""
+    text = (run.path / "env.json").read_text("utf-8")
+    return text.replace(f"--run-dir {run.path}", f"--run-dir runs/{run.path.name}")
+
+
+def publish_weights(run: RunDirectory, target: Path) -> None:
+    """Write the run's network into the package."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in ["config.json", "status.json", "hyperparameters.md"]:
+        shutil.copy(run.path / file, target)
+    write_atomic(target / "env.json", environment(run))
+    unused = find_learner(run.config.method).training_only
+    weights = {
+        name: tensor
+        for name, tensor in load_weights(run.weights_path).items()
+        if not name.startswith(unused)
+    }
+    metadata = {"method": run.config.method, "config": run.config_text}
+    file = target / "model.safetensors"
+    save_weights(file, weights, metadata)
+    write_atomic(target / "MODEL_CARD.md", model_card(run, file))
+
+
+def note_checksum(file: Path, name: str, checksum: str) -> None:
+    """Put a run's line into a file of checksums, in the order of names."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    known = {line.split("  ")[1]: line.split("  ")[0] for line in lines}
+    known[name] = checksum
+    write_atomic(file, "".join(f"{known[name]}  {name}\n" for name in sorted(known)))
+
+
+def main() -> None:
+    """Publish what is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", help="RUN, or RUN=NAME of a pretrained network")
+    for text in parser.parse_args().runs:
+        path, _, name = text.partition("=")
+        run = RunDirectory(Path(path))
+        publish(run, ACCURACY / run.path.name)
+        note_checksum(ACCURACY / "SHA256SUMS", run.path.name, run.weights_sha256())
+        if name:
+            publish_weights(run, PACKAGE / name)
+            checksum = RunDirectory(PACKAGE / name).weights_sha256()
+            note_checksum(PACKAGE / "SHA256SUMS", f"{name}/model.safetensors", checksum)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The networks in the package are the published ones, whole, and say what they were measured at."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import innerloop
+from innerloop.cli.app import main
+from innerloop.core.errors import ConfigError, DataError
+from innerloop.data.images import FewShotDataset
+from innerloop.experiments import pretrained as room
+from innerloop.experiments.pretrained import pretrained_names, pretrained_run
+
+
+def test_the_four_methods_are_there_in_less_than_half_a_megabyte_each():
+    assert pretrained_names() == [
+        "fomaml-omniglot",
+        "maml-omniglot",
+        "mamlpp-omniglot",
+        "transfer-omniglot",
+    ]
+    for name in pretrained_names():
+        assert pretrained_run(name).weights_path.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_weights_are_those_of_their_checksum_card_and_settings(name):
+    run = pretrained_run(name)
+    checksum = hashlib.sha256(run.weights_path.read_bytes()).hexdigest()
+    lines = (run.path.parent / "SHA256SUMS").read_text().splitlines()
+
+    assert f"{checksum}  {name}/model.safetensors" in lines
+    card = (run.path / "MODEL_CARD.md").read_text("utf-8")
+    assert f"{run.weights_path.stat().st_size:,} bytes" in card
+    assert checksum in card
+    assert run.config.method == name.partition("-")[0]
+    assert (run.config.data.split, run.config.training.seed) == ("assignment", 0)
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_pretrained_network_adapts_to_classes_it_has_not_seen(name, drawings: FewShotDataset):
+    """They tell synthetic characters apart, which none was trained on, far better than chance."""
+    episodes = innerloop.EpisodeSampler(
+        drawings, np.arange(100), ways=5, shots=5, queries=15, seed=0, stream_name="val"
+    ).batch(0, 8)
+    learner = innerloop.pretrained(name)
+
+    logits = learner.predict(learner.adapt(episodes.support, steps=5), episodes.query.images)
+
+    assert innerloop.accuracy(logits, episodes.query.labels).mean() > 0.6
+
+
+def test_the_classification_layer_of_pretraining_is_not_needed():
+    learner = innerloop.pretrained("transfer-omniglot")
+
+    assert learner.state_dict()["model.head.weight"].shape == (5, 64)
+
+
+def test_any_other_tensor_that_is_missing_is_an_error(tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from innerloop.runs.weights import save_weights
+
+    shutil.copytree(pretrained_run("transfer-omniglot").path, tmp_path / "transfer-omniglot")
+    file = tmp_path / "transfer-omniglot" / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.convs.2.weight"]
+    save_weights(file, weights)
+    monkeypatch.setattr(room, "_FOLDER", tmp_path)
+
+    with pytest.raises(DataError, match=r"lacks tensor 'model\.convs\.2\.weight'"):
+        innerloop.pretrained("transfer-omniglot")
+
+
+def test_a_name_that_is_not_there_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'transfer-omniglot'"):
+        innerloop.pretrained("tranfer-omniglot")
+
+
+def test_two_learners_share_nothing():
+    first = innerloop.pretrained("fomaml-omniglot")
+    second = innerloop.pretrained("fomaml-omniglot")
+    with torch.no_grad():
+        for weight in first.parameters():
+            weight.zero_()
+
+    assert all(weight.abs().sum() > 0 for weight in second.parameters() if weight.ndim == 4)
+
+
+def test_a_command_that_writes_into_a_run_says_that_evaluate_alone_takes_them(capsys):
+    assert main(["resume", "pretrained:fomaml-omniglot"]) == 2
+
+    assert "innerloop brings along is for innerloop evaluate alone" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("INNERLOOP_DATA" not in os.environ, reason="needs Omniglot's drawings")
+def test_evaluating_one_in_the_shell_prints_its_row_and_writes_nothing(capsys):
+    folder = pretrained_run("fomaml-omniglot").path
+    before = sorted(folder.iterdir())
+
+    assert main(["evaluate", "pretrained:fomaml-omniglot", "--episodes", "4", "--json"]) == 0
+
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["batch_norm"] for row in rows} == {"transductive", "support"}
+    assert sorted(folder.iterdir()) == before
