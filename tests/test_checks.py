@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
+from innerloop.methods.check import check_model
 from innerloop.methods.maml.learner import MAML
-from innerloop.networks.checks import check_model
 from innerloop.networks.conv4 import Conv4
 
 IMAGES = torch.rand(4, 1, 28, 28)

@@ -20,15 +20,20 @@ class LabelledImages:
 
     Attributes:
         images: (E, n, channels, height, width) float32 in [0, 1]; ink is 1, background 0.
-        labels: (E, n) int64 in [0, ways).
+        labels: (E, n) int64 in [0, ways); or the targets of a regression, (E, n, ...) floating.
+
+    Raises:
+        DataError: if there is not one label for each image.
     """
 
     images: "Tensor"
     labels: "Tensor"
 
     def __post_init__(self):
-        if self.images.shape[: self.labels.ndim] != self.labels.shape:
-            raise ValueError(
+        # Of a target, dimensions after (E, n) are its own.
+        ndim = min(self.labels.ndim, 2) if self.labels.dtype.is_floating_point else self.labels.ndim
+        if ndim == 0 or self.images.shape[:ndim] != self.labels.shape[:ndim]:
+            raise DataError(
                 f"images and labels must pair up: got images of shape {tuple(self.images.shape)} "
                 f"and labels of shape {tuple(self.labels.shape)}."
             )
@@ -74,6 +79,12 @@ class FewShotDataset:
             raise DataError(
                 f"Data set {self.name!r} has {len(self.images)} classes of images "
                 f"and {len(self.class_names)} class names."
+            )
+        if len(names := set(self.class_names)) < len(self.class_names):
+            twice = next(name for name in names if self.class_names.count(name) > 1)
+            raise DataError(
+                f"Data set {self.name!r} has more than one class {twice!r}: give every class a "
+                "name of its own."
             )
 
     @property

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.fast_weights.copies import private_copy
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner
@@ -109,11 +110,15 @@ class MAMLpp(MAML):
     def _affine_sets(self) -> nn.ParameterDict:
         """Scale and shift (N, channels) of every batch norm; they take the place of its own."""
         sets = nn.ParameterDict()
+        instead = {}
         for name, weight in super().params.items():
             if name.rpartition(".")[0] in self._norms:
                 sets[key_of(name)] = nn.Parameter(weight.detach().repeat(self.inner_steps, 1))
                 # Not trainable, and so no part of θ, which the inner loop would adapt.
-                self.model.get_parameter(name).requires_grad_(False)
+                instead[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
+        # In a tree of its own around the same tensors: the caller's network stays trainable.
+        self.model = private_copy(self.model, instead)
+        self._norms = norms_of(self.model)
         return sets
 
     def _rate_names(self, unit: str) -> dict[str, str]:

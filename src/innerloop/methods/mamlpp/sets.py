@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from innerloop.fast_weights.network import FastWeights, Network
-from innerloop.networks.batch_norm import Statistics, unbiased_moments
+from innerloop.networks.batch_norm import Statistics, refuse_several_passes, unbiased_moments
 
 
 class Gathering(Network):
@@ -17,6 +17,7 @@ class Gathering(Network):
         """`Network.call`; the moments (E, channels) go to set ``number``."""
         # Unbiased, as PyTorch's running variances are.
         outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
+        refuse_several_passes(seen, episodes=1)
         self.gathered.setdefault(number, []).append(seen)
         return outputs
 

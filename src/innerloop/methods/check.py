@@ -1,0 +1,317 @@
+"""What in a user's own network would break meta-learning, tried out on images.
+
+The meta-gradient of two inner steps is taken on the path that every training takes, and compared
+with plain autograd on copies of the network that hold the weights of each step.
+"""
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
+
+from innerloop.core.errors import ConfigError
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.copies import changed_buffer
+from innerloop.fast_weights.functional import expand
+from innerloop.fast_weights.network import Network, refuse_wrong_outputs
+from innerloop.methods.maml.learner import MAML
+from innerloop.networks.checks import faults, norms_by_batch_alone, remarks
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A way to take the meta-gradient.
+
+    Attributes:
+        name: in words.
+        first_order: as in `MAML`.
+        at_once: whether the episodes run at once.
+        fails: what is said where it fails.
+    """
+
+    name: str
+    first_order: bool
+    at_once: bool
+    fails: str
+
+
+_AT_ONCE = (
+    "Episodes at once, as on a GPU, fail under torch.vmap: {why}. Leave out .item(), branches on "
+    "values, random numbers and layers that vmap does not know, or stay on a CPU."
+)
+_TWICE = (
+    "Derivatives of second order fail: {why}. Use operations that can be differentiated twice "
+    "(attention: within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)), or first_order=True."
+)
+KINDS = (
+    _Kind("of first order", True, False, "Two inner steps fail: {why}."),
+    _Kind("of second order", False, False, _TWICE),
+    _Kind("of first order with the episodes at once", True, True, _AT_ONCE),
+    _Kind("of second order with the episodes at once", False, True, _AT_ONCE),
+)
+STEPS = 2
+EPISODES = 2
+TOLERANCE = 1e-2
+"""Largest relative error of a gradient: in float32 a rectifier's kink can turn on rounding."""
+
+
+def check_model(model: nn.Module, images: Tensor) -> list[str]:
+    """Tell what in a network would break meta-learning, and the remedy; the network stays as it is.
+
+    Args:
+        model: any module that maps images to logits.
+        images: a batch (n, channels, height, width) that it can take.
+
+    Returns:
+        One sentence for each problem; an empty list if there is none. Looked for are what learners
+        refuse by themselves: other ways to run (compiled, in parallel), values that are no finite
+        float32 or float64, running batch-norm statistics, active dropout. Then frozen parameters,
+        hooks, and batch norm without a ``support`` mode. Then what only a pass can tell: changed
+        buffers and parameters, random numbers, parameters without influence, and whether the
+        meta-gradient of two inner steps, of first and second order, in a loop and by `torch.vmap`
+        as on a GPU, is that of a copy that holds the weights.
+    """
+    if found := faults(model):
+        return found
+    try:
+        Network(model)
+        trial = copy.deepcopy(model)
+    except (ConfigError, RuntimeError) as error:  # the second where only deepcopy knows of a tensor
+        return [*remarks(model), _why(error)]
+    before = _state(trial)
+    # What it warns of is found by its effect, and nothing of the caller's is drawn.
+    with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        found = _in_one_pass(trial, images)
+        if not found:
+            found = _in_two_steps(trial, images)
+        if not _is_same(_state(trial), before):
+            found.append(
+                "A forward pass changes the network's own parameters, or its train and eval modes: "
+                "compute with them, and leave them as they are."
+            )
+    return remarks(model) + found
+
+
+def _in_one_pass(trial: nn.Module, images: Tensor) -> list[str]:
+    """What one forward and backward pass tells."""
+    buffers = {name: buffer.clone() for name, buffer in trial.named_buffers()}
+    try:
+        outputs = trial(images)
+        refuse_wrong_outputs(outputs, images)
+        again = trial(images)
+    except Exception as error:  # whatever a user's own network raises
+        return [f"The network fails on images of shape {tuple(images.shape)}: {_why(error)}."]
+    changed = [
+        name for name, buffer in trial.named_buffers() if not torch.equal(buffer, buffers[name])
+    ]
+    found = [changed_buffer(name) for name in changed]
+    if not changed and not torch.equal(outputs, again):
+        found.append(
+            "The output for the same images changes from pass to pass, by random numbers or by "
+            "state that is kept: leave them out, or call model.eval()."
+        )
+    return found + _without_influence(trial, outputs)
+
+
+def _without_influence(trial: nn.Module, outputs: Tensor) -> list[str]:
+    named = {name: weight for name, weight in trial.named_parameters() if weight.requires_grad}
+    # A random projection: a plain sum would hide weights that batch norm or softmax cancels.
+    objective = (outputs * _noise(outputs)).sum()
+    gradients = (
+        torch.autograd.grad(objective, list(named.values()), allow_unused=True)
+        if named and objective.requires_grad
+        else [None] * len(named)
+    )
+    return [
+        f"Parameter {name!r} has no influence on the output, so it is never learnt: remove it, "
+        "or use it."
+        for name, gradient in zip(named, gradients, strict=True)
+        if gradient is None
+    ]
+
+
+def _in_two_steps(trial: nn.Module, images: Tensor) -> list[str]:
+    """What the meta-gradients of two inner steps tell, and predictions of a lone image."""
+    trained = [weight for weight in trial.parameters() if weight.requires_grad]
+    if not trained:
+        return []
+    batch = _episodes(trial, images)
+    rate = _rate(trial, batch)
+    found = []
+    for kind in KINDS:
+        try:
+            gradients = _by_learner(trial, batch, rate, kind)
+        except Exception as error:  # whatever a user's own network raises
+            # The first that fails says it: the kinds after it ask for more.
+            return [kind.fails.format(why=_why(error))]
+        error = _difference(gradients, _by_copies(trial, batch, rate, kind.first_order))
+        # Also where it is no number.
+        if not error <= TOLERANCE:
+            return [
+                f"The meta-gradient of {STEPS} inner steps, {kind.name}, is wrong by "
+                f"{error:.0%} of that of a copy which holds the weights: the network computes "
+                "with others than it is given. Let forward use its own parameters alone, not a "
+                "function or a cache that holds some."
+            ]
+    return found + _of_a_lone_image(trial, images)
+
+
+def _of_a_lone_image(trial: nn.Module, images: Tensor) -> list[str]:
+    if norms_by_batch_alone(trial):  # there is no support mode, which is said elsewhere
+        return []
+    weights = expand(dict(trial.named_parameters()), 1)
+    network = Network(trial)
+    with torch.no_grad():
+        lone, among = (
+            network.call_by_support(weights, images[None], images[None, :count])[:, :1]
+            for count in (1, len(images))
+        )
+    if torch.allclose(lone, among, rtol=TOLERANCE, atol=TOLERANCE * float(among.abs().max())):
+        return []
+    return [
+        "Under batch_norm='support' the output for an image depends on the other images: let only "
+        "innerloop.BatchNorm2d layers look at the batch."
+    ]
+
+
+def _episodes(trial: nn.Module, images: Tensor) -> EpisodeBatch:
+    """Episodes with these images in several orders, and random targets."""
+    several = torch.stack([images.roll(episode, 0) for episode in range(EPISODES)])
+    with torch.no_grad():
+        outputs = torch.stack([trial(of_one) for of_one in several])
+    noise = _noise(torch.stack([outputs, outputs]))
+    nothing = torch.zeros(EPISODES, 1, 1, dtype=torch.int64)
+    return EpisodeBatch(
+        LabelledImages(several, noise[0]),
+        LabelledImages(several.flip(1), noise[1]),
+        nothing[:, 0],
+        nothing,
+        nothing,
+    )
+
+
+def _rate(trial: nn.Module, batch: EpisodeBatch) -> float:
+    """An inner rate by which a step changes the weights by some percent."""
+    weights = [weight for weight in trial.parameters() if weight.requires_grad]
+    loss = F.mse_loss(trial(batch.support.images[0]), batch.support.labels[0])
+    gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
+    ratio = float(get_total_norm(weights) / get_total_norm(gradients).clamp(min=1e-6))
+    return min(0.05 * ratio, 1.0)
+
+
+def _by_learner(
+    trial: nn.Module, batch: EpisodeBatch, rate: float, kind: "_Kind"
+) -> dict[str, Tensor]:
+    """The meta-gradient as every training takes it."""
+    learner = MAML(
+        trial,
+        inner_lr=rate,
+        inner_steps=STEPS,
+        first_order=kind.first_order,
+        loss_fn=F.mse_loss,
+    )
+    loss, *_ = learner._objective(Network(trial, vectorised=kind.at_once), batch)
+    gradients = torch.autograd.grad(
+        loss, list(learner.params.values()), materialize_grads=True, allow_unused=True
+    )
+    return dict(zip(learner.params, gradients, strict=True))
+
+
+def _by_copies(
+    trial: nn.Module, batch: EpisodeBatch, rate: float, first_order: bool
+) -> dict[str, Tensor]:
+    """The same by plain autograd, on copies that hold the weights of each step.
+
+    From the query gradient at the adapted weights, v, backward through the steps of second order:
+    v <- v - α H v, where H v is the gradient of the support gradient's product with v.
+    """
+    names = [name for name, weight in trial.named_parameters() if weight.requires_grad]
+    total = [torch.zeros_like(trial.get_parameter(name)) for name in names]
+    for episode in range(EPISODES):
+        images, targets = batch.support.images[episode], batch.support.labels[episode]
+        holders = [copy.deepcopy(trial)]
+        for _ in range(STEPS):
+            gradients = _gradients(holders[-1], names, images, targets)
+            holders.append(_stepped(holders[-1], names, gradients, rate))
+        v = _gradients(holders[-1], names, batch.query.images[episode], batch.query.labels[episode])
+        for holder in [] if first_order else reversed(holders[:-1]):
+            gradients = _gradients(holder, names, images, targets, create_graph=True)
+            product = sum((g * of).sum() for g, of in zip(gradients, v, strict=True))
+            second = _derivatives(product, holder, names)
+            v = [of - rate * change for of, change in zip(v, second, strict=True)]
+        total = [of + part / EPISODES for of, part in zip(total, v, strict=True)]
+    return dict(zip(names, total, strict=True))
+
+
+def _gradients(
+    holder: nn.Module, names: list[str], images: Tensor, targets: Tensor, create_graph: bool = False
+) -> list[Tensor]:
+    loss = F.mse_loss(holder(images), targets)
+    return _derivatives(loss, holder, names, create_graph)
+
+
+def _derivatives(
+    value: Any, holder: nn.Module, names: list[str], create_graph: bool = False
+) -> list[Tensor]:
+    weights = [holder.get_parameter(name) for name in names]
+    if not value.requires_grad:  # linear in all weights: no second derivative
+        return [torch.zeros_like(weight) for weight in weights]
+    return list(
+        torch.autograd.grad(
+            value, weights, create_graph=create_graph, materialize_grads=True, allow_unused=True
+        )
+    )
+
+
+def _stepped(
+    holder: nn.Module, names: list[str], gradients: list[Tensor], rate: float
+) -> nn.Module:
+    following = copy.deepcopy(holder)
+    with torch.no_grad():
+        for name, gradient in zip(names, gradients, strict=True):
+            following.get_parameter(name).sub_(rate * gradient)
+    return following
+
+
+def _difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """The largest relative difference of a parameter's gradient; small ones are of no weight."""
+    whole = get_total_norm(list(theirs.values()))
+    errors = [
+        (ours[name] - value).norm() / (value.norm() + 0.01 * whole).clamp(min=1e-12)
+        for name, value in theirs.items()
+    ]
+    return float(torch.stack(errors).max())
+
+
+def _noise(like: Tensor) -> Tensor:
+    drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def _state(model: nn.Module) -> tuple[dict[str, bool], dict[str, Tensor]]:
+    """Modes, and copies of the parameters."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    return modes, {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def _is_same(
+    state: tuple[dict[str, bool], dict[str, Tensor]],
+    before: tuple[dict[str, bool], dict[str, Tensor]],
+) -> bool:
+    return state[0] == before[0] and all(
+        torch.equal(value, before[1][name]) for name, value in state[1].items()
+    )
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, in a line."""
+    # Of a sentence of ours that wraps the network's own words, those words.
+    words = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
+    return words or type(error).__name__
