@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import NonFiniteError
+from innerloop.core.errors import ConfigError, NonFiniteError
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
@@ -25,6 +25,7 @@ from innerloop.experiments.state import (
     refuse_changes,
     refuse_other_data,
     restore,
+    state_of,
     tensors_of,
 )
 from innerloop.methods.base import Learner
@@ -59,7 +60,11 @@ class Training:
         self.run = run
         self.config = run.config
         self.data_fingerprint = data_fingerprint
-        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.training.outer_lr)
+        # In a group: an optimiser takes one without parameters, as of a learner that has none.
+        self.optimiser = torch.optim.Adam(
+            [{"params": list(learner.parameters())}], lr=self.config.training.outer_lr
+        )
+        state_of(learner)  # refuses what cannot be saved
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
         self.step = 0
@@ -227,12 +232,22 @@ def accumulate_meta_gradient(
         # The last chunk may be smaller, so that means are weighed by their episodes.
         share = len(chunk) / len(batch)
         loss, logged = learner.meta_loss(chunk)
-        # At once, so that a chunk's graph is freed before the next one's is made.
-        (loss * share).backward()
+        if any(weight.requires_grad for weight in learner.parameters()):
+            _refuse_constant(learner, loss)
+            # At once, so that a chunk's graph is freed before the next one's is made.
+            (loss * share).backward()
         for name, value in ({"loss": loss.detach()} | logged).items():
             totals[name] = totals.get(name, 0.0) + share * value.item()
     norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
     return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
+
+
+def _refuse_constant(learner: Learner, loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ConfigError(
+            f"The meta_loss of {type(learner).__name__} depends on none of its parameters: compute "
+            "it with them, outside of no_grad and detach."
+        )
 
 
 def validator(experiment: Experiment) -> Validate:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.network import FastWeights
 
 _INDEPENDENT = (
@@ -38,17 +38,23 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
         One gradient (E, *shape) for each weight, under its name.
 
     Raises:
-        ConfigError: if the loss depends on none of them.
+        ConfigError: if the loss depends on none of them, or cannot be differentiated.
     """
     if not loss.requires_grad:
         raise ConfigError(_INDEPENDENT)
     # Their sum, not their mean: that would make each episode's gradient smaller by their number.
-    gradients = torch.autograd.grad(
-        loss.sum(),
-        list(weights.values()),
-        create_graph=create_graph,
-        allow_unused=True,
-    )
+    try:
+        gradients = torch.autograd.grad(
+            loss.sum(), list(weights.values()), create_graph=create_graph, allow_unused=True
+        )
+    except (InnerloopError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The gradient of the inner loss fails: {first_line(error)}. Use operations that can "
+            "be differentiated, for second order twice, and no activation checkpointing; "
+            "innerloop.check_model tells what else would break."
+        ) from error
     if all(one is None for one in gradients):
         raise ConfigError(_INDEPENDENT)
     return {

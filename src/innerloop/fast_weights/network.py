@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from innerloop.core.errors import ConfigError, InnerloopError
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.networks.batch_norm import (
     Moments,
@@ -184,12 +184,11 @@ class Network:
 
     def _failure(self, images: Tensor, error: Exception) -> str:
         """That the network's own code failed, on what, and how it says so."""
-        what = str(error).strip().partition("\n")[0].rstrip(".")
         return (
             f"The network {type(self._model).__name__} fails on {len(images)} times "
             f"{images.shape[1]} images of shape {tuple(images.shape[2:])}, {images.dtype} on "
-            f"{images.device}: {what}. Give images that it takes; innerloop.check_model tells what "
-            "else would break."
+            f"{images.device}: {first_line(error)}. Give images that it takes; "
+            "innerloop.check_model tells what else would break."
         )
 
     def _all_episodes(

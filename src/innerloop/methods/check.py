@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import InnerloopError, first_line
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import changed_buffer
@@ -82,8 +82,8 @@ def check_model(model: nn.Module, images: Tensor) -> list[str]:
     try:
         Network(model)
         trial = copy.deepcopy(model)
-    except (ConfigError, RuntimeError) as error:  # the second where only deepcopy knows of a tensor
-        return [*remarks(model), _why(error)]
+    except InnerloopError as error:
+        return [*remarks(model), str(error)]
     before = _state(trial)
     # What it warns of is found by its effect, and nothing of the caller's is drawn.
     with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
@@ -106,8 +106,14 @@ def _in_one_pass(trial: nn.Module, images: Tensor) -> list[str]:
         outputs = trial(images)
         refuse_wrong_outputs(outputs, images)
         again = trial(images)
+        cut = _without_influence(trial, outputs)
+    except InnerloopError as error:
+        return [str(error)]
     except Exception as error:  # whatever a user's own network raises
-        return [f"The network fails on images of shape {tuple(images.shape)}: {_why(error)}."]
+        return [
+            f"The network fails on images of shape {tuple(images.shape)}, {images.dtype}: "
+            f"{_why(error)}."
+        ]
     changed = [
         name for name, buffer in trial.named_buffers() if not torch.equal(buffer, buffers[name])
     ]
@@ -117,7 +123,28 @@ def _in_one_pass(trial: nn.Module, images: Tensor) -> list[str]:
             "The output for the same images changes from pass to pass, by random numbers or by "
             "state that is kept: leave them out, or call model.eval()."
         )
-    return found + _without_influence(trial, outputs)
+    return found + _with_other_weights(trial, outputs) + cut
+
+
+def _with_other_weights(trial: nn.Module, outputs: Tensor) -> list[str]:
+    """Whether the output depends on weights that are none of the network's parameters."""
+    own = {id(weight) for weight in trial.parameters()}
+    seen = set()
+    nodes = [outputs.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in own:
+            return [
+                f"The output depends on a tensor of shape {tuple(leaf.shape)} that is none of the "
+                "network's parameters, so neither loop changes it: register it as one, and let no "
+                "function hold another network's."
+            ]
+        nodes += [following for following, _ in node.next_functions]
+    return []
 
 
 def _without_influence(trial: nn.Module, outputs: Tensor) -> list[str]:
@@ -131,7 +158,7 @@ def _without_influence(trial: nn.Module, outputs: Tensor) -> list[str]:
     )
     return [
         f"Parameter {name!r} has no influence on the output, so it is never learnt: remove it, "
-        "or use it."
+        "or use it, outside of detach, no_grad and activation checkpointing."
         for name, gradient in zip(named, gradients, strict=True)
         if gradient is None
     ]
@@ -139,19 +166,21 @@ def _without_influence(trial: nn.Module, outputs: Tensor) -> list[str]:
 
 def _in_two_steps(trial: nn.Module, images: Tensor) -> list[str]:
     """What the meta-gradients of two inner steps tell, and predictions of a lone image."""
-    trained = [weight for weight in trial.parameters() if weight.requires_grad]
-    if not trained:
-        return []
+    try:
+        MAML(trial)
+    except InnerloopError as error:
+        return [str(error)]
     batch = _episodes(trial, images)
-    rate = _rate(trial, batch)
-    found = []
+    rate = None
     for kind in KINDS:
         try:
+            rate = rate or _rate(trial, batch)
             gradients = _by_learner(trial, batch, rate, kind)
+            expected = _by_copies(trial, batch, rate, kind.first_order)
         except Exception as error:  # whatever a user's own network raises
             # The first that fails says it: the kinds after it ask for more.
             return [kind.fails.format(why=_why(error))]
-        error = _difference(gradients, _by_copies(trial, batch, rate, kind.first_order))
+        error = _difference(gradients, expected)
         # Also where it is no number.
         if not error <= TOLERANCE:
             return [
@@ -160,7 +189,7 @@ def _in_two_steps(trial: nn.Module, images: Tensor) -> list[str]:
                 "with others than it is given. Let forward use its own parameters alone, not a "
                 "function or a cache that holds some."
             ]
-    return found + _of_a_lone_image(trial, images)
+    return _of_a_lone_image(trial, images)
 
 
 def _of_a_lone_image(trial: nn.Module, images: Tensor) -> list[str]:
@@ -313,5 +342,4 @@ def _is_same(
 def _why(error: BaseException) -> str:
     """What went wrong, in a line."""
     # Of a sentence of ours that wraps the network's own words, those words.
-    words = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
-    return words or type(error).__name__
+    return first_line(error.__cause__ or error).partition(". ")[0]

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -65,7 +66,13 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
         learner: nn.Module = bound.args[0]
         given = bound.arguments
         for name, value in given.items():
-            if name in ("support", "batch", "episodes") or isinstance(value, LabelledImages):
+            wanted = signature.parameters[name].annotation
+            if wanted in (LabelledImages, EpisodeBatch) and not isinstance(value, wanted):
+                raise ConfigError(
+                    f"{type(learner).__name__}.{operation.__name__} takes innerloop."
+                    f"{wanted.__name__}: got {type(value).__name__}."
+                )
+            if isinstance(value, LabelledImages | EpisodeBatch):
                 given[name] = admit(learner, value, on_support)
         if "steps" in given:
             refuse_wrong_steps(given["steps"])
@@ -81,13 +88,15 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 def refuse_wrong_steps(steps: Any) -> None:
     """Raise `ConfigError` unless it is a number of inner steps."""
-    if isinstance(steps, bool) or not isinstance(steps, int):
+    if isinstance(steps, bool) or not isinstance(steps, Integral):
         raise ConfigError(f"inner steps must be a whole number: got {steps!r}.")
     if steps < 0:
         raise ConfigError(f"inner steps must be at least 0: got {steps}.")
 
 
-def admit(learner: nn.Module, batch: Any, of_support: bool) -> Any:
+def admit(
+    learner: nn.Module, batch: LabelledImages | EpisodeBatch, of_support: bool
+) -> LabelledImages | EpisodeBatch:
     """Episodes, support sets or a mini-batch as a learner may trust them; labels become int64.
 
     Args:
@@ -97,16 +106,11 @@ def admit(learner: nn.Module, batch: Any, of_support: bool) -> Any:
         of_support: whether it is support sets.
 
     Raises:
-        ConfigError: if it is something else, or does not fit the learner.
+        ConfigError: in torch.inference_mode.
         DataError: if images or labels are not what they have to be.
     """
     if isinstance(batch, EpisodeBatch):
         return _episodes(learner, batch)
-    if not isinstance(batch, LabelledImages):
-        raise ConfigError(
-            f"{type(learner).__name__} takes innerloop.LabelledImages or an innerloop.EpisodeBatch:"
-            f" got {type(batch).__name__}."
-        )
     return _labelled(learner, batch, "support" if of_support else "batch", of_support)
 
 

@@ -1,8 +1,9 @@
 """Names of what can be adapted in a trained network, and of the heads that it can be given."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -10,6 +11,10 @@ from innerloop.core.errors import ConfigError
 from innerloop.networks.base import blocks_of, parameters_under
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.checks import norms_by_batch_alone
+from innerloop.settings.fields import between, check
+
+InnerSteps = Annotated[int, between(0, 1000)]
+"""A number of inner steps."""
 
 Parts = Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"]
 """What takes inner steps: what the method itself adapts, the head, it and the last blocks,
@@ -48,6 +53,22 @@ def submodules(model: nn.Module, parts: Parts) -> list[str] | None:
     if count > len(blocks):
         raise ConfigError(f"{type(model).__name__} has {len(blocks)} blocks: {parts} is too many.")
     return ["head", *(name for block in blocks[len(blocks) - count :] for name in block)]
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """A learner's setting, of numpy's scalars the Python number.
+
+    Args:
+        name: what the error calls it.
+        kind: a type as fields of settings have it.
+        value: what was given.
+
+    Raises:
+        ConfigError: if it is not of the kind.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    check(name, kind, value)
+    return value
 
 
 def linear_head(model: nn.Module, name: str) -> list[str]:

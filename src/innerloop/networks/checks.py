@@ -1,6 +1,7 @@
 """What in a user's own network would break meta-learning, as far as it is seen without images."""
 
 from collections.abc import Callable, Iterator
+from types import CellType, FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def refuse_faults(model: nn.Module) -> None:
 def faults(model: nn.Module) -> list[str]:
     """What makes a learner refuse a network: a sentence each, with the remedy."""
     # In this order: what has no values, or runs elsewhere, cannot be looked at any further.
-    for kind in (_other_ways_to_run, _values, _layers):
+    for kind in (_other_ways_to_run, _values, _functions, _layers):
         if found := list(kind(model)):
             return found
     return []
@@ -129,6 +130,32 @@ def _fault_of(tensor: Tensor) -> str:
     if tensor.is_floating_point() and not bool(tensor.detach().isfinite().all()):
         return "holds NaN or infinity: load or initialise the weights again."
     return ""
+
+
+def _functions(model: nn.Module) -> Iterator[str]:
+    """Functions that hold a part of the network: a copy of it would go on calling this one."""
+    parts = {id(part) for part in [*model.modules(), *model.parameters()]}
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            for function in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(function, FunctionType) and parts & _held_by(function):
+                    yield (
+                        f"{attribute!r} of {name or type(model).__name__!r} is or has a function "
+                        "that holds a part of the network, and would call that one with its own "
+                        "weights, not the episode's: make it a method."
+                    )
+
+
+def _held_by(function: FunctionType) -> set[int]:
+    held = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    return {id(value) for value in [*held, *(function.__defaults__ or ())]}
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a variable that has no value yet
+        return False
 
 
 def _layers(model: nn.Module) -> Iterator[str]:

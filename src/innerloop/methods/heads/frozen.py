@@ -19,7 +19,9 @@ from innerloop.methods.parts import (
     PARTS,
     Head,
     HeadInit,
+    InnerSteps,
     Parts,
+    checked,
     possible_modes,
     refuse_steps_beside,
     submodules,
@@ -35,7 +37,7 @@ from innerloop.networks.batch_norm import (
 )
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import CutNetwork, plain_network, refusing_lone_images
-from innerloop.settings.fields import Rate, between, check
+from innerloop.settings.fields import Rate, between
 
 
 class FrozenFeatures(Learner):
@@ -96,11 +98,6 @@ class FrozenFeatures(Learner):
         refuse_faults(model)
         self.batch_norm_modes = possible_modes(model, batch_norm_modes)
         Network(model)  # refuses what cannot be copied
-        check("head", Head, head)
-        check("head_init", HeadInit, head_init)
-        check("inner_lr", Rate, inner_lr)
-        check("inner_steps", Annotated[int, between(0, 1000)], inner_steps)
-        check("penalty", Annotated[float, between(1e-12, 1e6)], penalty)
         if "running" in batch_norm_modes and any(
             layer.running_mean is None for layer in batch_norm_layers(model).values()
         ):
@@ -108,11 +105,11 @@ class FrozenFeatures(Learner):
             model = private_copy(model)
             keep_running_statistics(model)
         self.model: nn.Module = model
-        self.head: Head = head
-        self.head_init: HeadInit = head_init
-        self.penalty = penalty
-        self.inner_lr = inner_lr
-        self.inner_steps = inner_steps
+        self.head: Head = checked("head", Head, head)
+        self.head_init: HeadInit = checked("head_init", HeadInit, head_init)
+        self.penalty: float = checked("penalty", Annotated[float, between(1e-12, 1e6)], penalty)
+        self.inner_lr: float = checked("inner_lr", Rate, inner_lr)
+        self.inner_steps: int = checked("inner_steps", InnerSteps, inner_steps)
 
     def transfer_learn(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give every episode a new head, adapt it to the support set, and measure on the query set.

@@ -14,6 +14,7 @@ from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.door import ways_of
 from innerloop.methods.parts import (
     HeadInit,
+    checked,
     linear_head,
     parameters_to_adapt,
     possible_modes,
@@ -22,7 +23,7 @@ from innerloop.networks.base import last_of_blocks
 from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import plain_network, refusing_lone_images
-from innerloop.settings.fields import Rate, check
+from innerloop.settings.fields import Rate
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
@@ -63,13 +64,13 @@ class Descent(Learner):
         super().__init__()
         refuse_faults(model)
         Network(model)  # refuses what cannot be copied
-        check("inner_lr", Rate, inner_lr)
-        check("fresh_head_init", HeadInit, fresh_head_init)
+        if not callable(loss_fn):
+            raise ConfigError(f"loss_fn must be a function of outputs and labels: got {loss_fn!r}.")
         self.model = model
         self.batch_norm_modes = possible_modes(model, batch_norm_modes)
-        self.inner_lr = inner_lr
+        self.inner_lr = checked("inner_lr", Rate, inner_lr)
         self.loss_fn = loss_fn
-        self.fresh_head_init: HeadInit = fresh_head_init
+        self.fresh_head_init: HeadInit = checked("fresh_head_init", HeadInit, fresh_head_init)
         self.meta_learned_head = fresh_head is None
         self._fresh = [] if fresh_head is None else linear_head(model, fresh_head)
         self._adapted = None if adapts is None else set(parameters_to_adapt(model, adapts))

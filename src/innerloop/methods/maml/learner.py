@@ -15,9 +15,18 @@ from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.descent import Descent, LossFunction
-from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.methods.parts import (
+    PARTS,
+    Head,
+    HeadInit,
+    InnerSteps,
+    Parts,
+    checked,
+    refuse_steps_beside,
+    submodules,
+)
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.settings.fields import between, check
+from innerloop.settings.fields import between
 from innerloop.settings.run import RunConfig
 
 
@@ -90,12 +99,11 @@ class MAML(Descent):
             loss_fn=loss_fn,
             batch_norm_modes=batch_norm_modes,
         )
-        check("inner_steps", Annotated[int, between(0, 1000)], inner_steps)
-        check("query_batches", Annotated[int, between(1, 1000)], query_batches)
-        check("first_order", bool, first_order)
-        self.inner_steps = inner_steps
-        self.first_order = first_order
-        self.query_batches = query_batches
+        self.inner_steps: int = checked("inner_steps", InnerSteps, inner_steps)
+        self.first_order: bool = checked("first_order", bool, first_order)
+        self.query_batches: int = checked(
+            "query_batches", Annotated[int, between(1, 1000)], query_batches
+        )
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
