@@ -197,11 +197,14 @@ def _of_a_lone_image(trial: nn.Module, images: Tensor) -> list[str]:
         return []
     weights = expand(dict(trial.named_parameters()), 1)
     network = Network(trial)
-    with torch.no_grad():
-        lone, among = (
-            network.call_by_support(weights, images[None], images[None, :count])[:, :1]
-            for count in (1, len(images))
-        )
+    try:
+        with torch.no_grad():
+            lone, among = (
+                network.call_by_support(weights, images[None], images[None, :count])[:, :1]
+                for count in (1, len(images))
+            )
+    except InnerloopError as error:
+        return [f"A lone image cannot be predicted: {_why(error)}."]
     if torch.allclose(lone, among, rtol=TOLERANCE, atol=TOLERANCE * float(among.abs().max())):
         return []
     return [
