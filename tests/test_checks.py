@@ -173,13 +173,13 @@ def older(wrap: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 def without_a_number() -> nn.Module:
     model = linear()
-    nn.init.constant_(model[1].weight, torch.nan)
+    nn.init.constant_(model[1].weight, torch.nan)  # type: ignore[arg-type]
     return model
 
 
 def locked() -> nn.Module:
     model = linear()
-    model[1].guard = threading.Lock()
+    model[1].guard = threading.Lock()  # type: ignore[assignment]
     return model
 
 
@@ -318,7 +318,7 @@ SERVED: dict[str, Callable[[], nn.Module]] = {
     "dropout of nothing": lambda: linear(nn.Dropout(0.0)),
     "in channels_last": lambda: nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(256, 5)
-    ).to(memory_format=torch.channels_last),
+    ).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
     "batch norm at two places": lambda: (
         lambda norm: nn.Sequential(norm, nn.Tanh(), norm, linear())
     )(BatchNorm2d(1)),
