@@ -138,7 +138,8 @@ class Training:
                 "Lower --inner-lr or --outer-lr and train again."
             )
         if config.training.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.training.clip_gradient)
+            parameters = list(self.learner.parameters())  # of an empty generator it would warn
+            torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_gradient)
         self.optimiser.step()
         self.learner.end_outer_step()
         self.step += 1
