@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.methods import check
+from innerloop.methods import check, meta_gradients
 from innerloop.methods.check import check_model
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
@@ -395,7 +395,7 @@ def test_dropout_that_is_switched_on_afterwards_is_refused():
 
 
 def double_batch(model: nn.Module) -> EpisodeBatch:
-    return check._episodes(model, torch.rand(6, 1, 8, 8).double())
+    return meta_gradients.episodes_of(model, torch.rand(6, 1, 8, 8).double())
 
 
 @pytest.mark.parametrize("kind", check.KINDS, ids=lambda kind: kind.name)
@@ -403,12 +403,12 @@ def test_a_learners_meta_gradient_is_that_of_copies_that_hold_the_weights(kind):
     model = SmallConv(F.softplus)
     batch = double_batch(model)
 
-    ours = check._by_learner(model, batch, 0.3, kind)
-    theirs = check._by_copies(model, batch, 0.3, kind.first_order)
+    ours = meta_gradients.by_learner(model, batch, 0.3, kind)
+    theirs = meta_gradients.by_copies(model, batch, 0.3, kind.first_order)
 
-    assert check._difference(ours, theirs) <= 1e-9
-    other = check._by_copies(model, batch, 0.3, not kind.first_order)
-    assert check._difference(ours, other) > 1e-2
+    assert meta_gradients.difference(ours, theirs) <= 1e-9
+    other = meta_gradients.by_copies(model, batch, 0.3, not kind.first_order)
+    assert meta_gradients.difference(ours, other) > 1e-2
 
 
 def test_a_wrong_meta_gradient_is_found(monkeypatch):

@@ -206,10 +206,12 @@ def test_query_batches_that_do_not_divide_the_queries_are_refused():
     ],
 )
 def test_classes_that_are_none_of_the_data_set_or_come_twice_are_refused(classes, sentence):
-    dataset, shape = numbered(), dict(ways=2, shots=1, queries=1)
+    dataset = numbered()
 
     with pytest.raises(ConfigError, match=sentence):
-        EpisodeSampler(dataset, np.array(classes), **shape, seed=0, stream_name="episodes/train")
+        EpisodeSampler(
+            dataset, np.array(classes), ways=2, shots=1, queries=1, seed=0, stream_name="episodes"
+        )
     with pytest.raises(ConfigError, match=sentence):
         ImageSampler(dataset, np.array(classes), seed=0, stream_name="images/train")
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import ConfigError, NonFiniteError
+from innerloop.core.errors import NonFiniteError
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.data.images import LabelledImages
+from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.state import (
     MovingAverage,
@@ -211,44 +211,6 @@ class Training:
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
-
-
-def accumulate_meta_gradient(
-    learner: Learner, batch: EpisodeBatch | LabelledImages, episodes_per_chunk: int
-) -> dict[str, float]:
-    """Leave a meta-batch's meta-gradient in ``.grad``, by chunks, so that memory does not grow.
-
-    Args:
-        learner: its `Learner.meta_loss` is a mean over episodes.
-        batch: E episodes; or a mini-batch of images, which is never divided, since batch norm
-            makes its images depend on one another.
-        episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
-
-    Returns:
-        ``loss``, what `Learner.meta_loss` logs, and ``gradient_norm``, over the whole meta-batch.
-    """
-    learner.zero_grad()
-    totals: dict[str, float] = {}
-    for chunk in batch.chunks(episodes_per_chunk) if isinstance(batch, EpisodeBatch) else [batch]:
-        # The last chunk may be smaller, so that means are weighed by their episodes.
-        share = len(chunk) / len(batch)
-        loss, logged = learner.meta_loss(chunk)
-        if any(weight.requires_grad for weight in learner.parameters()):
-            _refuse_constant(learner, loss)
-            # At once, so that a chunk's graph is freed before the next one's is made.
-            (loss * share).backward()
-        for name, value in ({"loss": loss.detach()} | logged).items():
-            totals[name] = totals.get(name, 0.0) + share * value.item()
-    norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
-    return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
-
-
-def _refuse_constant(learner: Learner, loss: Tensor) -> None:
-    if not loss.requires_grad:
-        raise ConfigError(
-            f"The meta_loss of {type(learner).__name__} depends on none of its parameters: compute "
-            "it with them, outside of no_grad and detach."
-        )
 
 
 def validator(experiment: Experiment) -> Validate:
