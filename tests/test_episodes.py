@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import FewShotDataset
+from innerloop.data.minibatches import ImageSampler
 
 
 def numbered(classes: int = 12, examples: int = 20) -> FewShotDataset:
@@ -192,3 +193,43 @@ def test_query_batches_that_do_not_divide_the_queries_are_refused():
         ConfigError, match=r"query_batches=4 must divide the queries per class \(15\)"
     ):
         sampler().batch(0, 1).query_batches(4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ([0, 1, 1, 2, 3, 4], "A class comes more than once among 6"),
+        ([-1, 0, 1, 2, 3], "has classes 0 to 11: got -1 to 3"),
+        ([0, 1, 2, 3, 12], "has classes 0 to 11: got 0 to 12"),
+        ([0.0, 1.0, 2.0, 3.0, 4.0], "at least one index, as class_indices gives them: got float64"),
+        ([], "at least one index, as class_indices gives them: got float64 of shape"),
+    ],
+)
+def test_classes_that_are_none_of_the_data_set_or_come_twice_are_refused(classes, sentence):
+    dataset = numbered()
+
+    with pytest.raises(ConfigError, match=sentence):
+        EpisodeSampler(
+            dataset, np.array(classes), ways=2, shots=1, queries=1, seed=0, stream_name="episodes"
+        )
+    with pytest.raises(ConfigError, match=sentence):
+        ImageSampler(dataset, np.array(classes), seed=0, stream_name="images/train")
+
+
+@pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 0)])
+def test_a_batch_from_before_the_first_episode_or_of_none_is_refused(start, count):
+    images = ImageSampler(sampler().dataset, np.arange(3), seed=0, stream_name="images/train")
+
+    for of in (sampler(), images):
+        with pytest.raises(ConfigError, match=f"got {count} from number {start} on"):
+            of.batch(start, count)
+
+
+def test_counts_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(ConfigError, match=r"ways must be a whole number: got 2\.5"):
+        sampler(ways=2.5)
+
+
+def test_a_data_set_with_two_classes_of_one_name_is_refused():
+    with pytest.raises(DataError, match="more than one class 'x': give every class a name of its"):
+        FewShotDataset("twins", np.zeros((3, 2, 1, 4, 4), np.uint8), ("x", "y", "x"))

@@ -32,6 +32,7 @@ from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.conv4 import Conv4
+from innerloop.report.model_card import model_card
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Status
 from innerloop.runs.weights import load_weights
@@ -766,3 +767,114 @@ def test_figures_are_written_whole_or_not_at_all(experiment, tmp_path, monkeypat
         report.draw_figures(run)
 
     assert list((run.path / "figures").iterdir()) == []
+
+
+# Other learners and networks than ours
+
+
+class Odd(NearestCentroid):
+    """Has tied weights, a count, a mask, and a scale without a gradient in its state."""
+
+    def __init__(self, model: Conv4):
+        super().__init__(model)
+        self.tied = self.model.convs[0]
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("mask", torch.tensor([True, False]))
+        self.register_buffer("nothing", torch.zeros(0, dtype=torch.int32))
+        self.count: Tensor
+
+    def end_outer_step(self) -> None:
+        self.count += 2
+
+
+class Pixels(NearestCentroid):
+    """Nearest class means of the pixels: nothing is trained."""
+
+    def __init__(self, model: Conv4):
+        super().__init__(model)
+        del self.model
+
+    def embed(self, images: Tensor) -> Tensor:
+        return images.flatten(2)
+
+
+class Constant(NearestCentroid):
+    """Its loss has no graph."""
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, logged = super().meta_loss(batch)
+        return loss.detach(), logged
+
+
+class Remembering(NearestCentroid):
+    """Has something in its state that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"seen": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def training_of(
+    kind: type[NearestCentroid], experiment: Experiment, path: Path
+) -> tuple[Training, RunDirectory]:
+    run = new_run(experiment, path)
+    learner = kind.from_config(experiment.config, model_of(experiment))
+    fingerprint = experiment.dataset.fingerprint
+    return Training(learner, experiment.training_sampler(), run, fingerprint), run
+
+
+def model_of(experiment: Experiment) -> nn.Module:
+    model = experiment.build_learner().get_submodule("model")
+    assert isinstance(model, Conv4)
+    return model
+
+
+@pytest.mark.parametrize("kind", [Odd, Pixels])
+@pytest.mark.parametrize("clip_gradient", [0.0, 1.0])
+def test_a_stopped_training_of_an_odd_learner_goes_on_to_the_same_state(
+    kind, clip_gradient, experiment, tmp_path
+):
+    tiny = experiment(clip_gradient=clip_gradient)
+    whole, run = training_of(kind, tiny, tmp_path / "whole")
+    assert whole.train(validator(tiny)) is None
+    first, stopped = training_of(kind, tiny, tmp_path / "stopped")
+    assert first.train(validator(tiny), should_stop=stop_after(first, 3))
+
+    learner = kind.from_config(tiny.config, model_of(tiny))
+    second = Training(learner, tiny.training_sampler(), stopped, tiny.dataset.fingerprint)
+    assert second.resume() == []
+    assert second.train(validator(tiny)) is None
+
+    assert same(weights_of(second.learner), weights_of(whole.learner))
+    assert load_weights(run.weights_path).keys() == whole.learner.state_dict().keys()
+    assert same(load_weights(stopped.weights_path), load_weights(run.weights_path))
+    if kind is Odd:
+        saved = load_weights(run.weights_path)
+        assert saved["count"].item() == 3 + 2 * tiny.config.training.meta_steps
+        assert saved["mask"].tolist() == [True, False]
+        assert torch.equal(saved["tied.weight"], saved["model.convs.0.weight"])
+
+
+def test_a_loss_that_depends_on_no_parameter_is_refused(experiment, tmp_path):
+    training, _ = training_of(Constant, experiment(), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match="meta_loss of Constant depends on none of its param"):
+        training.train(validator(experiment()))
+
+
+def test_a_state_that_no_weight_file_can_hold_is_refused_before_the_training(experiment, tmp_path):
+    with pytest.raises(ConfigError, match="'_extra_state', of type dict, and only tensors are"):
+        training_of(Remembering, experiment(), tmp_path / "run")
+
+
+def test_a_model_card_speaks_of_the_network_that_is_in_the_file(experiment, tmp_path):
+    runs = {}
+    for kind in (Pixels, Odd):
+        training, run = training_of(kind, experiment(), tmp_path / kind.__name__)
+        training.train(validator(experiment()))
+        runs[kind] = run
+
+    assert "A network of 4 convolutional blocks of 4 filters for" in model_card(runs[Odd])
+    assert "own, 0 tensors of 0 numbers in all, for pictures of 16 x 16" in model_card(runs[Pixels])

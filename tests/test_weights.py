@@ -59,6 +59,21 @@ def test_a_view_with_gradient_in_another_memory_layout_is_saved_by_its_values(tm
     )
 
 
+def test_tied_weights_counts_and_masks_are_saved_each_by_its_name(tmp_path):
+    tied = torch.randn(3, 4)
+    tensors = {
+        "first": tied,
+        "second": tied,
+        "part": tied[1:],
+        "mask": torch.tensor([True, False]),
+        "count": torch.tensor(7, dtype=torch.int16),
+    }
+
+    save_weights(tmp_path / "model.safetensors", tensors)
+
+    assert same(load_weights(tmp_path / "model.safetensors", tensors), tensors)
+
+
 def test_other_readers_of_safetensors_can_read_it(path):
     assert same(load(path.read_bytes()), WEIGHTS)
     assert header_of(path.read_bytes())[0]["__metadata__"]["method"] == "fomaml"

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from innerloop.methods.card import DiagnosticFigure as DiagnosticFigure
     from innerloop.methods.card import Paper as Paper
     from innerloop.methods.catalogue import settings_of as settings_of
+    from innerloop.methods.check import check_model as check_model
     from innerloop.methods.heads.frozen import FrozenFeatures as FrozenFeatures
     from innerloop.networks.batch_norm import BatchNorm2d as BatchNorm2d
-    from innerloop.networks.checks import check_model as check_model
     from innerloop.networks.conv4 import Conv4 as Conv4
     from innerloop.settings.fields import between as between
     from innerloop.settings.method import EpisodicSettings as EpisodicSettings
@@ -61,7 +61,7 @@ _HOME = {
     "Split": "data.splits",
     "accuracy": "methods.base",
     "between": "settings.fields",
-    "check_model": "networks.checks",
+    "check_model": "methods.check",
     "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
     "load_dataset": "data",

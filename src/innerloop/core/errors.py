@@ -37,6 +37,11 @@ class DataError(InnerloopError, ValueError):
     exit_code = 5
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's exception says first, to be quoted in a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def did_you_mean(name: str, names: Sequence[str]) -> str:
     """To append to an error: the most similar name, or all of them."""
     return nearest(name, names) or f" There are: {', '.join(names)}."

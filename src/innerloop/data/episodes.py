@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.seeding import stream
-from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.images import (
+    FewShotDataset,
+    LabelledImages,
+    refuse_wrong_classes,
+    refuse_wrong_range,
+)
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
 
 
@@ -26,6 +32,9 @@ class EpisodeBatch:
             episode e.
         support_drawings: (E, ways, shots) int64, which examples of each class are the support.
         query_drawings: (E, ways, queries) int64, which are the query.
+
+    Raises:
+        DataError: if its parts are not of the same number of episodes.
     """
 
     support: LabelledImages
@@ -33,6 +42,18 @@ class EpisodeBatch:
     classes: Tensor
     support_drawings: Tensor
     query_drawings: Tensor
+
+    def __post_init__(self):
+        counts = {
+            "support": len(self.support),
+            "query": len(self.query),
+            "classes": len(self.classes),
+            "support_drawings": len(self.support_drawings),
+            "query_drawings": len(self.query_drawings),
+        }
+        if len(set(counts.values())) > 1:
+            words = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise DataError(f"All parts of a batch are of the same episodes: got {words}.")
 
     def __len__(self) -> int:
         """Number of episodes, E."""
@@ -66,12 +87,22 @@ class EpisodeBatch:
 
         Returns:
             ``count`` batches of images (E, ways * queries / count, ...) and their labels.
+
+        Raises:
+            ConfigError: if they cannot be equal.
+            DataError: if the query set does not lie class by class, with equally many of each.
         """
         queries = self.query_drawings.shape[2]
         if queries % count:
             raise ConfigError(
                 f"query_batches={count} must divide the queries per class ({queries}), so that "
                 "every mini-batch holds the same number of each class."
+            )
+        expected = torch.arange(self.ways).repeat_interleave(queries).to(self.query.labels)
+        if not torch.equal(self.query.labels, expected.expand(len(self), -1)):
+            raise DataError(
+                f"query_batches={count} takes the query set class by class, {queries} pictures of "
+                f"each of {self.ways}: order it by its labels, or take query_batches=1."
             )
         # Queries lie class by class: cut as they lie, a mini-batch would hold few classes.
         order = torch.arange(self.ways * queries).view(self.ways, count, queries // count)
@@ -146,11 +177,12 @@ class EpisodeSampler:
         rotations: bool = False,
         disjoint: bool = False,
     ):
+        classes = refuse_wrong_classes(dataset, classes)
         _refuse_impossible(dataset, len(classes), ways, shots, queries)
         if rotations:
             refuse_unless_square(dataset)
         self.dataset = dataset
-        self.classes = np.asarray(classes)
+        self.classes = classes
         self.ways = ways
         self.shots = shots
         self.queries = queries
@@ -161,6 +193,7 @@ class EpisodeSampler:
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
         """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
+        refuse_wrong_range(start, count)
         if self.disjoint and start + count > (available := len(self.classes) // self.ways):
             raise ConfigError(
                 f"{len(self.classes)} classes make {available} disjoint episodes, not "
@@ -218,6 +251,8 @@ def _refuse_impossible(
 ) -> None:
     """Raise `ConfigError` if there are not enough classes or drawings, or a count is below one."""
     for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
+        if not isinstance(count, Integral):
+            raise ConfigError(f"{name} must be a whole number: got {count!r}.")
         if count < 1:
             raise ConfigError(f"{name} must be at least 1: got {count}.")
     if ways > classes:

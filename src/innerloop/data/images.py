@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from innerloop.core.errors import DataError
+from innerloop.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,15 +20,24 @@ class LabelledImages:
 
     Attributes:
         images: (E, n, channels, height, width) float32 in [0, 1]; ink is 1, background 0.
-        labels: (E, n) int64 in [0, ways).
+        labels: (E, n) int64 in [0, ways); or the targets of a regression, (E, n, ...) floating.
+
+    Raises:
+        DataError: if there is not one label for each image.
     """
 
     images: "Tensor"
     labels: "Tensor"
 
     def __post_init__(self):
-        if self.images.shape[: self.labels.ndim] != self.labels.shape:
-            raise ValueError(
+        for name, value in (("images", self.images), ("labels", self.labels)):
+            if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+                raise DataError(f"{name} are of type {type(value).__name__}: give a torch.Tensor.")
+        # Of a target, dimensions after (E, n) are its own.
+        floating = getattr(self.labels.dtype, "is_floating_point", False)
+        ndim = min(self.labels.ndim, 2) if floating else self.labels.ndim
+        if ndim == 0 or self.images.shape[:ndim] != self.labels.shape[:ndim]:
+            raise DataError(
                 f"images and labels must pair up: got images of shape {tuple(self.images.shape)} "
                 f"and labels of shape {tuple(self.labels.shape)}."
             )
@@ -75,6 +84,12 @@ class FewShotDataset:
                 f"Data set {self.name!r} has {len(self.images)} classes of images "
                 f"and {len(self.class_names)} class names."
             )
+        if len(names := set(self.class_names)) < len(self.class_names):
+            twice = next(name for name in names if self.class_names.count(name) > 1)
+            raise DataError(
+                f"Data set {self.name!r} has more than one class {twice!r}: give every class a "
+                "name of its own."
+            )
 
     @property
     def examples(self) -> int:
@@ -110,6 +125,38 @@ class FewShotDataset:
                 "--split or --data."
             )
         return np.array([position[name] for name in names], dtype=np.int64)
+
+
+def refuse_wrong_classes(dataset: FewShotDataset, classes: Any) -> np.ndarray:
+    """The classes that a sampler is to draw from, as int64.
+
+    Raises:
+        ConfigError: if there is none, one comes twice, or one is not of the data set.
+    """
+    indices = np.asarray(classes)
+    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer) or not len(indices):
+        raise ConfigError(
+            "classes are a row of at least one index, as class_indices gives them: got "
+            f"{indices.dtype} of shape {indices.shape}."
+        )
+    if indices.min() < 0 or indices.max() >= len(dataset.class_names):
+        raise ConfigError(
+            f"Data set {dataset.name!r} has classes 0 to {len(dataset.class_names) - 1}: got "
+            f"{indices.min()} to {indices.max()}."
+        )
+    if len(np.unique(indices)) < len(indices):
+        # An episode with it could call one class by two labels.
+        raise ConfigError(f"A class comes more than once among {len(indices)}: name each once.")
+    return indices.astype(np.int64)
+
+
+def refuse_wrong_range(start: int, count: int) -> None:
+    """Raise `ConfigError` unless a batch of a stream begins at 0 or later and is not empty."""
+    if start < 0 or count < 1:
+        raise ConfigError(
+            f"A batch has at least one example and begins at number 0 or later: got {count} from "
+            f"number {start} on."
+        )
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

@@ -7,7 +7,12 @@ import torch
 
 from innerloop.core.errors import ConfigError
 from innerloop.core.seeding import stream
-from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.images import (
+    FewShotDataset,
+    LabelledImages,
+    refuse_wrong_classes,
+    refuse_wrong_range,
+)
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
 
 
@@ -29,7 +34,8 @@ class ImageSampler:
         rotations_as_classes: a drawing turned by q quarters has the label 4 k + q instead of k.
 
     Raises:
-        ConfigError: if rotations are asked for and images are not square.
+        ConfigError: if classes are not of the data set, or rotations are asked for and images are
+            not square.
     """
 
     def __init__(
@@ -47,13 +53,11 @@ class ImageSampler:
         if rotations_as_classes and not rotations:
             raise ConfigError("rotations_as_classes needs rotations.")
         self.dataset = dataset
-        self.classes = np.asarray(classes)
+        self.classes = refuse_wrong_classes(dataset, classes)
         self.seed = seed
         self.stream_name = stream_name
         self.rotations = rotations
         self.rotations_as_classes = rotations_as_classes
-        # Two epochs, since a mini-batch may cross from one into the next.
-        self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
 
     def __len__(self) -> int:
         """Drawings in an epoch, n."""
@@ -66,6 +70,7 @@ class ImageSampler:
 
     def batch(self, start: int, count: int) -> LabelledImages:
         """Images ``start`` to ``start + count - 1``, (count, C, H, W), and labels (count,)."""
+        refuse_wrong_range(start, count)
         drawings, turns = self._plan(start, count)
         labels, examples = np.divmod(drawings, self.dataset.examples)
         pixels = self.dataset.images[self.classes[labels], examples]
@@ -83,14 +88,20 @@ class ImageSampler:
         for epoch in range(start // len(self), (start + count - 1) // len(self) + 1):
             first = epoch * len(self)
             part = slice(max(start - first, 0), start + count - first)
-            order, turns_of_epoch = self._epoch(epoch)
+            order, turns_of_epoch = _plan_epoch(self.seed, self.stream_name, epoch, len(self))
             drawings.append(order[part])
             turns.append(turns_of_epoch[part])
         return np.concatenate(drawings), np.concatenate(turns)
 
-    def _plan_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order of the drawings (n,), and the quarter turns (n,) that each is turned by."""
-        random = stream(self.seed, self.stream_name, epoch)
-        order = random.permutation(len(self))
-        # The turns after the order, so that the order is the same without them.
-        return order, random.integers(0, QUARTER_TURNS, len(self))
+
+# Two epochs, since a mini-batch may cross from one into the next. Not kept by the sampler, which
+# goes to worker processes as it is.
+@lru_cache(maxsize=2)
+def _plan_epoch(
+    seed: int, stream_name: str, epoch: int, drawings: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the drawings (n,), and the quarter turns (n,) that each is turned by."""
+    random = stream(seed, stream_name, epoch)
+    order = random.permutation(drawings)
+    # The turns after the order, so that the order is the same without them.
+    return order, random.integers(0, QUARTER_TURNS, drawings)

@@ -31,14 +31,17 @@ class MovingAverage:
 
     def __init__(self, learner: Learner, decay: float):
         self.decay = decay
-        self.weights = {name: value.clone() for name, value in learner.state_dict().items()}
+        self.weights = {name: value.clone() for name, value in state_of(learner).items()}
 
     @torch.no_grad()
     def update(self, learner: Learner, step: int) -> None:
         """Take in the weights after outer step ``step`` (counted from one)."""
         decay = min(self.decay, (step - 1) / (step + 9))
         for name, value in learner.state_dict().items():
-            self.weights[name].lerp_(value, 1 - decay)
+            if value.is_floating_point():
+                self.weights[name].lerp_(value, 1 - decay)
+            else:  # counts and masks have no mean: the newest
+                self.weights[name].copy_(value)
 
     @contextmanager
     def in_place(self, learner: Learner) -> Iterator[None]:
@@ -51,11 +54,27 @@ class MovingAverage:
             learner.load_state_dict(own)
 
 
+def state_of(learner: Learner) -> dict[str, Tensor]:
+    """The learner's state by name.
+
+    Raises:
+        ConfigError: if something in it is no tensor, which no file of weights can hold.
+    """
+    state = learner.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"The state of {type(learner).__name__} holds {name!r}, of type "
+                f"{type(value).__name__}, and only tensors are saved: keep it as a buffer."
+            )
+    return state
+
+
 def tensors_of(
     learner: Learner, optimiser: torch.optim.Optimizer, average: MovingAverage | None
 ) -> dict[str, Tensor]:
     """Everything that a resume needs, by name, in this process's own tensors."""
-    tensors = {f"learner.{name}": value for name, value in learner.state_dict().items()}
+    tensors = {f"learner.{name}": value for name, value in state_of(learner).items()}
     for name, weight in learner.named_parameters():
         # Adam has none before its first step; a checkpoint has the same tensors at every step.
         moments = optimiser.state.get(weight) or {

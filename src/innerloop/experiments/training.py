@@ -14,17 +14,18 @@ from torch import Tensor
 from innerloop.core.errors import NonFiniteError
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.data.images import LabelledImages
+from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.state import (
     MovingAverage,
     refuse_changes,
     refuse_other_data,
     restore,
+    state_of,
     tensors_of,
 )
 from innerloop.methods.base import Learner
@@ -59,7 +60,11 @@ class Training:
         self.run = run
         self.config = run.config
         self.data_fingerprint = data_fingerprint
-        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.training.outer_lr)
+        # In a group: an optimiser takes one without parameters, as of a learner that has none.
+        self.optimiser = torch.optim.Adam(
+            [{"params": list(learner.parameters())}], lr=self.config.training.outer_lr
+        )
+        state_of(learner)  # refuses what cannot be saved
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
         self.step = 0
@@ -133,7 +138,8 @@ class Training:
                 "Lower --inner-lr or --outer-lr and train again."
             )
         if config.training.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.training.clip_gradient)
+            parameters = list(self.learner.parameters())  # of an empty generator it would warn
+            torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_gradient)
         self.optimiser.step()
         self.learner.end_outer_step()
         self.step += 1
@@ -205,34 +211,6 @@ class Training:
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
-
-
-def accumulate_meta_gradient(
-    learner: Learner, batch: EpisodeBatch | LabelledImages, episodes_per_chunk: int
-) -> dict[str, float]:
-    """Leave a meta-batch's meta-gradient in ``.grad``, by chunks, so that memory does not grow.
-
-    Args:
-        learner: its `Learner.meta_loss` is a mean over episodes.
-        batch: E episodes; or a mini-batch of images, which is never divided, since batch norm
-            makes its images depend on one another.
-        episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
-
-    Returns:
-        ``loss``, what `Learner.meta_loss` logs, and ``gradient_norm``, over the whole meta-batch.
-    """
-    learner.zero_grad()
-    totals: dict[str, float] = {}
-    for chunk in batch.chunks(episodes_per_chunk) if isinstance(batch, EpisodeBatch) else [batch]:
-        # The last chunk may be smaller, so that means are weighed by their episodes.
-        share = len(chunk) / len(batch)
-        loss, logged = learner.meta_loss(chunk)
-        # At once, so that a chunk's graph is freed before the next one's is made.
-        (loss * share).backward()
-        for name, value in ({"loss": loss.detach()} | logged).items():
-            totals[name] = totals.get(name, 0.0) + share * value.item()
-    norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
-    return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
 
 
 def validator(experiment: Experiment) -> Validate:

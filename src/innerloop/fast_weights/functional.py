@@ -10,7 +10,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.network import FastWeights
+
+_INDEPENDENT = (
+    "The loss depends on none of the weights that take inner steps, so that nothing would be "
+    "adapted: let the network compute with its own parameters, without detach or no_grad, and not "
+    "through a function that holds another module."
+)
 
 
 def expand(params: Mapping[str, Tensor], episodes: int) -> FastWeights:
@@ -29,16 +36,31 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
 
     Returns:
         One gradient (E, *shape) for each weight, under its name.
+
+    Raises:
+        ConfigError: if the loss depends on none of them, or cannot be differentiated.
     """
+    if not loss.requires_grad:
+        raise ConfigError(_INDEPENDENT)
     # Their sum, not their mean: that would make each episode's gradient smaller by their number.
-    gradients = torch.autograd.grad(
-        loss.sum(),
-        list(weights.values()),
-        create_graph=create_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(weights, gradients, strict=True))
+    try:
+        gradients = torch.autograd.grad(
+            loss.sum(), list(weights.values()), create_graph=create_graph, allow_unused=True
+        )
+    except (InnerloopError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The gradient of the inner loss fails: {first_line(error)}. Use operations that can "
+            "be differentiated, for second order twice, and no activation checkpointing; "
+            "innerloop.check_model tells what else would break."
+        ) from error
+    if all(one is None for one in gradients):
+        raise ConfigError(_INDEPENDENT)
+    return {
+        name: torch.zeros_like(weight) if one is None else one
+        for (name, weight), one in zip(weights.items(), gradients, strict=True)
+    }
 
 
 def step(weights: FastWeights, gradients: FastWeights, lr: float) -> FastWeights:

@@ -4,8 +4,7 @@
 threads that call one module would see each other's weights. A `Network` calls a copy of its own.
 """
 
-import copy
-from collections import OrderedDict
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,13 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
+from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.networks.batch_norm import (
     Moments,
     Statistics,
     Stored,
     batch_norm_layers,
+    in_one,
     moments,
+    of_pass,
 )
 
 FastWeights = dict[str, Tensor]
@@ -52,7 +54,8 @@ class Network:
     def __init__(
         self, model: nn.Module, method: str = "forward", *, vectorised: bool | None = None
     ):
-        self._model = private_copy(model)
+        self._copy = PrivateCopy(model)
+        self._model = self._copy.module
         self._layers = batch_norm_layers(self._model)
         self._vectorised = vectorised
         if method != "forward":
@@ -80,7 +83,7 @@ class Network:
         def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
             # vmap hands on tensors alone; words and None come from around the function.
             with self._normalising_by(given if isinstance(statistics, dict) else statistics):
-                return {"": functional_call(self._model, weights, (images,))}
+                return {"": self._outputs(weights, images)}
 
         return self._over_episodes(of_one, weights, images, statistics)[""]
 
@@ -100,12 +103,13 @@ class Network:
             measure: takes the moments of a layer's input.
 
         Returns:
-            The outputs; and moments (E, channels) for every `innerloop.BatchNorm2d` that ran.
+            The outputs; and moments (E, channels) for every `innerloop.BatchNorm2d` that ran; of
+            one that ran several times, (E, times, channels).
         """
 
         def of_one(weights: dict[str, Tensor], images: Tensor, _: Statistics):
             with self._seen(measure) as seen:
-                outputs = functional_call(self._model, weights, (images,))
+                outputs = self._outputs(weights, images)
             # One flat dict of tensors: the loop stacks it by name, and vmap returns it.
             means = {f"mean {name}": mean for name, (mean, _) in seen.items()}
             variances = {f"variance {name}": variance for name, (_, variance) in seen.items()}
@@ -147,11 +151,17 @@ class Network:
         def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
             by = given if isinstance(statistics, dict) else statistics
             with self._normalising_by(by), self._outputs_of(blocks) as outputs:
-                last = functional_call(self._model, weights, (images,))
+                last = self._outputs(weights, images)
             return {"": last} | {f"block {name}": value for name, value in outputs.items()}
 
         values = self._over_episodes(of_one, weights, images, statistics)
         return values[""], {name: values[f"block {name}"] for name in blocks}
+
+    def _outputs(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        """Outputs (n, ...) of one episode."""
+        outputs = functional_call(self._model, weights, (images,))
+        refuse_wrong_outputs(outputs, images)
+        return outputs
 
     def _over_episodes(
         self,
@@ -162,6 +172,33 @@ class Network:
     ) -> dict[str, Tensor]:
         """What ``of_one`` gives for each episode, stacked: (E, ...) each."""
         given = statistics if isinstance(statistics, dict) else {}
+        self._copy.lend(weights)
+        try:
+            values = self._all_episodes(of_one, weights, images, given)
+        except (InnerloopError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ConfigError(self._failure(images, error)) from error
+        self._copy.refuse_changed_buffers()
+        return values
+
+    def _failure(self, images: Tensor, error: Exception) -> str:
+        """That the network's own code failed, on what, and how it says so."""
+        return (
+            f"The network {type(self._model).__name__} fails on {len(images)} times "
+            f"{images.shape[1]} images of shape {tuple(images.shape[2:])}, {images.dtype} on "
+            f"{images.device}: {first_line(error)}. Give images that it takes; "
+            "innerloop.check_model tells what else would break."
+        )
+
+    def _all_episodes(
+        self,
+        of_one: OfOne,
+        weights: Mapping[str, Tensor],
+        images: Tensor,
+        given: Statistics,
+    ) -> dict[str, Tensor]:
+        """What `_over_episodes` gives, at once or in a loop."""
         vectorised = self._vectorised
         if vectorised is None:
             # A single episode is called as it is; under vmap no running statistics could be moved.
@@ -186,8 +223,10 @@ class Network:
 
         # The network's own code calls its layers, without statistics: a hook adds them.
         def giving(value: Moments | Stored):
+            passes = itertools.count()
+
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
-                return inputs, named | {"statistics": value}
+                return inputs, named | {"statistics": of_pass(value, next(passes))}
 
             return hook
 
@@ -201,12 +240,13 @@ class Network:
 
     @contextmanager
     def _seen(self, measure: Callable[[Tensor], Moments]) -> Iterator[Statistics]:
-        """Within the context every layer's input leaves its moments in the dict."""
+        """Within the context every layer's input leaves its moments; they are in the dict after."""
         seen: Statistics = {}
+        passes: dict[str, list[Moments]] = {}
 
         def measuring(name: str):
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-                seen[name] = measure(inputs[0] if inputs else named["x"])
+                passes.setdefault(name, []).append(measure(inputs[0] if inputs else named["x"]))
 
             return hook
 
@@ -215,6 +255,7 @@ class Network:
                 hook = measuring(name)
                 hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
             yield seen
+        seen |= {name: in_one(of) for name, of in passes.items()}
 
     @contextmanager
     def _outputs_of(self, blocks: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
@@ -234,41 +275,15 @@ class Network:
             yield outputs
 
 
-def private_copy(model: nn.Module) -> nn.Module:
-    """A copy of a module tree around the same parameters and buffers.
-
-    Raises:
-        ConfigError: if it cannot be made, with the attribute in the way.
-    """
-    memo: dict[int, Any] = {id(value): value for value in [*model.parameters(), *model.buffers()]}
-    for module in model.modules():
-        for value in vars(module).values():
-            # These types exactly: a subclass may hold more than its items.
-            if type(value) in (OrderedDict, dict, set) and not value:  # mostly hooks it lacks
-                memo[id(value)] = type(value)()  # quicker than what deepcopy does
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:  # whatever a user's own attribute raises
-        raise ConfigError(_not_copied(model, error)) from error
-
-
-def _not_copied(model: nn.Module, error: Exception) -> str:
-    """Which attribute cannot be copied, and what to do."""
-    for name, module in model.named_modules():
-        for attribute, value in vars(module).items():
-            if attribute in ("_parameters", "_buffers", "_modules"):
-                continue
-            try:
-                copy.deepcopy(value, {id(of): of for of in module.modules()})
-            except Exception:
-                path = f"{name}.{attribute}" if name else attribute
-                kind = f"{type(value).__module__}.{type(value).__qualname__}"
-                return (
-                    f"The network cannot be copied, and every adaptation works on a copy: "
-                    f"{path!r}, of type {kind}, is in the way. Make it where it is used, or detach "
-                    "it if it is a tensor."
-                )
-    return (
-        f"The network cannot be copied, and every adaptation works on a copy: {error}. Give "
-        f"{type(model).__name__} attributes that copy.deepcopy can take."
-    )
+def refuse_wrong_outputs(outputs: Any, images: Tensor) -> None:
+    """Raise `ConfigError` unless a network's output is a tensor with a row for each image."""
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"The network's output is of type {type(outputs).__name__}: let forward return one "
+            "tensor, the logits."
+        )
+    if outputs.shape[:1] != images.shape[:1]:
+        raise ConfigError(
+            f"The network's output for images of shape {tuple(images.shape)} has shape "
+            f"{tuple(outputs.shape)}: let forward return one row for each image."
+        )

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
+from innerloop.methods.door import OPERATIONS, guarded
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.checks import refuse_random_layers
 from innerloop.settings.run import RunConfig
 
 AnyLearner = TypeVar("AnyLearner", bound="Learner")
@@ -81,6 +83,23 @@ class Learner(nn.Module):
     meta_learned_head: bool = False
     """Whether the head is part of what training learns, and episodes start from it."""
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Check what operations are given, those of anyone's subclass too: see `methods.door`."""
+        super().__init_subclass__(**named)
+        for name in OPERATIONS:
+            if name in vars(cls):
+                setattr(cls, name, guarded(vars(cls)[name]))
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module's; a learner whose layers would then be random refuses.
+
+        Raises:
+            ConfigError: if there is active dropout.
+        """
+        super().train(mode)
+        refuse_random_layers(self)
+        return self
+
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """Build the method around a network, from the settings of a run.
@@ -129,6 +148,7 @@ class Learner(nn.Module):
             f"{type(self).__name__} must define trajectory."
         )  # pragma: no cover
 
+    @guarded
     def adapt(self, support: LabelledImages, *, steps: int) -> Adaptation:
         """Adapt to E support sets by ``steps`` inner steps. The learner is not changed.
 
@@ -138,9 +158,8 @@ class Learner(nn.Module):
 
         Raises:
             ConfigError: if ``steps`` is negative or the labels do not fit the network.
+            DataError: if images or labels are not what they have to be.
         """
-        if steps < 0:
-            raise ConfigError(f"inner steps must be at least 0: got {steps}.")
         *_, last = self.trajectory(support, steps=steps)
         return last
 
@@ -153,6 +172,11 @@ class Learner(nn.Module):
             adaptation: what `adapt` returned for the same E episodes.
             images: what to classify.
             batch_norm: whose statistics normalise; by default the first of ``batch_norm_modes``.
+
+        Raises:
+            ConfigError: if there is no such mode, the adaptation is of other episodes, or a lone
+                image is to be normalised by its batch.
+            DataError: if images are not what they have to be.
         """
         raise NotImplementedError(f"{type(self).__name__} must define predict.")  # pragma: no cover
 

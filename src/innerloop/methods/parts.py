@@ -1,11 +1,20 @@
 """Names of what can be adapted in a trained network, and of the heads that it can be given."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from innerloop.core.errors import ConfigError
 from innerloop.networks.base import blocks_of, parameters_under
+from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.checks import norms_by_batch_alone
+from innerloop.settings.fields import between, check
+
+InnerSteps = Annotated[int, between(0, 1000)]
+"""A number of inner steps."""
 
 Parts = Literal["own", "head", "head+1", "head+2", "head+3", "all", "body"]
 """What takes inner steps: what the method itself adapts, the head, it and the last blocks,
@@ -44,3 +53,82 @@ def submodules(model: nn.Module, parts: Parts) -> list[str] | None:
     if count > len(blocks):
         raise ConfigError(f"{type(model).__name__} has {len(blocks)} blocks: {parts} is too many.")
     return ["head", *(name for block in blocks[len(blocks) - count :] for name in block)]
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """A learner's setting, of numpy's scalars the Python number.
+
+    Args:
+        name: what the error calls it.
+        kind: a type as fields of settings have it.
+        value: what was given.
+
+    Raises:
+        ConfigError: if it is not of the kind.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    check(name, kind, value)
+    return value
+
+
+def linear_head(model: nn.Module, name: str) -> list[str]:
+    """Names of the parameters of the submodule that starts anew in every episode.
+
+    Raises:
+        ConfigError: if it is no linear layer of its own.
+    """
+    parameters = parameters_to_adapt(model, [name], "to be a fresh head")
+    head = model.get_submodule(name)
+    if not isinstance(head, nn.Linear) or is_parametrized(head):
+        raise ConfigError(
+            "A fresh head is a torch.nn.Linear, which can start from zero with any number of "
+            f"outputs: {name!r} is a {type(head).__name__}. Name the last linear layer, or leave "
+            "fresh_head out."
+        )
+    own = {id(parameter) for parameter in head.parameters()}
+    tied = [
+        other
+        for other, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) in own and not other.startswith(f"{name}.")
+    ]
+    if tied:
+        raise ConfigError(
+            f"The fresh head {name!r} shares a parameter with {tied[0]!r}, which would be zero "
+            "too: give the head weights of its own."
+        )
+    return parameters
+
+
+def parameters_to_adapt(
+    model: nn.Module, modules: Sequence[str], purpose: str = "to adapt"
+) -> list[str]:
+    """Names of the parameters of some submodules, refusing one that has none."""
+    if isinstance(modules, str):
+        raise ConfigError(f"adapts is a list of names: write [{modules!r}].")
+    for module in modules:
+        if not parameters_under(model, [module]):
+            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
+    return parameters_under(model, modules)
+
+
+def possible_modes(model: nn.Module, asked: tuple[BatchNormMode, ...]) -> tuple[BatchNormMode, ...]:
+    """The batch-norm modes of those asked for that the network has.
+
+    Raises:
+        ConfigError: if there is none, or no such mode.
+    """
+    known = get_args(BatchNormMode)
+    if isinstance(asked, str) or not asked or any(mode not in known for mode in asked):
+        raise ConfigError(
+            f"batch_norm_modes is a tuple of some of {', '.join(known)}: got {asked!r}."
+        )
+    by_batch = norms_by_batch_alone(model)
+    if not by_batch:
+        return tuple(asked)
+    # PyTorch's layers take no statistics: they would go on with their batch's, without a word.
+    if "transductive" not in asked:
+        raise ConfigError(
+            f"Layer {by_batch[0]!r} normalises by its own batch only, so batch norm by "
+            f"{', '.join(asked)} is not possible: use innerloop.BatchNorm2d."
+        )
+    return ("transductive",)

@@ -47,6 +47,11 @@ def blocks_of(model: nn.Module) -> Mapping[str, Sequence[str]]:
             f"The blocks of {type(model).__name__} have no names: give it a method embed(images), "
             "a last layer head, and a property blocks, as innerloop.Conv4 has."
         )
+    if "logits" in model.blocks:
+        raise ConfigError(
+            f"{type(model).__name__} has a block 'logits', which is what the head's output is "
+            "called: give the block another name."
+        )
     return model.blocks
 
 
@@ -57,6 +62,12 @@ def last_of_blocks(model: nn.Module) -> dict[str, str]:
 
 def parameters_under(model: nn.Module, modules: Sequence[str]) -> list[str]:
     """Names of the parameters of some submodules, in the model's order."""
-    # With the dot, or "head" would be the beginning of "header" too.
+    # With the dot, or "head" would be the beginning of "header" too. A tied parameter is under
+    # either of its names, and is called by the first.
     starts = tuple(f"{module}." for module in modules)
-    return [name for name, _ in model.named_parameters() if name.startswith(starts)]
+    under = {
+        id(parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name.startswith(starts)
+    }
+    return [name for name, parameter in model.named_parameters() if id(parameter) in under]

@@ -1,5 +1,6 @@
 """Batch normalisation by named statistics: the batch's own, given ones, or stored ones."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,6 +34,12 @@ Stored = Literal["stored", "update"]
 """What a layer keeps itself. ``stored``: normalise by its running statistics. ``update``: normalise
 by the batch, and move the running statistics towards the batch's."""
 
+LONE = (
+    "One image alone has no batch to be normalised by: give more images, or choose another "
+    "batch norm than transductive."
+)
+"""Said where a lone image would be normalised by itself."""
+
 
 def moments(x: Tensor) -> Moments:
     """Mean and biased variance (channels,) of (n, channels, height, width), differentiable."""
@@ -47,6 +54,43 @@ def unbiased_moments(x: Tensor) -> Moments:
     count = x.numel() // x.shape[1]
     # A single value has no unbiased variance.
     return Moments(mean, variance * count / max(count - 1, 1))
+
+
+def in_one(passes: Sequence[Moments]) -> Moments:
+    """What a layer saw within one forward pass: (channels,); (times, channels) where it ran often.
+
+    A layer at several places normalises each of its inputs by that input's own statistics.
+    """
+    if len(passes) == 1:
+        return passes[0]
+    return Moments(*(torch.stack(values) for values in zip(*passes, strict=True)))
+
+
+def of_pass(statistics: Moments | Stored, number: int) -> Moments | Stored:
+    """What a layer normalises by when it runs for time ``number`` (from 0) in a forward pass."""
+    if not isinstance(statistics, Moments) or statistics.mean.ndim == 1:
+        return statistics
+    if number >= len(statistics.mean):
+        raise ConfigError(
+            "A BatchNorm2d runs more often in this forward pass than in that of the support set: "
+            "let it run as often for any images."
+        )
+    return Moments(statistics.mean[number], statistics.variance[number])
+
+
+def refuse_several_passes(statistics: Statistics, episodes: int) -> None:
+    """Raise `ConfigError` if a layer ran several times in a pass, and one pair has to serve it.
+
+    Args:
+        statistics: by layer.
+        episodes: leading dimensions of moments that are not of the layer: 1, or 0.
+    """
+    for name, of in statistics.items():
+        if of.mean.ndim > episodes + 1:
+            raise ConfigError(
+                f"Layer {name!r} runs more than once in a forward pass, so no one pair of "
+                "statistics can be kept for it: give every place a BatchNorm2d of its own."
+            )
 
 
 class BatchNorm2d(nn.Module):
@@ -147,7 +191,7 @@ def stored_statistics(model: nn.Module) -> Statistics:
 
 def keep_running_statistics(model: nn.Module) -> None:
     """Give each `BatchNorm2d` of ``model`` running statistics, mean 0, variance 1, in its state."""
-    like = next(model.parameters())
+    like = next(model.parameters(), torch.empty(0))
     for layer in batch_norm_layers(model).values():
         layer.running_mean = like.new_zeros(layer.channels)
         layer.running_var = like.new_ones(layer.channels)

@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from innerloop.core.errors import ConfigError
 from innerloop.networks.batch_norm import (
+    LONE,
     BatchNorm2d,
     Moments,
     Statistics,
     Stored,
     batch_norm_layers,
+    refuse_several_passes,
     stored_statistics,
 )
 
@@ -35,9 +39,12 @@ def plain_network(
     """
     layers = batch_norm_layers(model)
     moments = stored_statistics(model) if isinstance(statistics, str) else statistics or {}
+    refuse_several_passes(moments, episodes=0)
     # deepcopy asks the memo first: what is in it under the id of a part stands in the copy instead.
     memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(weights.get(name, parameter).detach().clone())
+        id(parameter): nn.Parameter(
+            weights.get(name, parameter).detach().clone(memory_format=torch.contiguous_format)
+        )
         for name, parameter in model.named_parameters()
     }
     for name, layer in layers.items():
@@ -53,6 +60,21 @@ def plain_network(
         if isinstance(module, nn.Linear):  # a new head may have other rows
             module.out_features = len(module.weight)
     return plain.eval()
+
+
+def refusing_lone_images(plain: nn.Module) -> nn.Module:
+    """The module itself; where layers normalise by their batch, one image alone is refused."""
+    if any(
+        isinstance(module, _BatchNorm) and not module.track_running_stats
+        for module in plain.modules()
+    ):
+        plain.register_forward_pre_hook(_refuse_lone_image)
+    return plain
+
+
+def _refuse_lone_image(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    if inputs and len(inputs[0]) == 1:
+        raise ConfigError(LONE)
 
 
 def plain_batch_norm(

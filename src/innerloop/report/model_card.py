@@ -1,5 +1,6 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
+import math
 from pathlib import Path
 
 from innerloop.core.files import write_atomic
@@ -24,7 +25,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
         "## What it is",
         "",
-        f"A network of 4 convolutional blocks of {config.network.filters} filters for pictures "
+        f"{_network(run)} for pictures "
         f"of {config.data.image_size} x {config.data.image_size} pixels, trained by "
         f"{named(config.method)} to tell {config.episode.ways} new classes apart from "
         f"{config.episode.shots} pictures of each. It is adapted to new classes before it is "
@@ -56,6 +57,26 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _network(run: RunDirectory) -> str:
+    """The network, as the beginning of a sentence: from the file, since a method may have its own.
+
+    A file that is damaged says nothing; whoever opens it is told.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(run.weights_path, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    except SafetensorError:
+        return "A network, whose file is damaged,"
+    filters = run.config.network.filters
+    blocks = [shapes.get(f"model.convs.{number}.weight", [])[:1] for number in range(4)]
+    if blocks == 4 * [[filters]]:
+        return f"A network of 4 convolutional blocks of {filters} filters"
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    return f"A network of its method's own, {len(shapes)} tensors of {numbers:,} numbers in all,"
 
 
 def _results(run: RunDirectory) -> list[str]:

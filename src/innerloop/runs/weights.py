@@ -22,10 +22,15 @@ def save_weights(
         NonFiniteError: if a tensor holds NaN or infinity; nothing is written.
         DiskError: if the file cannot be written.
     """
+    import torch
     from safetensors.torch import save
 
-    # safetensors takes contiguous tensors alone, and weights that lie channels-last are none.
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # safetensors takes contiguous tensors alone, and weights that lie channels-last are none; nor
+    # does it take tied ones, which share their memory: each name gets a copy.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     if broken := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
         raise NonFiniteError(f"{path.name} is not saved: {broken[0]!r} holds NaN or infinity.")
     write_atomic(path, _in_order(save(plain, dict(metadata or {}) | {"sha256": _digest(plain)})))

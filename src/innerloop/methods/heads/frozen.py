@@ -1,7 +1,7 @@
 """A frozen network with a new head for every episode."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,22 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.copies import private_copy, version
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
+from innerloop.methods.door import ways_of
 from innerloop.methods.heads.new_head import NewHead
-from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.methods.parts import (
+    PARTS,
+    Head,
+    HeadInit,
+    InnerSteps,
+    Parts,
+    checked,
+    possible_modes,
+    refuse_steps_beside,
+    submodules,
+)
 from innerloop.networks.base import Embeds, last_of_blocks
 from innerloop.networks.batch_norm import (
     BatchNormMode,
@@ -23,8 +35,9 @@ from innerloop.networks.batch_norm import (
     keep_running_statistics,
     of_first_episode,
 )
-from innerloop.networks.checks import refuse_running_statistics
-from innerloop.networks.plain import CutNetwork, plain_network
+from innerloop.networks.checks import refuse_faults
+from innerloop.networks.plain import CutNetwork, plain_network, refusing_lone_images
+from innerloop.settings.fields import Rate, between
 
 
 class FrozenFeatures(Learner):
@@ -47,8 +60,9 @@ class FrozenFeatures(Learner):
         model: has ``embed(images) -> (n, features)``, and ``head``, a linear layer that is not used
             here.
         batch_norm_modes: whose statistics normalise, the method's own first. With ``running`` the
-            stored ones do, and `BatchNorm2d` layers get them if they have none; otherwise the
-            support features are normalised by the support set.
+            stored ones do; if `BatchNorm2d` layers have none, those of the learner's ``model`` get
+            them, a module tree of its own around the same parameters. Otherwise the support
+            features are normalised by the support set.
         head: how the head is found.
         head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
         inner_lr: α.
@@ -81,19 +95,21 @@ class FrozenFeatures(Learner):
                 f"{type(model).__name__} a method embed(images) that returns features (n, "
                 "features)."
             )
-        refuse_running_statistics(model)
+        refuse_faults(model)
+        self.batch_norm_modes = possible_modes(model, batch_norm_modes)
+        Network(model)  # refuses what cannot be copied
         if "running" in batch_norm_modes and any(
             layer.running_mean is None for layer in batch_norm_layers(model).values()
         ):
+            # In a tree of its own: the caller's network keeps no statistics after it, either.
+            model = private_copy(model)
             keep_running_statistics(model)
-        Network(model)  # refuses what cannot be copied
         self.model: nn.Module = model
-        self.batch_norm_modes = batch_norm_modes
-        self.head: Head = head
-        self.head_init: HeadInit = head_init
-        self.penalty = penalty
-        self.inner_lr = inner_lr
-        self.inner_steps = inner_steps
+        self.head: Head = checked("head", Head, head)
+        self.head_init: HeadInit = checked("head_init", HeadInit, head_init)
+        self.penalty: float = checked("penalty", Annotated[float, between(1e-12, 1e6)], penalty)
+        self.inner_lr: float = checked("inner_lr", Rate, inner_lr)
+        self.inner_steps: int = checked("inner_steps", InnerSteps, inner_steps)
 
     def transfer_learn(self, episodes: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give every episode a new head, adapt it to the support set, and measure on the query set.
@@ -122,6 +138,11 @@ class FrozenFeatures(Learner):
 
     def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
         """The head after 0, 1, ..., ``steps`` steps; see `Learner.trajectory`."""
+        if ways_of(support) is None:
+            raise ConfigError(
+                f"Labels are {support.labels.dtype}, and a new head on frozen features tells "
+                "classes apart: give int64 labels."
+            )
         features = self.features(support.images, support.images, self.batch_norm_modes[0])
         losses = []
         accuracies = []
@@ -146,9 +167,11 @@ class FrozenFeatures(Learner):
         mode = self.mode(batch_norm)
         # The same tensor may hold other pixels by now, and the body other weights.
         state = [images, *self.model.state_dict(keep_vars=True).values()]
-        stamp = [(id(tensor), tensor._version) for tensor in state]
+        # What is made in inference mode counts no changes: its features are computed each time.
+        counted = not any(tensor.is_inference() for tensor in state)
+        stamp = [(id(tensor), version(tensor)) for tensor in state]
         known, _, features = adaptation.memo.get(mode, (None, None, None))
-        if known != stamp:
+        if known != stamp or not counted:
             features = self.features(images, adaptation.support.images, mode)
             adaptation.memo[mode] = stamp, images, features  # the images live on: so does their id
         assert features is not None
@@ -184,7 +207,8 @@ class FrozenFeatures(Learner):
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
         body = plain_network(self.model, {}, of_first_episode(statistics), unused)
-        return CutNetwork(body, self.new_head.module(alone.fast_weights, 0)).eval()
+        head = self.new_head.module(alone.fast_weights, 0)
+        return refusing_lone_images(CutNetwork(body, head).eval())
 
     def adapting(
         self,

@@ -4,17 +4,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner, accuracy
-from innerloop.methods.parts import HeadInit
-from innerloop.networks.base import last_of_blocks, parameters_under
+from innerloop.methods.door import ways_of
+from innerloop.methods.parts import (
+    HeadInit,
+    checked,
+    linear_head,
+    parameters_to_adapt,
+    possible_modes,
+)
+from innerloop.networks.base import last_of_blocks
 from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
-from innerloop.networks.checks import refuse_running_statistics
-from innerloop.networks.plain import plain_network
+from innerloop.networks.checks import refuse_faults
+from innerloop.networks.plain import plain_network, refusing_lone_images
+from innerloop.settings.fields import Rate
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
@@ -37,7 +46,8 @@ class Descent(Learner):
 
     Raises:
         ConfigError: if the model keeps running batch-norm statistics in layers of PyTorch's own,
-            cannot be copied, or has no such head or submodule.
+            cannot be copied, has no such head or submodule, or nothing to adapt; or a setting is
+            out of its range.
     """
 
     def __init__(
@@ -52,20 +62,27 @@ class Descent(Learner):
         batch_norm_modes: tuple[BatchNormMode, ...],
     ):
         super().__init__()
-        refuse_running_statistics(model)
+        refuse_faults(model)
         Network(model)  # refuses what cannot be copied
+        if not callable(loss_fn):
+            raise ConfigError(f"loss_fn must be a function of outputs and labels: got {loss_fn!r}.")
         self.model = model
-        self.batch_norm_modes = batch_norm_modes
-        self.inner_lr = inner_lr
+        self.batch_norm_modes = possible_modes(model, batch_norm_modes)
+        self.inner_lr = checked("inner_lr", Rate, inner_lr)
         self.loss_fn = loss_fn
-        self.fresh_head_init: HeadInit = fresh_head_init
+        self.fresh_head_init: HeadInit = checked("fresh_head_init", HeadInit, fresh_head_init)
         self.meta_learned_head = fresh_head is None
-        self._fresh: list[str] = []
-        if fresh_head:
-            self._fresh = _parameters_under(model, [fresh_head], "to be a fresh head")
-        self._adapted: set[str] | None = None
-        if adapts is not None:
-            self._adapted = set(_parameters_under(model, adapts, "to adapt"))
+        self._fresh = [] if fresh_head is None else linear_head(model, fresh_head)
+        self._adapted = None if adapts is None else set(parameters_to_adapt(model, adapts))
+        self._refuse_nothing_to_adapt()
+
+    def _refuse_nothing_to_adapt(self) -> None:
+        names = {*self.params, *self._fresh}
+        if not (names if self._adapted is None else names & self._adapted):
+            raise ConfigError(
+                f"No parameter of {type(self.model).__name__} would take inner steps: give it "
+                "trainable parameters (requires_grad=True), and adapt submodules that have some."
+            )
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -116,10 +133,12 @@ class Descent(Learner):
         statistics = self._statistics(
             Network(self.model), weights, alone, self.lone_mode(batch_norm)
         )
-        return plain_network(
-            self.model,
-            {name: weight[0] for name, weight in weights.items()},
-            of_first_episode(statistics),
+        return refusing_lone_images(
+            plain_network(
+                self.model,
+                {name: weight[0] for name, weight in weights.items()},
+                of_first_episode(statistics),
+            )
         )
 
     def _weights(self, adaptation: Adaptation) -> FastWeights:
@@ -138,10 +157,12 @@ class Descent(Learner):
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
         fast_weights = expand(params, len(support))
         if self._fresh:
-            ways = int(support.labels.max()) + 1
+            ways = ways_of(support)
             for name in self._fresh:
                 weight = self.model.get_parameter(name)
-                head = weight.new_zeros(ways, *weight.shape[1:])
+                # Targets of a regression are no classes: the head keeps its size.
+                rows = len(weight) if ways is None else ways
+                head = weight.new_zeros(rows, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
                     # On the CPU, so that every device starts from the same numbers.
                     draw = torch.Generator().manual_seed(0)
@@ -163,6 +184,7 @@ class Descent(Learner):
     ) -> Iterator[Adaptation]:
         """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
         fast_weights = self._start(params, support)
+        memo = {}
         losses = []
         accuracies = []
         for index in range(steps + 1):
@@ -180,7 +202,7 @@ class Descent(Learner):
             losses.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(
-                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1)
+                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
             )
             fast_weights = following
 
@@ -223,22 +245,40 @@ class Descent(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
         outputs = self._outputs(network, fast_weights, batch.images, index)
-        if (
-            batch.labels.dtype == torch.int64
-            and (needed := int(batch.labels.max()) + 1) > outputs.shape[-1]
-        ):
+        ways = ways_of(batch)
+        if ways is None:
+            self._refuse_targets(outputs, batch.labels)
+        elif ways > outputs.shape[-1]:
             raise ConfigError(
-                f"The episodes are {needed}-way and the network has {outputs.shape[-1]} outputs. "
+                f"The episodes are {ways}-way and the network has {outputs.shape[-1]} outputs. "
                 "MAML learns the initial weights of every output, so it cannot tell more classes "
-                f"apart than it was trained for: train with ways={needed}, or with a fresh head."
+                f"apart than it was trained for: train with ways={ways}, or with a fresh head."
             )
         losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
+        for loss in losses[:1]:
+            if not isinstance(loss, Tensor) or loss.shape:
+                shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+                raise ConfigError(
+                    "loss_fn must return a tensor without dimensions, the mean over the examples "
+                    f"of one episode: got {shape}."
+                )
         return torch.stack(losses), accuracy(outputs.detach(), batch.labels)
 
+    def _refuse_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `ConfigError` where targets of a regression would be compared with other outputs.
 
-def _parameters_under(model: nn.Module, modules: Sequence[str], purpose: str) -> list[str]:
-    """Names of the parameters of some submodules, refusing one that has none."""
-    for module in modules:
-        if not parameters_under(model, [module]):
-            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
-    return parameters_under(model, modules)
+        Args:
+            outputs: (E, n, ...).
+            targets: (E, n, ...).
+        """
+        if self.loss_fn is F.cross_entropy and targets.shape != outputs.shape:
+            raise ConfigError(
+                f"Labels are {targets.dtype} and cross-entropy takes classes: give int64 labels, "
+                "or loss_fn, the loss of a regression."
+            )
+        # Losses broadcast: (n, 1) against (n,) would compare each output with every target.
+        if outputs.shape != targets.shape and outputs.numel() == targets.numel():
+            raise ConfigError(
+                f"The network's outputs have shape {tuple(outputs.shape)} and the targets "
+                f"{tuple(targets.shape)}: give both the same."
+            )

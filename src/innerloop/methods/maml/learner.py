@@ -1,7 +1,7 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,18 @@ from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.descent import Descent, LossFunction
-from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.methods.parts import (
+    PARTS,
+    Head,
+    HeadInit,
+    InnerSteps,
+    Parts,
+    checked,
+    refuse_steps_beside,
+    submodules,
+)
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.settings.fields import between
 from innerloop.settings.run import RunConfig
 
 
@@ -89,9 +99,11 @@ class MAML(Descent):
             loss_fn=loss_fn,
             batch_norm_modes=batch_norm_modes,
         )
-        self.inner_steps = inner_steps
-        self.first_order = first_order
-        self.query_batches = query_batches
+        self.inner_steps: int = checked("inner_steps", InnerSteps, inner_steps)
+        self.first_order: bool = checked("first_order", bool, first_order)
+        self.query_batches: int = checked(
+            "query_batches", Annotated[int, between(1, 1000)], query_batches
+        )
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -127,8 +139,6 @@ class MAML(Descent):
 
         Note: needs autograd, also at evaluation. With second order all K graphs are kept.
         """
-        if steps < 0:
-            raise ConfigError(f"inner steps must be at least 0: got {steps}.")
         network = Network(self.model)
         second_order = not self.first_order
         *_, last = self._descend(network, params, support, steps, create_graph=second_order)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.fast_weights.copies import private_copy
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import Adaptation, Learner
@@ -102,18 +103,20 @@ class MAMLpp(MAML):
         self._rate_of = self._rate_names(learned_rates) if learned_rates else {}
         self.rates = nn.ParameterDict()
         for key in dict.fromkeys(self._rate_of.values()):
-            self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), self.inner_lr))
+            self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), float(self.inner_lr)))
         if per_step_statistics:
             self._keep_statistics()
 
     def _affine_sets(self) -> nn.ParameterDict:
         """Scale and shift (N, channels) of every batch norm; they take the place of its own."""
-        sets = nn.ParameterDict()
+        sets, instead = nn.ParameterDict(), {}
         for name, weight in super().params.items():
             if name.rpartition(".")[0] in self._norms:
                 sets[key_of(name)] = nn.Parameter(weight.detach().repeat(self.inner_steps, 1))
                 # Not trainable, and so no part of θ, which the inner loop would adapt.
-                self.model.get_parameter(name).requires_grad_(False)
+                instead[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
+        # In a tree of its own around the same tensors: the caller's network stays trainable.
+        self.model = private_copy(self.model, instead)
         return sets
 
     def _rate_names(self, unit: str) -> dict[str, str]:
@@ -305,11 +308,10 @@ class MAMLpp(MAML):
 
     def diagnostics(self) -> dict[str, Any]:
         """Learnt rates by tensor or layer and step, step-loss weights, mean running statistics."""
-        variances = {}
-        if self.per_step_statistics:
-            for name in self._norms:
-                variance = self.get_buffer(f"running_var/{key_of(name)}")
-                variances[name] = variance.mean(1).tolist()
+        variances = {
+            name: self.get_buffer(f"running_var/{key_of(name)}").mean(1).tolist()
+            for name in (self._norms if self.per_step_statistics else ())
+        }
         return {
             "learned_rates": {name_of(key): rates.tolist() for key, rates in self.rates.items()},
             "step_weights": self.step_weights,

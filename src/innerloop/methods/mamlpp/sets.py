@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from innerloop.fast_weights.network import FastWeights, Network
-from innerloop.networks.batch_norm import Statistics, unbiased_moments
+from innerloop.networks.batch_norm import Statistics, refuse_several_passes, unbiased_moments
 
 
 class Gathering(Network):
@@ -17,15 +17,30 @@ class Gathering(Network):
         """`Network.call`; the moments (E, channels) go to set ``number``."""
         # Unbiased, as PyTorch's running variances are.
         outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
+        refuse_several_passes(seen, episodes=1)
         self.gathered.setdefault(number, []).append(seen)
         return outputs
 
 
+_ESCAPES = (("~", "~0"), ("/", "~1"), (".", "/"))
+"""Dots become slashes, since PyTorch keeps dots for submodules; slashes are escaped before."""
+_RESERVED = "~2"
+"""Before a key that would be an attribute of the dictionary, such as ``keys``."""
+
+
 def key_of(name: str) -> str:
-    """A tensor's or layer's name as a key: PyTorch keeps dots for submodules."""
-    return name.replace(".", "/")
+    """A tensor's or layer's name as a key, another one for every name; see `name_of`."""
+    for part, escape in _ESCAPES:
+        name = name.replace(part, escape)
+    return f"{_RESERVED}{name}" if hasattr(_EMPTY, name) else name
 
 
 def name_of(key: str) -> str:
     """The name behind `key_of`."""
-    return key.replace("/", ".")
+    name = key.removeprefix(_RESERVED)
+    for part, escape in reversed(_ESCAPES):
+        name = name.replace(escape, part)
+    return name
+
+
+_EMPTY = nn.ParameterDict()

@@ -5,8 +5,10 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.network import Network
+from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.settings.run import RunConfig
 
@@ -39,8 +41,19 @@ class Transfer(FrozenFeatures):
 
     def meta_loss(self, batch: LabelledImages) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy and accuracy on images (n, channels, height, width) with labels (n,)."""
+        ways = ways_of(batch)
+        if batch.labels.ndim != 1 or ways is None:
+            raise ConfigError(
+                f"Pretraining takes a mini-batch, images (n, ...) with class labels (n,): got "
+                f"labels of shape {tuple(batch.labels.shape)}, {batch.labels.dtype}."
+            )
         # One set of images with the network's own weights: an episode dimension of one.
         logits = Network(self.model).call({}, batch.images[None], "update")[0]
+        if ways > logits.shape[-1]:
+            raise ConfigError(
+                f"A mini-batch has label {ways - 1} and the network {logits.shape[-1]} outputs: "
+                "give it one for each training class."
+            )
         return F.cross_entropy(logits, batch.labels), {
             "accuracy": (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         }

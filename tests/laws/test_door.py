@@ -1,0 +1,468 @@
+"""Every learner answers wrong inputs with a sentence, a stranger's learner too."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError, DataError, InnerloopError, NonFiniteError
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.images import LabelledImages
+from innerloop.methods.base import Adaptation, Learner
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.maml.learner import MAML
+from innerloop.methods.mamlpp.learner import MAMLpp
+from innerloop.methods.transfer.learner import Transfer
+from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.conv4 import Conv4
+from laws.test_meta_gradient import half_squared_error, random_episodes, relative
+
+EPISODES = random_episodes(2, size=16)
+SUPPORT, QUERY = EPISODES.support, EPISODES.query
+
+
+def network(outputs: int = 3) -> Conv4:
+    torch.manual_seed(3)
+    return Conv4(outputs, image_size=16, filters=4, head_init="glorot").double()
+
+
+class Stranger(Learner):
+    """A method of someone else's, which checks nothing: nearest class means."""
+
+    def __init__(self, model: Conv4):
+        super().__init__()
+        self.model = model
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        *_, last = self.trajectory(batch.support, steps=0)
+        logits = self.predict(last, batch.query.images)
+        return F.cross_entropy(logits.flatten(0, 1), batch.query.labels.flatten()), {}
+
+    def trajectory(self, support: LabelledImages, *, steps: int) -> Iterator[Adaptation]:
+        one_hot = F.one_hot(support.labels).double().transpose(1, 2)
+        features = torch.stack([self.model.embed(images) for images in support.images])
+        means = one_hot @ features / one_hot.sum(dim=2, keepdim=True)
+        for count in range(1, steps + 2):
+            nothing = torch.zeros(len(support), count)
+            yield Adaptation({"means": means}, support, nothing, nothing)
+
+    def predict(
+        self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
+    ) -> Tensor:
+        features = torch.stack([self.model.embed(of_one) for of_one in images])
+        return -torch.cdist(features, adaptation.fast_weights["means"])
+
+
+LEARNERS: dict[str, Callable[[], Learner]] = {
+    "maml": lambda: MAML(network(), inner_steps=2),
+    "maml, fresh head": lambda: MAML(network(7), inner_steps=2, fresh_head="head"),
+    "maml++": lambda: MAMLpp(network(), inner_steps=2).double(),
+    "transfer": lambda: Transfer(network(7)),
+    "frozen": lambda: FrozenFeatures(network(), batch_norm_modes=("transductive", "support")),
+    "stranger's": lambda: Stranger(network()),
+}
+
+
+def support(**changes: Any) -> LabelledImages:
+    return dataclasses.replace(SUPPORT, **changes)
+
+
+def spoilt(value: float) -> Tensor:
+    images = SUPPORT.images.clone()
+    images[1, 2, 0, 3, 3] = value
+    return images
+
+
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "a pair": (lambda: (SUPPORT.images, SUPPORT.labels), "takes innerloop.LabelledImages: got tup"),
+    "episodes": (lambda: EPISODES, "takes innerloop.LabelledImages: got EpisodeBatch"),
+    "numpy": (
+        lambda: LabelledImages(SUPPORT.images.numpy(), SUPPORT.labels.numpy()),  # type: ignore[arg-type]
+        "support images are of type ndarray: give a torch.Tensor",
+    ),
+    "lists": (lambda: LabelledImages([1], [0]), "images are of type list: give"),  # type: ignore[arg-type]
+    "negative labels": (lambda: support(labels=SUPPORT.labels - 1), "counted from 0: got -1"),
+    "a label that cross-entropy passes over": (
+        lambda: support(labels=SUPPORT.labels.masked_fill(SUPPORT.labels == 1, -100)),
+        "counted from 0: got -100",
+    ),
+    "a class that is missing": (
+        lambda: support(labels=SUPPORT.labels.masked_fill(SUPPORT.labels == 1, 0)),
+        r"labelled 0 to 2: in 2 of 2 a label is missing",
+    ),
+    "the last class of one episode missing": (
+        lambda: support(labels=torch.stack([SUPPORT.labels[0], SUPPORT.labels[0].clamp(max=1)])),
+        r"labelled 0 to 2: in 1 of 2 a label is missing",
+    ),
+    "numbers of all classes": (
+        lambda: support(labels=5 * SUPPORT.labels + 4),
+        r"labelled 0 to 14: in 2 of 2 a label is missing. Number the classes of an episode anew",
+    ),
+    "complex labels": (lambda: support(labels=SUPPORT.labels.to(torch.complex64)), "complex64 of"),
+    "fewer labels": (lambda: support(labels=SUPPORT.labels[:, :4]), "must pair up: got images"),
+    "one episode": (
+        lambda: LabelledImages(SUPPORT.images[0], SUPPORT.labels[0]),
+        r"have shape \(6,\): give \(E, n\), with one episode as a batch of one",
+    ),
+    "nothing": (
+        lambda: support(images=SUPPORT.images[:, :0], labels=SUPPORT.labels[:, :0]),
+        "at least one",
+    ),
+    "not a number": (lambda: support(images=spoilt(torch.nan)), "images hold NaN or infinity"),
+    "infinity": (lambda: support(images=spoilt(torch.inf)), "images hold NaN or infinity"),
+    "float32": (lambda: support(images=SUPPORT.images.float()), r"weights torch\.float64: give"),
+    "bytes": (lambda: support(images=SUPPORT.images.byte()), r"images are torch\.uint8 and the"),
+    "another device": (lambda: support(images=SUPPORT.images.to("meta")), "are on meta and labels"),
+    "both elsewhere": (
+        lambda: LabelledImages(SUPPORT.images.to("meta"), SUPPORT.labels.to("meta")),
+        "images are on meta and the network is on cpu",
+    ),
+}
+"""What is given as a support set -> the sentence."""
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_support_set_is_refused_by_every_learner(name, learner):
+    make, sentence = WRONG[name]
+    of = LEARNERS[learner]()
+
+    for operation in (of.adapt, of.trajectory):
+        with pytest.raises(InnerloopError, match=sentence):
+            operation(make(), steps=1)
+
+
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "transfer"])
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        (lambda: LabelledImages(QUERY.images, QUERY.labels + 1), "query set has label 3, and the"),
+        (lambda: LabelledImages(QUERY.images, QUERY.labels - 1), "query labels are counted from 0"),
+        (lambda: LabelledImages(QUERY.images * torch.nan, QUERY.labels), "query images hold NaN"),
+        (lambda: LabelledImages(QUERY.images, QUERY.labels.double()), "both are classes"),
+        (lambda: QUERY[:1], "All parts of a batch are of the same episodes: got support 2, query"),
+    ],
+)
+def test_a_wrong_query_set_is_refused_by_every_objective(query, sentence, learner):
+    of = LEARNERS[learner]()
+    names = ("meta_loss", "outer_loop", "transfer_learn")
+    if isinstance(of, FrozenFeatures):  # it has no training of its own
+        names = ("transfer_learn",)
+    objectives: list[Callable[[Any], Any]] = [getattr(of, n) for n in names if hasattr(of, n)]
+
+    for objective in objectives:
+        with pytest.raises(DataError, match=sentence):
+            objective(dataclasses.replace(EPISODES, query=query()))
+        with pytest.raises(ConfigError, match=r"takes innerloop\.EpisodeBatch: got LabelledImages"):
+            objective(SUPPORT)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("steps", [1.5, None, True, -1])
+def test_steps_that_are_no_number_of_steps_are_refused(steps, learner):
+    with pytest.raises(ConfigError, match=r"inner steps must be (a whole number|at least 0): got"):
+        LEARNERS[learner]().trajectory(SUPPORT, steps=steps)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (lambda: torch.cat([QUERY.images, QUERY.images]), "adaptation is of 2 episodes"),
+        (lambda: QUERY.images[:1], "adaptation is of 2 episodes"),
+        (lambda: QUERY.images[0], "adaptation is of 2 episodes"),
+        (lambda: QUERY.images[:, :0], "there are none"),
+        (lambda: QUERY.images * torch.nan, "query images hold NaN or infinity"),
+        (lambda: QUERY.images.float(), r"query images are torch\.float32"),
+        (lambda: QUERY.images.numpy(), "images are of type ndarray"),
+    ],
+)
+def test_wrong_query_images_are_refused_by_every_learner(images, sentence, learner):
+    of = LEARNERS[learner]()
+    adaptation = of.adapt(SUPPORT, steps=1)
+
+    with pytest.raises(InnerloopError, match=sentence):
+        of.predict(adaptation, images())
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_batch_norm_that_a_learner_does_not_have_is_refused(learner):
+    of = LEARNERS[learner]()
+
+    with pytest.raises(ConfigError, match=r"predicts with batch norm by .*: got 'layer'"):
+        of.predict(of.adapt(SUPPORT, steps=0), QUERY.images, batch_norm="layer")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "transfer"])
+def test_one_image_under_its_own_statistics_is_refused(learner):
+    of = LEARNERS[learner]()
+    adaptation = of.adapt(SUPPORT, steps=1)
+
+    with pytest.raises(ConfigError, match="One image alone has no batch to be normalised by"):
+        of.predict(adaptation, QUERY.images[:, :1], batch_norm="transductive")
+    if learner != "stranger's":
+        module = of.as_module(adaptation, batch_norm="transductive")
+        with pytest.raises(ConfigError, match="One image alone has no batch to be normalised by"):
+            module(QUERY.images[0, :1])
+        assert of.predict(adaptation, QUERY.images[:, :1], batch_norm="support").shape == (2, 1, 3)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8, torch.int16])
+def test_labels_of_another_integer_type_are_served_as_int64(kind, learner):
+    of = LEARNERS[learner]()
+    expected = of.predict(of.adapt(SUPPORT, steps=2), QUERY.images)
+
+    adaptation = of.adapt(support(labels=SUPPORT.labels.to(kind)), steps=2)
+
+    assert torch.equal(of.predict(adaptation, QUERY.images), expected)
+    if learner not in ("transfer", "frozen"):
+        other = dataclasses.replace(
+            EPISODES, query=LabelledImages(QUERY.images, QUERY.labels.to(kind))
+        )
+        assert torch.equal(of.meta_loss(other)[0], of.meta_loss(EPISODES)[0])
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_weight_that_is_no_number_is_refused_with_its_name(learner):
+    of = LEARNERS[learner]()
+    with torch.no_grad():
+        next(of.parameters()).view(-1)[3] = torch.nan
+
+    with pytest.raises(NonFiniteError, match=r"'model\.convs\.0\.weight' of \w+ holds NaN"):
+        of.adapt(SUPPORT, steps=1)
+
+
+def test_images_are_looked_at_again_when_they_hold_other_pixels():
+    learner = LEARNERS["maml"]()
+    adaptation = learner.adapt(SUPPORT, steps=1)
+    images = QUERY.images.clone()
+    learner.predict(adaptation, images)
+
+    images[0, 0] = torch.nan
+
+    with pytest.raises(DataError, match="query images hold NaN"):
+        learner.predict(adaptation, images)
+
+
+def test_a_support_set_is_looked_at_again_when_it_holds_other_labels():
+    learner = LEARNERS["maml"]()
+    again = learner.adapt(support(labels=SUPPORT.labels.clone()), steps=0).support
+
+    again.labels[0, 0] = -1
+
+    with pytest.raises(DataError, match="counted from 0"):
+        learner.adapt(again, steps=1)
+
+
+def test_large_images_whose_sum_overflows_are_no_infinity():
+    learner = LEARNERS["maml"]()
+
+    assert learner.adapt(support(images=SUPPORT.images + 1e307), steps=0).steps == 0
+
+
+@pytest.mark.parametrize("learner", ["maml", "transfer"])
+def test_learning_under_inference_mode_is_refused_and_predicting_is_served(learner):
+    of = LEARNERS[learner]()
+    adaptation = of.adapt(SUPPORT, steps=1)
+    expected = of.predict(adaptation, QUERY.images)
+
+    with torch.inference_mode():
+        with pytest.raises(ConfigError, match=r"torch\.inference_mode forbids"):
+            of.adapt(SUPPORT, steps=1)
+        made_inside = QUERY.images.clone()
+        assert torch.equal(of.predict(adaptation, made_inside), expected)
+        made_inside.zero_()
+        assert not torch.equal(of.predict(adaptation, made_inside), expected)
+        support_made_inside = support(images=SUPPORT.images.clone())
+    with pytest.raises(DataError, match=r"made in torch\.inference_mode"):
+        of.adapt(support_made_inside, steps=1)
+
+
+# A mini-batch
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (QUERY.labels[0] + 9, "label 11 and the network 7 outputs"),
+        (QUERY.labels[0] - 1, "counted from 0: got -1"),
+        (QUERY.labels[0].double(), r"images \(n, ...\) with class labels \(n,\): got"),
+    ],
+)
+def test_a_wrong_mini_batch_is_refused(labels, sentence):
+    with pytest.raises(InnerloopError, match=sentence):
+        Transfer(network(7)).meta_loss(LabelledImages(QUERY.images[0], labels))
+
+
+# Queries in mini-batches
+
+
+def shuffled(order: Tensor) -> EpisodeBatch:
+    query = LabelledImages(QUERY.images[:, order], QUERY.labels[:, order])
+    return dataclasses.replace(EPISODES, query=query)
+
+
+@pytest.mark.parametrize("order", [torch.arange(12).flip(0), torch.zeros(12, dtype=torch.int64)])
+def test_query_batches_of_queries_that_do_not_lie_by_class_are_refused(order):
+    learner = MAML(network(), inner_steps=1, query_batches=2)
+
+    with pytest.raises(DataError, match="takes the query set class by class, 4 pictures of each"):
+        learner.meta_loss(shuffled(order))
+    assert MAML(network(), inner_steps=1).meta_loss(shuffled(order))[0].isfinite()
+
+
+# Regression
+
+
+class Line(nn.Module):
+    """A linear map of the images' flat pixels."""
+
+    def __init__(self, outputs: int):
+        super().__init__()
+        self.head = nn.Linear(256, outputs).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1))
+
+
+def regression(*of_each: int) -> EpisodeBatch:
+    def targets(of: LabelledImages) -> LabelledImages:
+        return LabelledImages(of.images, torch.rand(*of.labels.shape, *of_each).double())
+
+    return dataclasses.replace(EPISODES, support=targets(SUPPORT), query=targets(QUERY))
+
+
+@pytest.mark.parametrize("fresh", [None, "head"])
+def test_targets_of_several_numbers_are_learnt_as_by_plain_gradient_descent(fresh):
+    episodes, model = regression(2), Line(2)
+    learner = MAML(model, inner_lr=0.01, fresh_head=fresh, loss_fn=F.mse_loss)
+
+    adapted = learner.adapt(episodes.support, steps=3)
+
+    for episode in range(2):
+        plain = Line(2)
+        plain.load_state_dict(model.state_dict())
+        if fresh:
+            nn.init.zeros_(plain.head.weight)
+            nn.init.zeros_(plain.head.bias)
+        optimiser = torch.optim.SGD(plain.parameters(), lr=0.01)
+        for _ in range(3):
+            optimiser.zero_grad()
+            loss = F.mse_loss(plain(SUPPORT.images[episode]), episodes.support.labels[episode])
+            loss.backward()
+            optimiser.step()
+        for name, weight in plain.named_parameters():
+            assert relative(adapted.fast_weights[name][episode] - weight, weight) <= 1e-12
+
+
+def test_targets_that_would_be_broadcast_against_the_outputs_are_refused():
+    with pytest.raises(ConfigError, match=r"shape \(2, 6, 1\) and the targets \(2, 6\): give both"):
+        MAML(Line(1), loss_fn=half_squared_error).adapt(regression().support, steps=1)
+
+
+def test_targets_are_refused_where_classes_are_told_apart():
+    for learner in (MAML(Line(3)), Transfer(network())):
+        with pytest.raises(ConfigError, match=r"Labels are torch\.float64.*give int64 labels"):
+            learner.adapt(regression().support, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "got"),
+    [
+        (lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none"), r"\(6,\)"),
+        (lambda outputs, labels: F.cross_entropy(outputs, labels)[None], r"\(1,\)"),
+        (lambda outputs, labels: F.cross_entropy(outputs, labels).item(), "float"),
+    ],
+)
+def test_a_loss_that_is_no_mean_over_the_examples_is_refused(loss_fn, got):
+    with pytest.raises(ConfigError, match=f"the mean over the examples of one episode: got {got}"):
+        MAML(network(), loss_fn=loss_fn).adapt(SUPPORT, steps=1)
+
+
+# Settings of learners
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"inner_lr": -0.1}, "inner_lr must be between 0.0 and 1,000.0: got -0.1"),
+        ({"inner_lr": torch.nan}, "inner_lr must be between 0.0 and 1,000.0: got nan"),
+        ({"inner_lr": "0.4"}, "inner_lr must be a number: got '0.4'"),
+        ({"inner_steps": -1}, "inner_steps must be between 0 and 1,000: got -1"),
+        ({"inner_steps": 2.0}, "inner_steps must be a whole number: got 2.0"),
+        ({"query_batches": 0}, "query_batches must be between 1 and 1,000: got 0"),
+        ({"query_batches": 1.5}, "query_batches must be a whole number: got 1.5"),
+        ({"first_order": "no"}, "first_order must be true or false: got 'no'"),
+        ({"loss_fn": 3}, "loss_fn must be a function of outputs and labels: got 3"),
+        ({"fresh_head_init": "one"}, "fresh_head_init must be one of zero, glorot: got 'one'"),
+        ({"batch_norm_modes": ()}, r"some of transductive, support, running: got \(\)"),
+        ({"batch_norm_modes": "support"}, "some of transductive, support, running: got 'support'"),
+        ({"adapts": []}, "No parameter of Conv4 would take inner steps"),
+        ({"adapts": "head"}, r"adapts is a list of names: write \['head'\]"),
+        ({"fresh_head": "convs"}, "'convs' is a ModuleList. Name the last linear layer"),
+        ({"fresh_head": "convs.3"}, "'convs.3' is a Conv2d. Name the last linear layer"),
+        ({"fresh_head": "norms.0"}, "'norms.0' is a BatchNorm2d. Name the last linear layer"),
+        ({"fresh_head": ""}, "no parameters under '' to be a fresh head"),
+    ],
+)
+@pytest.mark.parametrize("kind", [MAML, MAMLpp])
+def test_wrong_settings_are_refused_when_a_learner_is_made(settings, sentence, kind):
+    if kind is MAMLpp and "first_order" in settings:
+        return  # which it does not have
+
+    with pytest.raises(ConfigError, match=sentence):
+        kind(network(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"head": "svm"}, "head must be one of gradient, logistic, cosine: got 'svm'"),
+        ({"head_init": "one"}, "head_init must be one of zero, glorot: got 'one'"),
+        ({"penalty": 0.0}, "penalty must be between .*: got 0"),
+        ({"inner_lr": -1.0}, "inner_lr must be between"),
+        ({"inner_steps": 0.5}, "inner_steps must be a whole number"),
+    ],
+)
+def test_wrong_settings_of_a_frozen_network_are_refused(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        FrozenFeatures(network(), **settings)
+
+
+def test_settings_may_be_numpys_numbers():
+    learner = MAML(network(), inner_lr=np.float64(0.3), inner_steps=np.int64(2))  # type: ignore[arg-type]
+
+    assert (learner.inner_lr, learner.inner_steps) == (0.3, 2)
+    assert learner.adapt(SUPPORT, steps=np.int64(2)).steps == 2  # type: ignore[arg-type]
+
+
+def test_a_head_that_is_no_linear_layer_of_its_own_is_no_fresh_head():
+    tied = Line(256)
+    tied.embedding = nn.Linear(256, 256).double()
+    tied.embedding.weight = tied.head.weight
+    normed = Line(3)
+    nn.utils.parametrizations.weight_norm(normed.head)
+
+    with pytest.raises(ConfigError, match=r"shares a parameter with 'embedding\.weight'"):
+        MAML(tied, fresh_head="head")
+    with pytest.raises(ConfigError, match=r"A fresh head is a torch\.nn\.Linear.*is a Par"):
+        MAML(normed, fresh_head="head")
+
+
+def test_layers_that_normalise_by_their_batch_alone_leave_no_support_mode():
+    model = nn.Sequential(
+        nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(256, 3)
+    ).double()
+    learner = MAML(model)
+
+    assert learner.batch_norm_modes == ("transductive",)
+    with pytest.raises(ConfigError, match="by transductive: got 'support'"):
+        learner.predict(learner.adapt(SUPPORT, steps=1), QUERY.images, batch_norm="support")
+    with pytest.raises(ConfigError, match="batch norm by running is not possible"):
+        MAML(model, batch_norm_modes=("running",))
