@@ -485,6 +485,7 @@ OTHER = {
     "query_batches": 2,
     "averaging": 0.9,
     "rotations": not TINY.data.rotations,
+    "fewest_images": 2,
     "seed": 1,
     "image_size": 20,
     "filters": 5,

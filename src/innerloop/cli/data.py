@@ -28,10 +28,11 @@ class DataCommandOptions(DataOptions):
     """show: a PNG of one episode; verify: check every name and pixel; download: fetch Omniglot;
     info: what is there."""
     data: str = "auto"
-    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
+    """Data set: omniglot, strokes, auto (Omniglot where it is found, else strokes), or the path of
+    a folder of pictures, a folder for each class."""
     split: str = "auto"
-    """Split that the episode is drawn from; auto is assignment for Omniglot and alphabets for
-    strokes."""
+    """Split that the episode is drawn from; auto is assignment for Omniglot, alphabets for strokes,
+    and for a folder groups, or classes where it has no groups."""
     part: Literal["train", "val", "test"] = "train"
     """Which part of the split."""
     episode: int = 0
@@ -40,6 +41,16 @@ class DataCommandOptions(DataOptions):
     """Seed of the episodes to show."""
     rotations: bool = False
     """Show the episode with training rotations."""
+    ways: int = 5
+    """Classes of the episode to show."""
+    shots: int = 5
+    """Its support images per class."""
+    queries: int = 15
+    """Its query images per class."""
+    image_size: int = 28
+    """Side of the images in pixels."""
+    fewest_images: int = 0
+    """Leave out classes of a folder with fewer images than this; 0 keeps all."""
     out: Path = Path("episode.png")
     """Where show writes its picture."""
 
@@ -54,14 +65,21 @@ def run(arguments: list[str]) -> int:
 
 def _dataset_and_split(options: DataCommandOptions, say: Say) -> "tuple[FewShotDataset, Split]":
     from innerloop.data import load_dataset
-    from innerloop.data.splits import DEFAULT_SPLITS, find_split
+    from innerloop.data.splits import find_split
 
-    dataset = load_dataset(options.data, size=28, data_dir=options.data_dir, say=say)
-    name = DEFAULT_SPLITS[dataset.name] if options.split == "auto" else options.split
-    return dataset, find_split(name, dataset)
+    dataset = load_dataset(
+        options.data,
+        size=options.image_size,
+        data_dir=options.data_dir,
+        fewest_images=options.fewest_images,
+        say=say,
+    )
+    return dataset, find_split(options.split, dataset)
 
 
 def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
+    from innerloop.settings.sections import DataSettings
+
     for name, value in (("episode", options.episode), ("seed", options.seed)):
         if not 0 <= value < 2**31:
             raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
@@ -73,9 +91,9 @@ def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     sampler = EpisodeSampler(
         dataset,
         dataset.class_indices(split.part(options.part)),
-        ways=5,
-        shots=5,
-        queries=15,
+        ways=options.ways,
+        shots=options.shots,
+        queries=options.queries,
         seed=options.seed,
         stream_name=f"episodes/{options.part}",
         rotations=options.rotations,
@@ -83,10 +101,12 @@ def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     batch = sampler.batch(options.episode, 1)
     classes = [dataset.class_names[index] for index in batch.classes[0].tolist()]
     with disk_errors(str(options.out)):
-        episode_sheet(batch).save(options.out, format="PNG")
+        inverted = DataSettings(dataset.name).are_drawings
+        episode_sheet(batch, inverted=inverted).save(options.out, format="PNG")
     say(
         f"{options.out}: episode {options.episode} of {dataset.name}, split {split.name}, part "
-        f"{options.part}; 5 support drawings, then 15 query drawings, of {', '.join(classes)}"
+        f"{options.part}; {options.shots} support images, then {options.queries} query images, of "
+        f"{', '.join(classes)}"
     )
     return {
         "picture": str(options.out),
@@ -124,17 +144,28 @@ def _info(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     dataset, split = _dataset_and_split(options, say)
     parts = {part: len(names) for part, names in split.parts.items()}
     counts = ", ".join(f"{count} {part}" for part, count in parts.items())
+    fewest, most = int(dataset.counts.min()), int(dataset.counts.max())
+    drawings = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    channels, _, width = dataset.image_shape
     say(
         f"{dataset.name} from {dataset.source or 'this package'}: {len(dataset.class_names)} "
-        f"classes of {dataset.examples} drawings, {dataset.image_shape[1]} pixels wide; split "
-        f"{split.name}: {counts}; fingerprint {dataset.fingerprint[:16]}"
+        f"classes of {drawings} images, {width} pixels wide, "
+        f"{'grey' if channels == 1 else 'in colour'}; split {split.name}: {counts}; fingerprint "
+        f"{dataset.fingerprint[:16]}"
     )
+    # Those of Omniglot and of strokes are known, and are many.
+    listed = {part: list(names) for part, names in split.parts.items()} if dataset.folder else {}
+    for part, names in listed.items():
+        say(f"{part}: {', '.join(names)}")
     return {
         "data": dataset.name,
         "source": dataset.source,
         "classes": len(dataset.class_names),
-        "drawings": dataset.examples,
+        "drawings": fewest,
+        "most_drawings": most,
+        "channels": channels,
         "split": split.name,
         "parts": parts,
+        "class_names": listed,
         "fingerprint": dataset.fingerprint,
     }

@@ -15,7 +15,8 @@ class ReproduceOptions(DataOptions):
     """quick: fewer episodes an outer step and in the evaluation, takes minutes; full: the published
     settings."""
     data: str = "auto"
-    """Data set: omniglot, strokes, or auto (Omniglot where it is found, else strokes)."""
+    """Data set: omniglot, strokes, auto (Omniglot where it is found, else strokes), or the path of
+    a folder of pictures."""
     out: Path = Path("runs/reproduce")
     """Folder that the run directories go into."""
     max_minutes: float | None = None

@@ -50,6 +50,8 @@ def _options_of(section: Section, sentences: dict[str, str], *, seldom: bool) ->
     options: list[Field] = []
     for field in dataclasses.fields(section):
         flag = flag_of(field)
+        if flag not in values:
+            continue
         kind: Any = Annotated[plain_type(kinds[field.name]), option(sentences[flag], values[flag])]
         if field.metadata.get("seldom") and not seldom:
             kind = tyro.conf.Suppress[kind]

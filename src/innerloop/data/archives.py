@@ -8,8 +8,7 @@ one.
 
 import hashlib
 import struct
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -20,6 +19,7 @@ from PIL import Image
 
 from innerloop.core.errors import DataError
 from innerloop.core.zips import Limits, open_archive
+from innerloop.data.pictures import without_warnings
 
 SIDE = 105
 DRAWINGS = 20
@@ -145,17 +145,34 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
     Raises:
         DataError: naming what is missing, foreign, unsafe, damaged or changed.
     """
+    with open_archive(BytesIO(data), str(path), LIMITS, remedy=REMEDY) as archive:
+        yield from verified(path, archive.names, archive.read, expected)
+
+
+def verified(
+    path: Path, names: list[str], read: Callable[[str], bytes], expected: ArchiveContents
+) -> Iterator[np.ndarray]:
+    """The drawings of each character in turn, verified: of an archive, or of what was extracted.
+
+    Args:
+        path: what errors call the place.
+        names: of all files there, from ``expected.folder`` on.
+        read: gives the content of a file by its name.
+        expected: what there has to be.
+
+    Yields:
+        As `read_characters`.
+
+    Raises:
+        DataError: as `read_characters`.
+    """
+    _refuse_other_files(path, names, expected)
+    digests = []
     # Pillow warns of oddities that the checks below refuse, each as an error.
-    with (
-        open_archive(BytesIO(data), str(path), LIMITS, remedy=REMEDY) as archive,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        _refuse_other_files(path, archive.names, expected)
-        digests = []
+    with without_warnings():
         for character in expected.characters:
-            names = character.files(expected.folder)
-            ink = np.stack([_read_drawing(path, name, archive.read(name)) for name in names])
+            files = character.files(expected.folder)
+            ink = np.stack([_read_drawing(path, name, read(name)) for name in files])
             digests.append(character_digest(character.name, ink))
             if digests[-1][:DIGITS] != character.digest:
                 place = f"{expected.folder}/{character.name}"
@@ -163,8 +180,8 @@ def read_characters(path: Path, data: bytes, expected: ArchiveContents) -> Itera
                     f"{path}: the drawings in {place} are not those of Omniglot: {REMEDY}."
                 )
             yield ink
-        if archive_digest(digests) != expected.digest:
-            raise DataError(f"{path}: its drawings as a whole are not those of Omniglot: {REMEDY}.")
+    if archive_digest(digests) != expected.digest:
+        raise DataError(f"{path}: its drawings as a whole are not those of Omniglot: {REMEDY}.")
 
 
 def _refuse_other_files(path: Path, names: list[str], expected: ArchiveContents) -> None:

@@ -18,6 +18,9 @@ from innerloop.data.images import (
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
 
+NAMED = 5
+"""Classes with too few drawings that an error names."""
+
 
 @dataclass(frozen=True)
 class EpisodeBatch:
@@ -178,7 +181,8 @@ class EpisodeSampler:
         disjoint: bool = False,
     ):
         classes = refuse_wrong_classes(dataset, classes)
-        _refuse_impossible(dataset, len(classes), ways, shots, queries)
+        _refuse_impossible(len(classes), ways, shots, queries)
+        _refuse_too_few_examples(dataset, classes, shots, queries)
         if rotations:
             refuse_unless_square(dataset)
         self.dataset = dataset
@@ -225,8 +229,8 @@ class EpisodeSampler:
             chosen = random.choice(len(self.classes), self.ways, replace=False)
         classes = self.classes[chosen]
         # The whole order is drawn, so that the first shots are the same whatever the queries.
-        order = random.random((self.ways, self.dataset.examples)).argsort(axis=1)
-        drawings = order[:, : self.shots + self.queries]
+        orders = [random.random(count).argsort() for count in self.dataset.counts[classes]]
+        drawings = np.stack([order[: self.shots + self.queries] for order in orders])
         # Drawn last, and also where nothing is turned: classes and drawings are then the same.
         turns = random.integers(0, QUARTER_TURNS, self.ways)
         return _Plan(classes, drawings, turns)
@@ -235,8 +239,7 @@ class EpisodeSampler:
         self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray
     ) -> LabelledImages:
         """Gather drawings (E, ways, n) of classes (E, ways), labelled: (E, ways * n, C, H, W)."""
-        # Indexing by arrays copies: the turns do not reach the data set.
-        pixels = self.dataset.images[classes[..., None], drawings]
+        pixels = self.dataset.pixels(classes[..., None], drawings)
         if self.rotations:
             turn_in_place(pixels, turns)
         episodes, ways, examples = drawings.shape
@@ -246,10 +249,8 @@ class EpisodeSampler:
         return LabelledImages(images, labels)
 
 
-def _refuse_impossible(
-    dataset: FewShotDataset, classes: int, ways: int, shots: int, queries: int
-) -> None:
-    """Raise `ConfigError` if there are not enough classes or drawings, or a count is below one."""
+def _refuse_impossible(classes: int, ways: int, shots: int, queries: int) -> None:
+    """Raise `ConfigError` if there are not enough classes, or a count is below one."""
     for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
         if not isinstance(count, Integral):
             raise ConfigError(f"{name} must be a whole number: got {count!r}.")
@@ -260,9 +261,27 @@ def _refuse_impossible(
             f"Cannot sample {ways}-way episodes: there are {classes} classes to sample "
             f"from. Choose ways <= {classes}, or a split with more classes."
         )
-    if shots + queries > dataset.examples:
-        raise ConfigError(
-            f"Cannot sample {shots} shots and {queries} queries per class: data set "
-            f"{dataset.name!r} has {dataset.examples} drawings of each. Choose shots + "
-            f"queries <= {dataset.examples}."
-        )
+
+
+def _refuse_too_few_examples(
+    dataset: FewShotDataset, classes: np.ndarray, shots: int, queries: int
+) -> None:
+    """Raise `ConfigError` naming the classes that have too few drawings."""
+    counts = dataset.counts[classes]
+    few = np.flatnonzero(counts < shots + queries)
+    if not len(few):
+        return
+    rarest = few[counts[few].argsort(kind="stable")]
+    named = [
+        f"{dataset.class_names[classes[index]]!r} has {counts[index]} drawings"
+        for index in rarest[:NAMED]
+    ]
+    more = f", and {len(few) - NAMED} more have too few" if len(few) > NAMED else ""
+    fewest = counts.min()
+    remedy = f"Choose shots + queries <= {fewest}" if fewest > 1 else "Add drawings"
+    if dataset.counts.max() >= shots + queries:
+        remedy += f", or leave such classes out with --fewest-images {shots + queries}"
+    raise ConfigError(
+        f"Cannot sample {shots} shots and {queries} queries per class, {shots + queries} "
+        f"drawings: in data set {dataset.name!r} {', '.join(named)}{more}. {remedy}."
+    )

@@ -1,6 +1,9 @@
 """Images in memory: the data set every sampler draws from, and the one resize function."""
 
 import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -56,58 +59,101 @@ class LabelledImages:
 
 
 # Without `eq`: two arrays do not compare to one truth value.
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class FewShotDataset:
-    """Every class of a data set with the same number of examples, as bytes.
+    """Classes of images as bytes; of some classes there may be more examples than of others.
 
     Attributes:
         name: what figures, tables and run names call it, for instance ``omniglot``.
-        images: (classes, examples, channels, height, width) uint8; ink is 255, background 0.
-        class_names: one per class, sorted; ``<part>/<alphabet>/<character>`` for Omniglot,
-            ``<alphabet>/<character>`` for strokes.
+        images: (classes, examples, channels, height, width) uint8; of drawings, ink is 255 and
+            background 0. Where classes have different numbers of examples it is an array
+            (classes,) of arrays (examples, channels, height, width).
+        class_names: one per class, each another, sorted; ``<part>/<alphabet>/<character>`` for
+            Omniglot, ``<alphabet>/<character>`` for strokes, ``<group>/<class>`` or ``<class>`` for
+            a folder.
         source: where it came from, for the environment record; not part of the fingerprint.
+        folder: the folder that it was read from, if it was and is not Omniglot.
     """
 
     name: str
     images: np.ndarray
     class_names: tuple[str, ...]
     source: str = field(default="", repr=False)
+    folder: str = field(default="", repr=False)
 
-    def __post_init__(self):
-        if self.images.ndim != 5 or self.images.dtype != np.uint8:
-            raise DataError(
-                f"Data set {self.name!r} needs uint8 images of shape (classes, examples, "
-                f"channels, height, width); got {self.images.dtype} of shape {self.images.shape}."
-            )
+    def __init__(
+        self,
+        name: str,
+        images: np.ndarray | Sequence[np.ndarray],
+        class_names: Sequence[str],
+        source: str = "",
+        folder: str = "",
+    ):
+        """Take images as one array, or as a list with an array for each class.
+
+        Raises:
+            DataError: if the images are no bytes of one shape, or do not fit the names.
+        """
+        values = {
+            "name": name,
+            "images": _by_class(name, images),
+            "class_names": tuple(class_names),
+            "source": source,
+            "folder": folder,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
         if len(self.images) != len(self.class_names):
             raise DataError(
-                f"Data set {self.name!r} has {len(self.images)} classes of images "
+                f"Data set {name!r} has {len(self.images)} classes of images "
                 f"and {len(self.class_names)} class names."
             )
-        if len(names := set(self.class_names)) < len(self.class_names):
-            twice = next(name for name in names if self.class_names.count(name) > 1)
-            raise DataError(
-                f"Data set {self.name!r} has more than one class {twice!r}: give every class a "
-                "name of its own."
-            )
+        _refuse_class_names(name, self.class_names)
 
-    @property
-    def examples(self) -> int:
-        """Drawings of each class."""
-        return self.images.shape[1]
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(classes,) int64: examples of each class."""
+        return np.array([len(examples) for examples in self.images], dtype=np.int64)
+
+    @cached_property
+    def _all(self) -> np.ndarray:
+        """(all examples, channels, height, width), class by class."""
+        if self.images.dtype == object:
+            return np.concatenate(list(self.images))
+        return self.images.reshape(-1, *self.image_shape)
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """(classes,) int64: where the examples of each class begin among all."""
+        return np.cumsum(self.counts) - self.counts
+
+    def pixels(self, classes: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """A copy of some images.
+
+        Args:
+            classes: (...) int64, positions of classes.
+            examples: (...) int64, which example of each.
+
+        Returns:
+            (..., channels, height, width) uint8.
+        """
+        return self._all[self._first[classes] + examples]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
-        return self.images.shape[2], self.images.shape[3], self.images.shape[4]
+        channels, height, width = self.images[0].shape[1:]
+        return channels, height, width
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over class names and pixels: equal if and only if two runs saw the same data."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
         # The same bytes in another shape are other images.
-        digest.update(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        ragged = self.images.dtype == object
+        shape = (self.counts.tolist(), self.image_shape) if ragged else self.images.shape
+        digest.update(repr(shape).encode())
+        digest.update(np.ascontiguousarray(self._all).data)
         return digest.hexdigest()
 
     def class_indices(self, names: tuple[str, ...] | list[str]) -> np.ndarray:
@@ -157,6 +203,43 @@ def refuse_wrong_range(start: int, count: int) -> None:
             f"A batch has at least one example and begins at number 0 or later: got {count} from "
             f"number {start} on."
         )
+
+
+def _by_class(name: str, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Images as `FewShotDataset.images` has them."""
+    classes = list(images)
+    shapes = {one.shape[1:] for one in classes}
+    kinds = {str(one.dtype) for one in classes}
+    if kinds != {"uint8"} or len(shapes) != 1 or {one.ndim for one in classes} != {4}:
+        found = ", ".join(sorted({f"{one.dtype} of shape {one.shape}" for one in classes})[:2])
+        raise DataError(
+            f"Data set {name!r} needs uint8 images of shape (classes, examples, channels, height, "
+            "width), or such an array without its first dimension for each class, all of one "
+            f"image size; got {found or 'no class'}."
+        )
+    if isinstance(images, np.ndarray) and images.dtype != object:
+        return images
+    if len({len(one) for one in classes}) == 1:
+        return np.stack(classes)
+    # One by one: from a list numpy would try to make one array of all numbers.
+    ragged = np.empty(len(classes), dtype=object)
+    for position, one in enumerate(classes):
+        ragged[position] = one
+    return ragged
+
+
+def _refuse_class_names(name: str, class_names: tuple[str, ...]) -> None:
+    """Raise `DataError` for a name that two classes have, or that no list could show."""
+    twice = [one for one, count in Counter(class_names).items() if count > 1]
+    if twice:
+        raise DataError(f"Data set {name!r} has two classes called {twice[0]!r}: rename one.")
+    for one in class_names:
+        # Control characters, a line break among them, and bytes that are no text.
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in one) or not one:
+            raise DataError(
+                f"Data set {name!r} has a class called {one!r}: rename it, without control "
+                "characters and in Unicode."
+            )
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

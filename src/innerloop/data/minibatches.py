@@ -54,6 +54,8 @@ class ImageSampler:
             raise ConfigError("rotations_as_classes needs rotations.")
         self.dataset = dataset
         self.classes = refuse_wrong_classes(dataset, classes)
+        # Where the drawings of each class end, if those of all classes are counted through.
+        self._ends = np.cumsum(dataset.counts[self.classes])
         self.seed = seed
         self.stream_name = stream_name
         self.rotations = rotations
@@ -61,7 +63,7 @@ class ImageSampler:
 
     def __len__(self) -> int:
         """Drawings in an epoch, n."""
-        return len(self.classes) * self.dataset.examples
+        return int(self._ends[-1])
 
     @property
     def labels(self) -> int:
@@ -72,8 +74,10 @@ class ImageSampler:
         """Images ``start`` to ``start + count - 1``, (count, C, H, W), and labels (count,)."""
         refuse_wrong_range(start, count)
         drawings, turns = self._plan(start, count)
-        labels, examples = np.divmod(drawings, self.dataset.examples)
-        pixels = self.dataset.images[self.classes[labels], examples]
+        labels = np.searchsorted(self._ends, drawings, side="right")
+        classes = self.classes[labels]
+        first = self._ends[labels] - self.dataset.counts[classes]
+        pixels = self.dataset.pixels(classes, drawings - first)
         if self.rotations:
             turn_in_place(pixels, turns)
         if self.rotations_as_classes:

@@ -7,7 +7,7 @@ evaluation set.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -27,6 +27,7 @@ from innerloop.data.archives import (
 )
 from innerloop.data.cache import images_path, read_images, write_images
 from innerloop.data.download import Progress, fetch
+from innerloop.data.extracted import is_extracted, read_extracted
 from innerloop.data.images import FewShotDataset, resize
 
 MIRRORS = (
@@ -95,6 +96,14 @@ def class_names(expected: Sequence[ArchiveContents]) -> tuple[str, ...]:
     )
 
 
+def lies_in(folder: Path) -> bool:
+    """Whether a folder holds Omniglot or a part of it, as archives or extracted from them."""
+    return any(
+        is_extracted(folder, archive) or os.path.isfile(_archive_path(folder, archive))
+        for archive in contents()
+    )
+
+
 def load(
     data_dir: Path | None = None,
     *,
@@ -109,7 +118,8 @@ def load(
     place then.
 
     Args:
-        data_dir: folder of ``images_background.zip`` and ``images_evaluation.zip``.
+        data_dir: folder of ``images_background.zip`` and ``images_evaluation.zip``, or of the
+            folders extracted from them.
         size: side of the images in pixels.
         download: whether the network may be asked.
         expected: what the archives have to hold; Omniglot itself by default.
@@ -170,11 +180,12 @@ def _from_named(
 ) -> FewShotDataset:
     """From a folder that the user named: it has to hold the archives."""
     for archive in expected:
-        if not _archive_path(directory, archive).is_file():
+        if not (is_extracted(directory, archive) or _archive_path(directory, archive).is_file()):
             raise DataError(
                 f"The folder {str(directory)!r} named by {named_by} does not hold "
-                f"{archive.folder}.zip: put both archives there (innerloop data download "
-                "--data-dir FOLDER), or name another folder."
+                f"{archive.folder}.zip, nor the folder {archive.folder} extracted from it: put "
+                "both archives there (innerloop data download --data-dir FOLDER), or name another "
+                "folder."
             )
     return _from_archives(directory, expected, size, f"{directory}, named by {named_by}")
 
@@ -204,22 +215,31 @@ def _from_cached_archives(
 def _from_archives(
     directory: Path, expected: Sequence[ArchiveContents], size: int, source: str
 ) -> FewShotDataset:
-    """Decode and verify; or read the cache, if it was made from the very bytes of the archives."""
-    paths = [_archive_path(directory, archive) for archive in expected]
-    archives = [read_bytes(path) for path in paths]
-    # Of the bytes at hand: a cache that other bytes filled must not hide that these are damaged.
-    digests = b"".join(hashlib.sha256(data).digest() for data in archives)
-    made_from = hashlib.sha256(digests).digest()
+    """Decode and verify; or read the cache, if it was made from the very files at hand."""
+    opened = [_opened(directory, archive) for archive in expected]
+    # Of what is at hand: a cache that other files filled must not hide that these are damaged.
+    made_from = hashlib.sha256(b"".join(digest for digest, _ in opened)).digest()
     cached = _images_path(expected, size)
     images = read_images(cached, _shape(expected, size), made_from)
     if images is None:
         images = np.empty(_shape(expected, size), np.uint8)
-        characters = chain.from_iterable(map(read_characters, paths, archives, expected))
+        characters = chain.from_iterable(read() for _, read in opened)
         # `strict` also asks for one character too many: only then are the whole digests compared.
         for row, ink in zip(images, characters, strict=True):
             row[:, 0] = [resize(drawing, size) for drawing in ink * np.uint8(255)]
         write_images(cached, images, made_from)
     return FewShotDataset("omniglot", images, class_names(expected), source=source)
+
+
+def _opened(
+    directory: Path, archive: ArchiveContents
+) -> tuple[bytes, Callable[[], Iterator[np.ndarray]]]:
+    """A digest of an archive, or of what was extracted from it; and what reads its drawings."""
+    path = _archive_path(directory, archive)
+    if not path.is_file() and is_extracted(directory, archive):
+        return read_extracted(directory, archive)
+    data = read_bytes(path)
+    return hashlib.sha256(data).digest(), partial(read_characters, path, data, archive)
 
 
 def _verify_archive(path: Path, archive: ArchiveContents) -> VerifiedArchive:

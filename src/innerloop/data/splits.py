@@ -14,7 +14,12 @@ OMNIGLOT_SPLITS = ("assignment", "background-heldout", "1100-100-423")
 ``1100-100-423``: the counts most of the field uses, drawn at random once; the only one with a test
 part."""
 
-DEFAULT_SPLITS = {"omniglot": "assignment", "strokes": "alphabets"}
+FEWEST_CLASSES = 4
+"""That can be split: two to train on and two to validate on."""
+TEST_FROM = {"classes": 10, "groups": 5}
+"""So many are needed for a test part; with fewer there are a train and a validation part."""
+FEWEST_HELD_OUT = {"classes": 2, "groups": 1}
+"""Of the validation part, and of the test part where there is one."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +63,36 @@ class Split:
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
 
+def splits_of(dataset: FewShotDataset) -> tuple[str, ...]:
+    """Names of the splits of a data set; the first is the default."""
+    if dataset.name == "omniglot":
+        return OMNIGLOT_SPLITS
+    if dataset.name == "strokes":
+        return ("alphabets",)
+    groups = {name.rpartition("/")[0] for name in dataset.class_names}
+    return ("groups", "classes") if len(groups) > 1 else ("classes",)
+
+
 def find_split(name: str, dataset: FewShotDataset) -> Split:
     """The split of that name for a data set.
 
     Args:
-        name: one of `OMNIGLOT_SPLITS`, or ``alphabets`` for strokes.
+        name: one of `splits_of`, or ``auto`` for the default.
         dataset: whose classes are split.
 
     Raises:
         ConfigError: if there is no such split for this data set.
-        DataError: if a committed list was changed.
+        DataError: if a committed list was changed, or there are too few classes.
     """
-    choices = OMNIGLOT_SPLITS if dataset.name == "omniglot" else ("alphabets",)
+    choices = splits_of(dataset)
+    name = choices[0] if name == "auto" else name
     if name not in choices:
         raise ConfigError(
             f"Data set {dataset.name!r} has no split {name!r}. Choose --split "
             f"{', or --split '.join(choices)}.{nearest(name, choices)}"
         )
+    if name in TEST_FROM:
+        return _by_name(name, dataset)
     return _by_alphabet(dataset) if name == "alphabets" else _committed(name)
 
 
@@ -95,6 +113,39 @@ def _committed(name: str) -> Split:
             f"The class list of split {name!r} does not match its digest: reinstall innerloop."
         )
     return split
+
+
+def _by_name(split: str, dataset: FewShotDataset) -> Split:
+    """Classes, or whole groups of them, in an order from their names alone: 60, 20 and 20 %.
+
+    The order is that of the names' SHA-256: in the order of the alphabet names that belong together
+    would come into one part.
+    """
+    of_class = {
+        name: name.rpartition("/")[0] if split == "groups" else name for name in dataset.class_names
+    }
+    if len(of_class) < FEWEST_CLASSES:
+        raise DataError(
+            f"Data set {dataset.name!r} has {len(of_class)} classes, and at least {FEWEST_CLASSES} "
+            "are needed, two to train on and two to validate on: add classes."
+        )
+    units = sorted(set(of_class.values()), key=lambda unit: hashlib.sha256(unit.encode()).digest())
+    held_out = max(FEWEST_HELD_OUT[split], round(0.2 * len(units)))
+    sizes = {"val": held_out}
+    if len(units) >= TEST_FROM[split]:
+        sizes["test"] = held_out
+    parts = {"train": units[: len(units) - sum(sizes.values())]}
+    start = len(parts["train"])
+    for part, count in sizes.items():
+        parts[part] = units[start : start + count]
+        start += count
+    return Split(
+        split,
+        {
+            part: tuple(name for name in dataset.class_names if of_class[name] in members)
+            for part, members in parts.items()
+        },
+    )
 
 
 def _by_alphabet(dataset: FewShotDataset) -> Split:

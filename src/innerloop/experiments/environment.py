@@ -1,6 +1,7 @@
 """With what, on what and from what a run is trained, as ``env.json`` records it."""
 
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,17 @@ def environment(experiment: Experiment) -> Environment:
         data_source=experiment.dataset.source,
         data_fingerprint=experiment.dataset.fingerprint,
         split_digest=experiment.split.digest,
-        command=" ".join(["innerloop", *sys.argv[1:]]),
+        split_classes=_listed(experiment),
+        # Quoted, as a shell takes it again: a folder may have a space in its name.
+        command=shlex.join(["innerloop", *sys.argv[1:]]),
     )
+
+
+def _listed(experiment: Experiment) -> dict[str, list[str]] | None:
+    """The classes of each part, where no committed list and no generator says them."""
+    if not experiment.dataset.folder:
+        return None
+    return {part: list(names) for part, names in experiment.split.parts.items()}
 
 
 def processor() -> str:

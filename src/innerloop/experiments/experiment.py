@@ -13,7 +13,7 @@ from innerloop.data import load_dataset
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
-from innerloop.data.splits import DEFAULT_SPLITS, Split, find_split
+from innerloop.data.splits import Split, find_split
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import find_learner
 from innerloop.methods.variants import Variant
@@ -168,7 +168,7 @@ def prepare(
 
     Args:
         config: the settings asked for.
-        data_dir: where Omniglot's archives are.
+        data_dir: where Omniglot's archives are, or now a run's folder of pictures.
         dataset: the images, if they are loaded already.
         say: told in sentences what a user should know.
 
@@ -181,13 +181,17 @@ def prepare(
         torch.set_num_threads(config.machine.threads)
     if dataset is None:
         dataset = load_dataset(
-            config.data.name, size=config.data.image_size, data_dir=data_dir, say=say
+            config.data.name,
+            size=config.data.image_size,
+            data_dir=data_dir,
+            folder=config.data.folder,
+            fewest_images=config.data.fewest_images,
+            say=say,
         )
-    split = find_split(
-        DEFAULT_SPLITS[dataset.name] if config.data.split == "auto" else config.data.split, dataset
-    )
+    split = find_split(config.data.split, dataset)
     resolved = config.replace(
         data=dataset.name,
+        folder=dataset.folder,
         split=split.name,
         device=device,
         # What 0 stands for on this machine, since bits are equal at equal threads alone.

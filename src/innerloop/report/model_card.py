@@ -10,6 +10,19 @@ from innerloop.report.render.markdown import table
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
+from innerloop.settings.sections import DataSettings
+
+LICENCES = {
+    "omniglot": (
+        "Code and weights: MIT. Omniglot is by Brenden Lake and others, under the MIT licence."
+    ),
+    "strokes": "Code, data and weights: MIT.",
+}
+"""Of weights, by the data that they were trained on."""
+NOT_KNOWN = (
+    "Code: MIT. Whether the weights may be passed on depends on the licence of the pictures, which "
+    "is not known here."
+)
 
 
 def model_card(run: RunDirectory, weights: Path | None = None) -> str:
@@ -45,15 +58,13 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
         "## Limits",
         "",
-        "- Made for research and teaching with clean line drawings; not tried on photographs.",
+        _made_for(config.data),
         "- Accuracies under batch norm transductive use the other query pictures of an episode.",
-        "- The classes are characters of scripts; it holds no personal data.",
+        _classes(config.data),
         "",
         "## Licence",
         "",
-        "Code and weights: MIT. Omniglot is by Brenden Lake and others, under the MIT licence."
-        if config.data.name == "omniglot"
-        else "Code, data and weights: MIT.",
+        LICENCES.get(config.data.name, NOT_KNOWN),
         "",
     ]
     return "\n".join(lines)
@@ -77,6 +88,20 @@ def _network(run: RunDirectory) -> str:
         return f"A network of 4 convolutional blocks of {filters} filters"
     numbers = sum(math.prod(shape) for shape in shapes.values())
     return f"A network of its method's own, {len(shapes)} tensors of {numbers:,} numbers in all,"
+
+
+def _made_for(data: DataSettings) -> str:
+    if data.are_drawings:
+        return (
+            "- Made for research and teaching with clean line drawings; not tried on photographs."
+        )
+    return "- Made for research and teaching, and tried on the pictures named here alone."
+
+
+def _classes(data: DataSettings) -> str:
+    if data.are_drawings:
+        return "- The classes are characters of scripts; it holds no personal data."
+    return f"- The classes are folders of {data.name}; what the pictures show is not known here."
 
 
 def _results(run: RunDirectory) -> list[str]:

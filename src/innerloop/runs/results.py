@@ -194,6 +194,7 @@ class Environment:
         data_source: where the data came from.
         data_fingerprint: of the data set's pixels and names.
         split_digest: of the names of the split's classes.
+        split_classes: their names by part, of a folder of pictures; other splits are known lists.
         command: as it was typed.
     """
 
@@ -210,6 +211,7 @@ class Environment:
     data_source: str = "-"
     data_fingerprint: str | None = None
     split_digest: str = "-"
+    split_classes: dict[str, list[str]] | None = None
     command: str = "-"
 
     def recorded(self) -> dict[str, Any]:

@@ -32,7 +32,14 @@ Steps = Annotated[int, between(1, 10_000_000)]
 """A number of outer steps."""
 
 
-def setting(default: Any, *, flag: str = "", seldom: bool = False) -> Any:
+def setting(
+    default: Any,
+    *,
+    flag: str = "",
+    seldom: bool = False,
+    younger: bool = False,
+    place: bool = False,
+) -> Any:
     """A field of which more is said than its type and default.
 
     Args:
@@ -40,8 +47,10 @@ def setting(default: Any, *, flag: str = "", seldom: bool = False) -> Any:
         flag: its name among all settings and on the command line, where that is not the
             attribute's.
         seldom: leave it out of ``--help``, for ``--help-all``.
+        younger: files of this version that lack it are read, with its default.
+        place: where something lies, which decides no number: kept in files, and no option.
     """
-    metadata: dict[str, Any] = {"seldom": seldom}
+    metadata: dict[str, Any] = {"seldom": seldom, "younger": younger, "place": place}
     if flag:
         metadata["flag"] = flag
     return dataclasses.field(default=default, metadata=metadata)
@@ -67,8 +76,12 @@ class Section:
             check(flag_of(field), kinds[field.name], getattr(self, field.name))
 
     def flat(self) -> dict[str, Any]:
-        """The settings by their names among all settings."""
-        return {flag_of(field): getattr(self, field.name) for field in dataclasses.fields(self)}
+        """The settings by their names among all settings; not the places."""
+        return {
+            flag_of(field): getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if not field.metadata.get("place")
+        }
 
     @classmethod
     @cache
@@ -83,6 +96,11 @@ class Section:
         return {flag_of(field): field.name for field in dataclasses.fields(cls)}
 
     @classmethod
+    def younger(cls) -> list[str]:
+        """Names of the attributes that a file of this version may lack."""
+        return [field.name for field in dataclasses.fields(cls) if field.metadata.get("younger")]
+
+    @classmethod
     def descriptions(cls) -> dict[str, str]:
         """The sentence under each setting, by its name among all settings."""
         sentences: dict[str, str] = {}
@@ -90,7 +108,11 @@ class Section:
         for base in reversed(cls.__mro__):
             if dataclasses.is_dataclass(base):
                 sentences |= attribute_docstrings(base)
-        return {flag_of(field): sentences[field.name] for field in dataclasses.fields(cls)}
+        return {
+            flag_of(field): sentences[field.name]
+            for field in dataclasses.fields(cls)
+            if not field.metadata.get("place")
+        }
 
 
 @lru_cache

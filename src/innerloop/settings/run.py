@@ -178,7 +178,8 @@ def _from_version_2(
 def _section(kind: type[Section], values: Any, name: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"section {name!r} must be an object, not {shown(values)}.")
-    refuse_other_names(values, list(kind.flags().values()), "setting")
+    names = list(kind.flags().values())
+    refuse_other_names(values, names, "setting", optional=kind.younger())
     return kind(**values)
 
 

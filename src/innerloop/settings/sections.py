@@ -12,14 +12,29 @@ class DataSettings(Section):
     """Which images, and how they come."""
 
     name: str = setting("auto", flag="data")
-    """Data set: omniglot, strokes (synthetic), or auto (the first that is there)."""
+    """Data set: omniglot, strokes (synthetic), auto (the first that is there), or the path of a
+    folder of pictures, a folder for each class."""
     split: str = "auto"
-    """Omniglot's assignment (auto), background-heldout or 1100-100-423; strokes' alphabets
-    (auto)."""
+    """Omniglot's assignment (auto), background-heldout or 1100-100-423; strokes' alphabets (auto);
+    a folder's groups (auto where it has groups of classes) or classes."""
+    fewest_images: Annotated[int, between(0, 1_000_000)] = setting(0, seldom=True, younger=True)
+    """Leave out classes of a folder with fewer images than this; 0 keeps all."""
+    folder: str = setting("", younger=True, place=True)
+    """Where the pictures of a folder lie; its data set is called by the folder's name."""
     rotations: bool = True
     """Turn training images by multiples of 90 degrees; never at validation."""
     image_size: Annotated[int, between(16, 105)] = setting(28, seldom=True)
     """Side of the images in pixels."""
+
+    @property
+    def asked_for(self) -> str:
+        """What ``--data`` takes for these images."""
+        return self.folder or self.name
+
+    @property
+    def are_drawings(self) -> bool:
+        """Whether images are ink on paper; those of a folder are shown as they are."""
+        return self.name in ("omniglot", "strokes")
 
     def __post_init__(self):
         super().__post_init__()

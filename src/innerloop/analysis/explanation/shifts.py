@@ -28,7 +28,8 @@ def shifted_episodes(shift: str, sampler: EpisodeSampler, episodes: int) -> Iter
         samplers = _of_each_alphabet(sampler)
         yield from (samplers[index % len(samplers)].batch(index, 1) for index in range(episodes))
     elif shift == "digits":
-        digits = _like(sampler, digits_dataset(sampler.dataset.image_shape[1]), None)
+        channels, size, _ = sampler.dataset.image_shape
+        digits = _like(sampler, digits_dataset(size, channels), None)
         yield from (digits.batch(index, 1) for index in range(episodes))
     else:
         for index in range(episodes):
@@ -47,10 +48,10 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def digits_dataset(size: int) -> FewShotDataset:
+def digits_dataset(size: int, channels: int = 1) -> FewShotDataset:
     """scikit-learn's 8x8 handwritten digits (UCI, Alpaydin and Kaynak, 1998) at ``size`` pixels.
 
-    As many of each as the rarest has, ink bright as in Omniglot.
+    As many of each as the rarest has, ink bright as in Omniglot, the same in each channel.
     """
     from sklearn.datasets import load_digits
 
@@ -61,7 +62,9 @@ def digits_dataset(size: int) -> FewShotDataset:
     count = int(np.bincount(labels).min())
     images = np.stack([grown[labels == digit][:count] for digit in range(10)])
     return FewShotDataset(
-        "digits", images[:, :, None], tuple(f"digits/{digit}" for digit in range(10))
+        "digits",
+        images[:, :, None].repeat(channels, axis=2),
+        tuple(f"digits/{digit}" for digit in range(10)),
     )
 
 

@@ -59,6 +59,7 @@ def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
     # A pickle could run code.
     with np.load(run.path / "episode.npz", allow_pickle=False) as stored:
         episode = Episode(**{name: stored[name] for name in stored.files})
+    grey = "gray_r" if run.config.data.are_drawings else "gray"
     columns = episode.shots + episode.queries
     figure = Figure(figsize=(0.46 * columns + 2.6, 0.62 * episode.ways + 1.3))
     wrong = int((episode.predictions != episode.labels).sum())
@@ -70,15 +71,15 @@ def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
     margins = dict(left=0.19, right=0.99, top=0.82, bottom=0.08, wspace=0.08, hspace=0.5)
     grid = figure.add_gridspec(episode.ways, columns + 1, **margins)
     for way in range(episode.ways):
-        _draw_support(figure, grid, episode, way)
-        _draw_query(figure, grid, episode, way)
+        _draw_support(figure, grid, episode, way, grey)
+        _draw_query(figure, grid, episode, way, grey)
     return figure
 
 
-def _draw_support(figure: Figure, grid: GridSpec, episode: Episode, way: int) -> None:
+def _draw_support(figure: Figure, grid: GridSpec, episode: Episode, way: int, grey: str) -> None:
     for column in range(episode.shots):
         image = episode.support[way * episode.shots + column]
-        axes = _drawing(figure, grid[way, column], image)
+        axes = _drawing(figure, grid[way, column], image, grey)
         if column == 0:
             *_, folder, name = ("", *str(episode.class_names[way]).split("/"))
             label = f"{_letter(way)}  {_short(folder)}\n{name}"
@@ -87,10 +88,11 @@ def _draw_support(figure: Figure, grid: GridSpec, episode: Episode, way: int) ->
             axes.set_title("support", fontsize=9)
 
 
-def _draw_query(figure: Figure, grid: GridSpec, episode: Episode, way: int) -> None:
+def _draw_query(figure: Figure, grid: GridSpec, episode: Episode, way: int, grey: str) -> None:
     for column in range(episode.queries):
         index = way * episode.queries + column
-        axes = _drawing(figure, grid[way, episode.shots + 1 + column], episode.query[index])
+        place = grid[way, episode.shots + 1 + column]
+        axes = _drawing(figure, place, episode.query[index], grey)
         predicted = int(episode.predictions[index])
         mistake = bool(predicted != episode.labels[index])
         axes.set_xlabel(
@@ -116,10 +118,11 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
-def _drawing(figure: Figure, position: Any, image: np.ndarray) -> Axes:
+def _drawing(figure: Figure, position: Any, image: np.ndarray, grey: str) -> Axes:
+    """One image; ``grey`` is the colour map of those with one channel."""
     axes = figure.add_subplot(position)
     picture = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    axes.imshow(picture, cmap="gray_r", vmin=0, vmax=255)
+    axes.imshow(picture, cmap=grey, vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -30,6 +30,8 @@ SPLITS = {
     "background-heldout": ("alphabets of the background set, some of them held out for validation"),
     "1100-100-423": "1100 characters train, 100 validate, 423 test",
     "alphabets": "60, 20 and 20 % of the alphabets train, validate and test",
+    "groups": "whole groups of classes, in an order from their names; env.json lists the classes",
+    "classes": "the classes, in an order from their names; env.json lists them",
 }
 """Which classes are in which part, by the name of the split."""
 CHOSEN = "The toolkit's defaults were chosen on the split background-heldout"

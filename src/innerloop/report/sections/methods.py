@@ -1,5 +1,6 @@
 """The section of a report on one method: what it is, what it reached, training and settings."""
 
+import shlex
 from collections.abc import Sequence
 
 from innerloop.methods.card import Card
@@ -111,7 +112,8 @@ def not_there(material: Material, method: str) -> list[Block]:
 def train_command(material: Material, method: str) -> str:
     """The command that trains a method on the data and episodes of the report."""
     config = material.runs[0].config
-    command = f"innerloop train {method} --data {config.data.name} --split {config.data.split}"
+    data = shlex.quote(config.data.asked_for)
+    command = f"innerloop train {method} --data {data} --split {config.data.split}"
     episode = config.episode
     usual = EpisodeSettings()
     if (episode.ways, episode.shots) != (usual.ways, usual.shots):

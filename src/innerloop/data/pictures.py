@@ -1,0 +1,108 @@
+"""One picture of a file, whatever its format and colours, as square bytes that a network takes."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from innerloop.core.errors import DataError
+from innerloop.data.images import resize
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""Pillow's names; other decoders of its are never offered a stranger's bytes."""
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
+MAX_PIXELS = 64_000_000
+"""Of a picture that is decoded; more than most cameras make, and 200 MB in colour."""
+GREY = ("1", "L", "LA", "La")
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+WHITE = 65535
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture."""
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Within the context Pillow does not warn of oddities: what matters is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_picture(file: BinaryIO, path: str, size: int) -> np.ndarray:
+    """Decode a picture upright, lay it on white, cut its middle square, and resize that.
+
+    A picture of shades of grey alone, by its format, has one channel; every other one has three.
+    Of an animation it is the first picture. 16 bits become 8.
+
+    Args:
+        file: open at its beginning.
+        path: what errors call it.
+        size: side of the result in pixels.
+
+    Returns:
+        (channels, size, size) uint8.
+
+    Raises:
+        DataError: if it is no picture, is damaged, or is too large.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # before any pixel is decoded
+                raise DataError(
+                    f"The picture {path!r} is {image.width:,} x {image.height:,} pixels, more than "
+                    f"{MAX_PIXELS:,}: make it smaller."
+                )
+            pixels = np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
+    except DataError:
+        raise
+    # A decoder may raise anything at bytes that somebody made up.
+    except Exception as error:
+        reason = str(error).replace(repr(file), "it") or type(error).__name__
+        raise DataError(
+            f"The picture {path!r} cannot be read ({reason}): remove or replace it."
+        ) from error
+    resized = resize(_middle_square(pixels), size)
+    return resized[None] if resized.ndim == 2 else np.moveaxis(resized, -1, 0)
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """The picture in mode L or RGB, without transparency."""
+    if image.mode in (*SIXTEEN_BITS, "I"):
+        return _from_sixteen_bits(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers: save it in 8 bits a channel")
+    if image.has_transparency_data:
+        # By way of RGBA: what lies under transparent pixels is not to be seen.
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image_on_white = Image.alpha_composite(white, coloured)
+        return image_on_white.convert("L" if image.mode in GREY else "RGB")
+    return image.convert("L" if image.mode in GREY else "RGB")
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """Scaled: Pillow's own conversion would cut off all that is brighter than 255."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > WHITE:
+        raise ValueError("its pixels have more than 16 bits: save it in 8 bits a channel")
+    # 65535 is 255 * 257; with half of that added, the division rounds.
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _middle_square(pixels: np.ndarray) -> np.ndarray:
+    """The middle of a picture (height, width, ...), as wide and high as its shorter side."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top = (height - side) // 2
+    left = (width - side) // 2
+    return pixels[top : top + side, left : left + side]
