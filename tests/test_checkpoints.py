@@ -173,6 +173,35 @@ def test_what_a_kill_left_half_written_is_passed_over_and_cleared_by_the_next_sa
     assert names(run) == ["step-00000001", "step-00000003"]
 
 
+def test_a_checkpoint_is_whole_before_it_has_its_name_and_its_name_is_synced_after(
+    run, monkeypatch
+):
+    """What a power cut at any moment may leave follows from the order of these three calls."""
+    parent = run.path / "checkpoints"
+    final = parent / "step-00000003"
+    calls: list[tuple[str, bool]] = []
+
+    def watch(function: str) -> None:
+        real = getattr(os, function)
+
+        def watched(*arguments):
+            name = function
+            if function == "fsync" and os.path.samestat(os.fstat(arguments[0]), parent.stat()):
+                name = "fsync of the folder"
+            calls.append((name, final.exists()))
+            return real(*arguments)
+
+        monkeypatch.setattr(os, function, watched)
+
+    for function in ("fsync", "replace", "rename"):
+        watch(function)
+    save_checkpoint(run, checkpoint(3))
+
+    of_a_file = [("fsync", False), ("replace", False)]
+    after = [("rename", False), ("fsync of the folder", True)]
+    assert calls == [*of_a_file * 3, *after]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_checkpoint_that_is_not_finite_is_never_saved(run, value):
     for step in (1, 2):

@@ -258,28 +258,25 @@ def test_train_alone_lists_the_methods(capsys):
 
 
 PROBE = """
-import sys, time
-started = time.monotonic()
+import sys
 from innerloop import cli
 try:
     cli.main({arguments})
 except SystemExit:
     pass
-print("torch" in sys.modules, "matplotlib" in sys.modules, time.monotonic() - started,
-      file=sys.stderr)
+print("torch" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize(
     "arguments", [["--help"], *([command, "--help"] for command in cli.COMMANDS)]
 )
-def test_help_imports_no_torch_and_comes_at_once(arguments):
-    """Half a second of an idle machine's time; the bound leaves room for a busy one."""
+def test_help_imports_neither_torch_nor_matplotlib(arguments):
+    """They take seconds, and help comes at once: how soon, `benchmarks/latency.py` measures."""
     command = [sys.executable, "-c", PROBE.format(arguments=arguments)]
-    last = subprocess.run(command, capture_output=True, text=True, check=True).stderr.split()
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
-    assert last[:2] == ["False", "False"]
-    assert float(last[2]) < 10
+    assert said.split() == ["False", "False"]
 
 
 # Typing errors

@@ -308,6 +308,60 @@ def test_a_damaged_evaluation_is_named(tmp_path):
         compare([a, b], episodes=EPISODES)
 
 
+def test_a_learning_curve_is_the_runs_validations_field_by_field(tmp_path):
+    """Every number of a record is another, so that each shows which field it came from."""
+    a = run_with(tmp_path / "a", [0.9] * 4)
+    b = run_with(tmp_path / "b", [0.8] * 4, settings_of("maml", **SETTINGS))
+    record = {
+        "kind": "validation",
+        "query_accuracy_before": 0.21,
+        "query_accuracy_before_ci95": 0.022,
+        "query_loss": 0.31,
+        "support_accuracy": 0.99,
+        "episodes": 30,
+        "batch_norm": "transductive",
+        "inner_steps": 5,
+    }
+    numbers = [(0, 0.5, 0.051, 1.5, 7), (500, 0.6, 0.052, 2.5, 8), (1000, 0.7, 0.053, 3.5, 9)]
+    rows = [
+        record
+        | {"step": step, "query_accuracy": accuracy, "query_accuracy_ci95": half}
+        | {"elapsed_s": seconds, "image_passes": passes}
+        for step, accuracy, half, seconds, passes in numbers
+    ]
+    (b.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    curve = compare([a, RunDirectory(b.path)], episodes=EPISODES).learning_curves[1]
+
+    assert asdict(curve) == {
+        "name": "maml",
+        "run": "b",
+        "method": "maml",
+        "training_seed": 0,
+        "step": (0, 500, 1000),
+        "image_passes": (7, 8, 9),
+        "seconds": (1.5, 2.5, 3.5),
+        "machine": b.machine,
+        "query_accuracy": (0.5, 0.6, 0.7),
+        "query_accuracy_ci95": (0.051, 0.052, 0.053),
+        "episodes": 30,
+        "batch_norm": "transductive",
+    }
+
+
+def test_seeds_are_averaged_step_by_step(tmp_path):
+    runs = [
+        run_with(tmp_path / f"a{seed}", [0.9] * 4, CONFIG.replace(seed=seed)) for seed in (0, 1)
+    ]
+    for run, curve in zip(runs, ([0.2, 0.4, 0.8], [0.2, 0.6, 0.9]), strict=True):
+        add_evaluation(run, [0.9] * 4, query_accuracy_per_step=[*curve, 0.9, 0.9, 0.9])
+
+    (row,) = compare(runs, episodes=EPISODES).rows
+
+    assert row.query_accuracy_per_step == pytest.approx((0.2, 0.5, 0.85, 0.9, 0.9, 0.9))
+    assert row.runs == ("a0", "a1")
+
+
 def test_a_comparison_is_written_whole(tmp_path):
     a, b = (
         run_with(tmp_path / "a", [0.9, 0.8, 0.7, 1.0]),

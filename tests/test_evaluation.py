@@ -11,7 +11,7 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import build_learner
-from innerloop.methods.base import accuracy
+from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.results import Origin
 
@@ -103,6 +103,59 @@ def test_extra_steps_are_measured_beyond_the_reported_one(sampler):
     assert len(row.query_accuracy_per_step) == 5
     assert row.query_accuracy == row.query_accuracy_per_step[2]
     assert math.isnan(second.row(step=2).query_accuracy_per_step[1])
+
+
+class ByStep(Learner):
+    """Is right about so many of six query images after k steps, and as many more in episode 1."""
+
+    batch_norm_modes = ("transductive", "support")
+    RIGHT = (1, 2, 3, 4, 5)
+
+    def trajectory(self, support, *, steps):
+        for count in range(1, steps + 2):
+            measured = torch.arange(count).expand(len(support), -1) / 8
+            yield Adaptation({}, support, 10 + measured, measured)
+
+    def predict(self, adaptation, images, *, batch_norm=None):
+        right = self.RIGHT[adaptation.steps] - (batch_norm == "support")
+        logits = torch.zeros(*images.shape[:2], 2)
+        labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        wrong = torch.arange(6) >= right
+        logits[:, torch.arange(6), torch.where(wrong, 1 - labels, labels)] = 1.0
+        return logits
+
+
+def test_a_row_is_of_k_steps_and_not_of_those_beyond_it(drawings):
+    """Every number of steps has an accuracy of its own, so that each shows where it came from."""
+    source = EpisodeSampler(
+        drawings, np.arange(20), ways=2, shots=1, queries=3, seed=0, stream_name="episodes/val"
+    )
+    transductive, support = run(source, ByStep(), episodes=3, steps=2, extra_steps=2)
+
+    row = transductive.row(step=2).to_json()
+    assert row["query_accuracy_per_step"] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert row["query_accuracy"] == pytest.approx(3 / 6)
+    assert row["query_accuracy_per_episode"] == [0.5] * 3
+    assert row["query_accuracy_before"] == pytest.approx(1 / 6)
+    assert row["inner_steps"] == 2
+    # Cross-entropy of two logits, one and zero: log(1 + e^-1) where right, and one more else.
+    assert row["query_loss"] == pytest.approx(math.log(1 + math.exp(-1)) + 3 / 6, rel=1e-5)
+    assert (row["support_accuracy"], row["support_accuracy_before"]) == (0.25, 0.0)
+    assert row["support_accuracy_per_step"] == [0.0, 0.125, 0.25, 0.375, 0.5]
+    assert row["support_loss"] == 10.25
+    assert support.row(step=2).query_accuracy == pytest.approx(2 / 6)
+    assert support.row(step=2).query_accuracy_before == pytest.approx(0.0)
+
+
+def test_progress_is_told_in_episodes_and_the_last_chunk_may_be_smaller(drawings):
+    told = []
+    source = EpisodeSampler(
+        drawings, np.arange(20), ways=2, shots=1, queries=3, seed=0, stream_name="episodes/val"
+    )
+
+    run(source, ByStep(), episodes=5, episodes_per_chunk=2, on_episodes=told.append)
+
+    assert told == [2, 4, 5]
 
 
 def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler):

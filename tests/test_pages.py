@@ -6,7 +6,6 @@ import html
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -572,7 +571,6 @@ def test_the_report_is_one_file_and_names_are_text(tmp_path):
 
 
 def test_the_pdf_has_text_pages_and_the_numbers(runs, tmp_path):
-    started = time.monotonic()
     arguments = [
         "report",
         *map(str, runs),
@@ -582,14 +580,13 @@ def test_the_pdf_has_text_pages_and_the_numbers(runs, tmp_path):
         str(EXPLANATION),
     ]
     assert main(arguments) == 0
-    seconds = time.monotonic() - started
     reader = pypdf.PdfReader(tmp_path / "report.pdf")
     words = "\n".join(page.extract_text() for page in reader.pages)
     row = next(row for row in of(runs).sections[0].blocks if isinstance(row, Table)).rows[0]
 
     assert row[5].split(" ± ")[0] in words and "1 / " in words and "FO-MAML" in words
     assert "query accuracy, %" in words, "the words of figures are text too"
-    assert reader.root_object["/Lang"] == "en" and seconds < 60
+    assert reader.root_object["/Lang"] == "en"
 
 
 def test_json_names_what_was_written(runs, tmp_path, capsys):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import innerloop
 from innerloop import cli, report
 from innerloop.core.errors import ConfigError, DataError, DiskError, NonFiniteError
-from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.splits import find_split
 from innerloop.experiments import experiment as experiments
@@ -360,6 +360,37 @@ def open_run_of(experiment: Experiment, run: RunDirectory) -> tuple[Experiment, 
     learner = experiment.build_learner()
     learner.load_state_dict(load_weights(run.weights_path, learner.state_dict()))
     return experiment, learner
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25, 0.0])
+def test_the_learners_factor_scales_the_outer_rate(experiment, tmp_path, factor, monkeypatch):
+    """Adam's first step moves a weight by the rate in the direction of its gradient's sign."""
+    tiny = experiment(method="test_training:NEAREST", outer_lr=0.01, averaging=0.0)
+    monkeypatch.setattr(NearestCentroid, "begin_outer_step", lambda self, step, total: factor)
+    training = new_training(tiny, new_run(tiny, tmp_path / "run"))
+    before = weights_of(training.learner)
+
+    training._outer_step()
+
+    moved = [
+        (before[name] - weight).abs().max().item()
+        for name, weight in training.learner.named_parameters()
+        if weight.grad is not None and weight.grad.abs().max() > 1e-4
+    ]
+    assert moved
+    assert moved == pytest.approx([0.01 * factor] * len(moved), rel=1e-3)
+
+
+def test_the_learner_is_told_every_outer_step_and_of_how_many(experiment, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        NearestCentroid,
+        "begin_outer_step",
+        lambda self, step, total: told.append((step, total)) or 1.0,
+    )
+    finished(experiment(method="test_training:NEAREST", meta_steps=3), tmp_path / "run")
+
+    assert told == [(0, 3), (1, 3), (2, 3)]
 
 
 # Validation
@@ -879,3 +910,23 @@ def test_a_model_card_speaks_of_the_network_that_is_in_the_file(experiment, tmp_
 
     assert "A network of 4 convolutional blocks of 4 filters for" in model_card(runs[Odd])
     assert "own, 0 tensors of 0 numbers in all, for pictures of 16 x 16" in model_card(runs[Pixels])
+
+
+# The episodes
+
+
+def test_evaluation_episodes_are_the_same_for_every_training_seed_and_training_ones_are_not(
+    experiment,
+):
+    one, other = experiment(seed=0), experiment(seed=3)
+
+    def trained_on(tiny: Experiment) -> Tensor:
+        source = tiny.training_sampler()
+        assert isinstance(source, EpisodeSampler)
+        return source.batch(0, 20).classes
+
+    def evaluated_on(tiny: Experiment) -> Tensor:
+        return tiny.evaluation_sampler("val").batch(0, 20).classes
+
+    assert torch.equal(evaluated_on(one), evaluated_on(other))
+    assert not torch.equal(trained_on(one), trained_on(other))

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -192,16 +190,6 @@ def test_characters_of_one_alphabet_share_a_style():
 def test_an_impossible_request_says_what_to_choose(arguments, message):
     with pytest.raises(ConfigError, match=message):
         generate(**arguments)
-
-
-def test_200_characters_take_seconds():
-    """1,000 characters may take 10 s of processor time on a slow core; this allows three times a
-    fifth of it."""
-    start = time.process_time()
-
-    generate(200)
-
-    assert time.process_time() - start < 6
 
 
 def _run_lengths(ink: np.ndarray) -> np.ndarray:

@@ -122,6 +122,28 @@ def test_meta_gradient_matches_the_closed_form(steps, first_order):
     assert gradient.item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_adapted_weights_have_the_derivative_of_their_order(steps, first_order):
+    """φ_K = s + (1 − α)^K (θ − s), so ∂φ_K/∂θ = (1 − α)^K; FO-MAML takes it for one."""
+    theta, support, alpha = 0.7, 2.0, 0.1
+    learner = MAML(
+        Point(theta), inner_lr=alpha, first_order=first_order, loss_fn=half_squared_error
+    )
+
+    adaptation = learner.inner_loop(
+        learner.params, point_episode(support, 0.0).support, steps=steps
+    )
+    adapted = adaptation.fast_weights["theta"].sum()
+    (derivative,) = torch.autograd.grad(adapted, learner.params["theta"])
+
+    contraction = (1 - alpha) ** steps
+    assert adapted.item() == pytest.approx(support + contraction * (theta - support), rel=1e-12)
+    assert derivative.item() == pytest.approx(1.0 if first_order else contraction, rel=1e-12)
+    losses = [0.5 * ((1 - alpha) ** index * (theta - support)) ** 2 for index in range(steps + 1)]
+    assert adaptation.support_loss[0].tolist() == pytest.approx(losses, rel=1e-12)
+
+
 def finite_difference_error(model: nn.Module, episodes: EpisodeBatch, *, directions: int) -> float:
     """Largest error of the second-order meta-gradient along random directions, over its norm; h =
     1e-5."""

@@ -1,0 +1,94 @@
+"""Differences and their verdicts, by hand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from innerloop.core.intervals import (
+    Difference,
+    independent_difference,
+    mean_and_interval,
+    paired_difference,
+)
+
+A = np.array([0.9, 0.8, 0.7, 1.0, 0.6])
+B = np.array([0.8, 0.8, 0.8, 0.7, 0.5])
+
+
+def difference(mean: float, ci95: float) -> Difference:
+    return Difference(mean, ci95, 3, 1, 0, 0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "verdict"),
+    [
+        (0.021, 0.02, "better"),
+        (-0.021, 0.02, "worse"),
+        (0.019, 0.02, "not distinguishable"),
+        (-0.019, 0.02, "not distinguishable"),
+        (0.02, 0.02, "not distinguishable"),
+        (-0.02, 0.02, "not distinguishable"),
+        (0.0, 0.0, "not distinguishable"),
+        (float("nan"), 0.02, "not distinguishable"),
+    ],
+)
+def test_a_verdict_needs_a_mean_outside_of_its_whole_interval(mean, ci95, verdict):
+    assert difference(mean, ci95).verdict == verdict
+    assert difference(mean, ci95).to_json()["verdict"] == verdict
+
+
+@pytest.mark.parametrize("measure", [paired_difference, independent_difference])
+def test_a_reversed_difference_is_the_one_of_the_exchanged_arguments(measure):
+    turned, exchanged = measure(A, B).reversed(), measure(B, A)
+
+    assert turned.to_json() == pytest.approx(exchanged.to_json())
+    assert measure(A, B).reversed().reversed() == measure(A, B)
+
+
+def test_wins_losses_and_ties_are_counted_and_a_tie_is_half_a_win():
+    counted = paired_difference(A, B)
+
+    assert (counted.won, counted.lost, counted.tied) == (3, 1, 1)
+    assert counted.probability == pytest.approx(3.5 / 5)
+    assert counted.reversed().won == 1 and counted.reversed().lost == 3
+    assert counted.reversed().probability == pytest.approx(1.5 / 5)
+    assert counted.paired
+
+
+def test_differences_count_to_the_millionth():
+    """0.1 + 0.2 is not 0.3 to the last bit, and the two tie all the same; a millionth does not."""
+    tie = paired_difference(np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]))
+    apart = paired_difference(np.array([0.300002, 0.5]), np.array([0.3, 0.5]))
+
+    assert (tie.won, tie.tied, tie.mean, tie.effect_size) == (0, 2, 0.0, None)
+    assert (apart.won, apart.tied) == (1, 1)
+
+
+def test_independent_means_have_no_pairs_and_variances_add():
+    """By hand: both intervals are 1.96 s / sqrt(n), and the root of their squares' sum is 5."""
+    a, b = np.array([3.0, -3.0]) / 1.96 + 4.0, np.array([4.0, -4.0]) / 1.96
+    apart = independent_difference(a, b)
+
+    assert mean_and_interval(a) == pytest.approx((4.0, 3.0))
+    assert (apart.mean, apart.ci95) == pytest.approx((4.0, 5.0))
+    assert dataclasses.asdict(apart) == dataclasses.asdict(
+        Difference(apart.mean, apart.ci95, None, None, None, None, None, paired=False)
+    )
+
+
+def test_a_difference_as_json_holds_every_attribute_by_its_name():
+    row = json.loads(json.dumps(difference(0.03, 0.02).to_json()))
+
+    assert row == {
+        "mean": 0.03,
+        "ci95": 0.02,
+        "won": 3,
+        "lost": 1,
+        "tied": 0,
+        "probability": 0.75,
+        "effect_size": 0.5,
+        "paired": True,
+        "verdict": "better",
+    }
