@@ -55,14 +55,18 @@ def test_wins_losses_and_ties_are_counted_and_a_tie_is_half_a_win():
     assert counted.reversed().won == 1 and counted.reversed().lost == 3
     assert counted.reversed().probability == pytest.approx(1.5 / 5)
     assert counted.paired
+    # Of 0.1, 0, -0.1, 0.3, 0.1: mean 0.08, and squares around it that sum to 0.088.
+    assert counted.effect_size == pytest.approx(0.08 / (0.088 / 4) ** 0.5)
 
 
 def test_differences_count_to_the_millionth():
     """0.1 + 0.2 is not 0.3 to the last bit, and the two tie all the same; a millionth does not."""
     tie = paired_difference(np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]))
+    near = paired_difference(np.array([0.3000004, 0.5]), np.array([0.3, 0.5]))
     apart = paired_difference(np.array([0.300002, 0.5]), np.array([0.3, 0.5]))
 
     assert (tie.won, tie.tied, tie.mean, tie.effect_size) == (0, 2, 0.0, None)
+    assert (near.won, near.tied) == (0, 2)
     assert (apart.won, apart.tied) == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The heads on their own, on few numbers and in float64, against what is worked out by hand."""
+"""The heads on their own, on few numbers in float64, each against what is worked out by hand."""
 
 import math
 
