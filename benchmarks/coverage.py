@@ -10,7 +10,7 @@ import argparse
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,19 +51,23 @@ class Setting:
     shares: str
 
 
-def drawn(setting: Setting, repetitions: int) -> Iterator[tuple[np.ndarray, Design]]:
-    """Accuracies (seeds, episodes) less their true mean, and which episodes share classes."""
-    random = stream(0, f"coverage/{setting}", 0)
+def drawn(
+    settings: Sequence[Setting], repetitions: int
+) -> Iterator[tuple[list[np.ndarray], Design]]:
+    """Accuracies (seeds, episodes) less their true mean of methods that share their episodes.
+
+    Beside them is which of the episodes share classes.
+    """
+    random = stream(0, f"coverage/{settings}", 0)
+    shape = settings[0]
     for _ in range(DESIGNS):
-        classes = np.stack(
-            [
-                random.choice(setting.classes, setting.ways, replace=False)
-                for _ in range(setting.episodes)
-            ]
+        choices = (
+            random.choice(shape.classes, shape.ways, replace=False) for _ in range(shape.episodes)
         )
-        design = Design(setting.episodes, classes)
+        classes = np.stack(list(choices))
+        design = Design(shape.episodes, classes)
         for _ in range(repetitions // DESIGNS):
-            yield _accuracies(setting, classes, random), design
+            yield [_accuracies(setting, classes, random) for setting in settings], design
 
 
 def _accuracies(setting: Setting, classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -91,7 +95,7 @@ def _accuracies(setting: Setting, classes: np.ndarray, random: np.random.Generat
 def coverage(setting: Setting, repetitions: int) -> float:
     """The fraction of intervals that hold the true mean."""
     held = 0
-    for values, design in drawn(setting, repetitions):
+    for (values,), design in drawn([setting], repetitions):
         mean, half = mean_and_interval(values, design)
         held += abs(mean) <= half
     return held / repetitions
@@ -100,7 +104,7 @@ def coverage(setting: Setting, repetitions: int) -> float:
 def coverage_of_differences(a: Setting, b: Setting, repetitions: int) -> float:
     """The same of differences of two methods with training seeds of their own."""
     held = 0
-    for (of_a, design), (of_b, _) in zip(drawn(a, repetitions), drawn(b, repetitions), strict=True):
+    for (of_a, of_b), design in drawn([a, b], repetitions):
         difference = paired_difference(of_a, of_b, design)
         held += abs(difference.mean) <= difference.ci95
     return held / repetitions

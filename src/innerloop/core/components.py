@@ -10,6 +10,7 @@ and episodes would give other values of them. How large each is follows from sum
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,7 +158,7 @@ def half_width(values: np.ndarray, design: Design) -> float:
             that of this seed's mean.
         design: of the episodes.
     """
-    return math.hypot(half_width_of_episodes(values, design), half_width_of_seeds(values, design))
+    return math.hypot(half_width_of_episodes(values, design), half_width_of_seeds([values], design))
 
 
 def half_width_of_episodes(values: np.ndarray, design: Design) -> float:
@@ -165,13 +166,25 @@ def half_width_of_episodes(values: np.ndarray, design: Design) -> float:
     return design.variance(values.mean(axis=0, keepdims=True)).half_width
 
 
-def half_width_of_seeds(values: np.ndarray, design: Design) -> float:
-    """The part of training seeds in the `half_width` of values (seeds, episodes)."""
+def half_width_of_seeds(methods: Sequence[np.ndarray], design: Design) -> float:
+    """The part of training seeds in the interval of a mean or, of two methods, a difference.
+
+    Args:
+        methods: values (seeds, episodes) of each, whose seeds have nothing in common; a method with
+            one seed has no part.
+        design: of the episodes.
+    """
+    parts = [_of_seeds(values, design) for values in methods if len(values) > 1]
+    value = sum(part.value for part in parts)
+    scatter = sum(part.value**2 / part.freedom for part in parts)
+    return Variance(value, value**2 / scatter).half_width if scatter else value
+
+
+def _of_seeds(values: np.ndarray, design: Design) -> Variance:
+    """The part of training seeds in the variance of the mean of values (seeds, episodes)."""
     seeds = len(values)
-    if seeds < 2:
-        return 0.0
     of_means = float(values.mean(axis=1).var(ddof=1))
     # Seeds differ on the same episodes also because each finds others of them hard. That is in the
     # part of the episodes already.
     apart = design.variance(values - values.mean(axis=0), copies=seeds - 1).value
-    return Variance(max(0.0, of_means - apart) / seeds, seeds - 1).half_width
+    return Variance(max(0.0, of_means - apart) / seeds, seeds - 1)

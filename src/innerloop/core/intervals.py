@@ -134,15 +134,13 @@ def paired_difference(
     # Episode by episode first: how hard an episode is, for A and B alike, then cancels.
     # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
     differences = np.round(a.mean(axis=0) - b.mean(axis=0), 6)
-    half_widths = [half_width_of_episodes(differences[None], design)]
     seeds = min(len(a), len(b)) > 1
-    if seeds and same_seeds:
-        half_widths.append(half_width_of_seeds(a - b, design))
-    elif seeds:
-        half_widths += [half_width_of_seeds(a, design), half_width_of_seeds(b, design)]
+    methods = [a - b] if seeds and same_seeds else [a, b] if seeds else []
     return Difference(
         mean=float(differences.mean()),
-        ci95=math.hypot(*half_widths),
+        ci95=math.hypot(
+            half_width_of_episodes(differences[None], design), half_width_of_seeds(methods, design)
+        ),
         **_episode_by_episode(differences),
         covers=what_is_covered(design, seeds=seeds),
     )
