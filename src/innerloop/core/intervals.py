@@ -44,9 +44,9 @@ def interval_in_words(covers: Covers) -> str:
 
 def intervals_in_words(rows: Iterable[tuple[str, Covers]]) -> str:
     """What ± is in several rows, by their names and what each covers."""
-    names: dict[Covers, list[str]] = {}
+    names: dict[Covers, dict[str, None]] = {}
     for name, covers in rows:
-        names.setdefault(covers, []).append(name)
+        names.setdefault(covers, {})[name] = None  # each name once, in their order
     if len(names) == 1:
         (covers,) = names
         return interval_in_words(covers)
