@@ -37,12 +37,13 @@ def run(sampler: EpisodeSampler, learner: nn.Module | None = None, **changes):
     return evaluate(learner or build_learner(TINY, 1), sampler, **(settings | changes))  # type: ignore[arg-type]
 
 
-def test_interval_is_1_96_standard_errors():
-    """By hand: mean 0.5, sample deviation sqrt(0.5 / 3) of four values, over sqrt(4)."""
+def test_the_interval_of_independent_episodes_is_that_of_student():
+    """By hand: mean 0.5, sample deviation sqrt(0.5 / 3) of four values, over sqrt(4); a
+    table of t has 3.182 for three degrees of freedom."""
     mean, half = mean_and_interval(np.array([0.0, 0.5, 0.5, 1.0]))
 
     assert mean == pytest.approx(0.5)
-    assert half == pytest.approx(1.96 * math.sqrt(0.5 / 3) / 2)
+    assert half == pytest.approx(3.182446 * math.sqrt(0.5 / 3) / 2)
 
 
 def test_accuracy_is_the_fraction_of_right_argmaxes_per_episode():

@@ -27,7 +27,15 @@ NAN = math.nan
     ],
 )
 def test_the_bar_is_passed_beyond_the_interval_alone(mean, half, said):
-    assert said in against_bar("FO-MAML", mean, half, 0.8)
+    assert said in against_bar("FO-MAML", mean, half, 0.8, "episodes and classes")
+
+
+def test_without_several_seeds_the_bar_is_passed_by_a_network_and_not_by_its_method():
+    seeds = against_bar("FO-MAML", 0.98, 0.01, 0.8, "episodes, classes and training seeds")
+    one = against_bar("FO-MAML", 0.98, 0.01, 0.8, "episodes and classes")
+
+    assert seeds.startswith("FO-MAML is above the bar")
+    assert one.startswith("Of this network alone: FO-MAML is above the bar")
 
 
 @pytest.mark.parametrize(
@@ -176,12 +184,21 @@ def test_numbers_that_are_not_finite_are_said_to_be():
     ],
 )
 def test_better_or_worse(mean, verdict, said):
-    difference = paired_difference(
-        np.array([0.9, 0.8, 0.7, 0.8]) + mean, np.array([0.9, 0.8, 0.7, 0.8])
-    )
+    accuracies = np.array([[0.9, 0.8, 0.7, 0.8], [0.9, 0.8, 0.7, 0.8]])
+    difference = paired_difference(accuracies + mean, accuracies, same_seeds=True)
     pair = Pair("Transfer", "FO-MAML", difference)
 
     assert difference.verdict == verdict and better_or_worse(pair).startswith(said)
+
+
+def test_one_seed_of_each_answers_for_two_networks_and_not_for_their_methods():
+    accuracies = np.array([0.9, 0.8, 0.7, 0.8])
+    pair = Pair("Transfer", "FO-MAML", paired_difference(accuracies + 0.01, accuracies))
+
+    answer = better_or_worse(pair)
+
+    assert answer.startswith("Of these networks alone: Transfer is better than FO-MAML: +1.00")
+    assert answer.endswith("What other training seeds would give is not known.")
 
 
 def test_what_was_seen_follows_from_the_runs(tmp_path):

@@ -113,8 +113,8 @@ def test_results_and_verdict_follow_the_evaluations(tmp_path):
     assert (
         "FO-MAML is below the bar of 80 %" in before and "FO-MAML is above the bar of 80 %" in after
     )
-    assert "Better. Transfer is better than FO-MAML: +25.00" in before
-    assert "Worse. Transfer is worse than FO-MAML: -2.00" in after
+    assert "Of these networks alone: Transfer is better than FO-MAML: +25.00" in before
+    assert "Of these networks alone: Transfer is worse than FO-MAML: -2.00" in after
 
 
 def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):

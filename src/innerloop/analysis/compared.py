@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from innerloop.core.intervals import Difference
+from innerloop.core.intervals import Covers, Difference, covers_seeds, interval_in_words
 from innerloop.runs.results import Protocol
 
 
@@ -20,7 +20,9 @@ class ComparedRow(Protocol):
         training_seeds: of these runs.
         method, adaptation, learned_rates, inner_steps, inner_lr, batch_norm: as evaluations have
             them.
-        query_accuracy, query_accuracy_ci95: mean over the seeds, its interval over the episodes.
+        query_accuracy, query_accuracy_ci95: mean over seeds and episodes, and the half-width of its
+            95 % interval.
+        covers: what the interval covers.
         query_accuracy_of_each_seed: the mean of each run.
         query_accuracy_sd_over_seeds: their standard deviation; None of one run.
         query_accuracy_per_step: the mean over the seeds at φ_0, φ_1, ...
@@ -37,6 +39,7 @@ class ComparedRow(Protocol):
     batch_norm: str
     query_accuracy: float
     query_accuracy_ci95: float
+    covers: Covers
     query_accuracy_of_each_seed: tuple[float, ...]
     query_accuracy_sd_over_seeds: float | None
     query_accuracy_per_step: tuple[float, ...]
@@ -82,7 +85,7 @@ class LearningCurve:
         seconds: of training until then.
         machine: what computed it: seconds compare between equal machines alone.
         query_accuracy, query_accuracy_ci95: at each validation.
-        episodes, batch_norm: of the last validation.
+        episodes, batch_norm, covers: of the last validation.
     """
 
     name: str
@@ -97,6 +100,7 @@ class LearningCurve:
     query_accuracy_ci95: tuple[float, ...]
     episodes: int
     batch_norm: str
+    covers: Covers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +154,21 @@ class Comparison:
 
 
 def sentence(a: str, b: str, difference: Difference, subject: str = "query accuracy") -> str:
-    """What a difference says, in words that follow from its interval."""
-    points = f"{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f} points of {subject}"
-    verdict = {
-        "better": f"{a} is better than {b}: {points}",
-        "worse": f"{a} is worse than {b}: {points}",
-        "not distinguishable": f"{a} and {b} are not distinguishable: {points}",
-    }[difference.verdict]
+    """What a difference says, in words that follow from its interval and what that covers."""
+    points = (
+        f"{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f} points of {subject}, "
+        f"{interval_in_words(difference.covers)}"
+    )
+    # Without other training seeds nothing is known of other networks of the same methods.
+    about = "" if covers_seeds(difference.covers) else "Of these networks alone: "
+    verdict = (
+        about
+        + {
+            "better": f"{a} is better than {b}: {points}",
+            "worse": f"{a} is worse than {b}: {points}",
+            "not distinguishable": f"{a} and {b} are not distinguishable: {points}",
+        }[difference.verdict]
+    )
     if not difference.paired:
         return f"{verdict} (not the same episodes, so not paired)."
     won = difference.won
@@ -165,7 +177,7 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
     assert won is not None and lost is not None and tied is not None
     effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
     return (
-        f"{verdict} over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} "
+        f"{verdict}; over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} "
         f"tied; P({a} > {b}) = {difference.probability:.2f}, effect size "
         f"{effect}){_wins_against_mean(a, b, difference)}."
     )

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from innerloop.analysis.compared import ComparedRow, Comparison, LearningCurve, Pair
-from innerloop.core.errors import ConfigError
+from innerloop.core.components import Design
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.intervals import (
+    Difference,
     independent_difference,
     mean_and_interval,
     paired_difference,
+    what_is_covered,
 )
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import (
@@ -42,14 +45,18 @@ class Arm:
 
     @property
     def accuracies(self) -> np.ndarray:
-        """(episodes,) query accuracy of each episode, the mean over the training seeds."""
-        # Seeds are averaged within each episode, so that the interval is over episodes alone; how
-        # far seeds lie apart is told beside it.
-        return np.mean([row.query_accuracy_per_episode for row in self.rows], axis=0)
+        """(seeds, episodes) query accuracy of each training seed in each episode."""
+        return np.array([row.query_accuracy_per_episode for row in self.rows])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The training seed of each run."""
+        return tuple(row.training_seed for row in self.rows)
 
     def summary(self) -> ComparedRow:
-        """The row: mean, its interval over episodes and, apart, the spread over training seeds."""
-        mean, half = mean_and_interval(self.accuracies)
+        """The row: mean, its interval and, apart, the spread over training seeds."""
+        design = shared_design(self.rows)
+        mean, half = mean_and_interval(self.accuracies, design)
         seeds = np.array([row.query_accuracy for row in self.rows])
         curves = zip(*(row.query_accuracy_per_step for row in self.rows), strict=True)
         first = self.rows[0]
@@ -57,7 +64,7 @@ class Arm:
             **dataclasses.asdict(first.protocol),
             name=self.name,
             runs=tuple(run.path.name for run in self.runs),
-            training_seeds=tuple(row.training_seed for row in self.rows),
+            training_seeds=self.seeds,
             method=first.method,
             adaptation=first.adaptation,
             # Evaluations did not always say it themselves.
@@ -67,10 +74,32 @@ class Arm:
             batch_norm=first.batch_norm,
             query_accuracy=mean,
             query_accuracy_ci95=half,
+            covers=what_is_covered(design, seeds=len(self.rows) > 1),
             query_accuracy_of_each_seed=tuple(seeds.tolist()),
             query_accuracy_sd_over_seeds=float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
             query_accuracy_per_step=tuple(float(np.mean(column)) for column in curves),
         )
+
+
+def shared_design(rows: Sequence[EvaluationRow]) -> Design:
+    """Which episodes share classes; nothing is known of it where a row does not name them.
+
+    Args:
+        rows: all over the same episodes.
+
+    Raises:
+        DataError: if they name other classes.
+    """
+    named = [row.episode_classes for row in rows]
+    if None in named:
+        return Design(rows[0].episodes)
+    if any(classes != named[0] for classes in named):
+        methods = " and ".join(dict.fromkeys(row.method for row in rows))
+        raise DataError(
+            f"Evaluations of {methods} name other classes for the same episodes "
+            f"({rows[0].stream}, seed {rows[0].episode_seed}): evaluate these runs again."
+        )
+    return rows[0].design
 
 
 def differing_fields(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
@@ -169,6 +198,7 @@ def learning_curve(name: str, run: RunDirectory) -> LearningCurve:
         query_accuracy_ci95=tuple(record.query_accuracy_ci95 for record in records),
         episodes=records[-1].episodes,
         batch_norm=records[-1].batch_norm,
+        covers=records[-1].covers,
     )
 
 
@@ -221,7 +251,18 @@ def results(runs: Sequence[RunDirectory], part: str, episodes: int) -> Compariso
 
 
 def _pair(a: Arm, b: Arm) -> Pair:
+    return Pair(a.name, b.name, _difference(a, b))
+
+
+def _difference(a: Arm, b: Arm) -> Difference:
+    """Arm A minus arm B, by training seed where both have the same ones."""
     # Over other episodes nothing pairs, and the interval is that of two independent means.
-    same = a.rows[0].protocol == b.rows[0].protocol
-    measure = paired_difference if same else independent_difference
-    return Pair(a.name, b.name, measure(a.accuracies, b.accuracies))
+    if a.rows[0].protocol != b.rows[0].protocol:
+        designs = (shared_design(a.rows), shared_design(b.rows))
+        return independent_difference(a.accuracies, b.accuracies, *designs)
+    design = shared_design((*a.rows, *b.rows))
+    if set(a.seeds) != set(b.seeds):
+        return paired_difference(a.accuracies, b.accuracies, design)
+    first = a.accuracies[np.argsort(a.seeds)]
+    second = b.accuracies[np.argsort(b.seeds)]
+    return paired_difference(first, second, design, same_seeds=True)

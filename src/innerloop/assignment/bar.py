@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from innerloop.core.intervals import Covers, covers_seeds
 from innerloop.report.figures.run import Bar
 from innerloop.report.findings import percent
 
@@ -9,15 +10,16 @@ BAR = Bar(0.80, "the assignment's bar")
 """What validation accuracy is held against."""
 
 
-def against_bar(name: str, mean: float, half: float, bar: float) -> str:
-    """Whether an accuracy is above a bar, beyond its interval."""
+def against_bar(name: str, mean: float, half: float, bar: float, covers: Covers) -> str:
+    """Whether an accuracy is above a bar, beyond its interval, which covers what it covers."""
     if mean - half > bar:
         verdict = f"is above the bar of {100 * bar:g} %"
     elif mean + half < bar:
         verdict = f"is below the bar of {100 * bar:g} %"
     else:
         verdict = f"cannot be told from the bar of {100 * bar:g} %, which lies in its interval"
-    return f"{name} {verdict}: {percent(mean, half)} query accuracy after adaptation."
+    about = "" if covers_seeds(covers) else "Of this network alone: "
+    return f"{about}{name} {verdict}: {percent(mean, half)} query accuracy after adaptation."
 
 
 def first_above(name: str, steps: Sequence[int], accuracy: Sequence[float], bar: float) -> str:

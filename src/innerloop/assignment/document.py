@@ -56,7 +56,9 @@ def summary(material: Material) -> Section:
     else:
         rows = material.comparison.rows
         verdicts = [
-            against_bar(row.name, row.query_accuracy, row.query_accuracy_ci95, BAR.accuracy)
+            against_bar(
+                row.name, row.query_accuracy, row.query_accuracy_ci95, BAR.accuracy, row.covers
+            )
             for row in rows
         ]
         blocks += [results.results_table(rows), Bullets(verdicts)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.core.errors import DataError
+from innerloop.core.intervals import Covers
 from innerloop.runs.results import EvaluationRow, typed
 
 
@@ -33,6 +34,7 @@ class HandInRow:
     episode_seed: int
     query_accuracy: float
     query_accuracy_ci95: float
+    covers: Covers = "episodes"
 
     @classmethod
     def of(cls, run: str, evaluation: EvaluationRow) -> "HandInRow":
@@ -48,7 +50,9 @@ class HandInRow:
         }
         if replace(HandInRow.of(self.run, evaluation), **accuracies) != self:
             return False
-        return bool(np.isclose(evaluation.query_accuracy, self.query_accuracy, atol=1e-6))
+        said = list(accuracies.values())
+        measured = [getattr(evaluation, name) for name in accuracies]
+        return bool(np.allclose(measured, said, rtol=0, atol=1e-6))
 
 
 def read_rows(file: Path) -> list[HandInRow]:

@@ -78,7 +78,7 @@ def _trained(material: Material, method: str) -> list[Block]:
             [record.query_accuracy for record in records],
             BAR.accuracy,
         )
-        verdict = against_bar(name, mean, half, BAR.accuracy)
+        verdict = against_bar(name, mean, half, BAR.accuracy, row.covers)
         blocks.append(Paragraph(f"{verdict} {reached}"))
     return blocks + methods.trained(material, method, BAR)
 

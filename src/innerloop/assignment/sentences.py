@@ -1,6 +1,7 @@
 """The sentences of the course's report that judge; each follows from numbers by a rule."""
 
 from innerloop.analysis.compared import Pair
+from innerloop.core.intervals import covers_seeds
 from innerloop.runs.directory import RunDirectory
 
 LEARNED_RATES = "learned_rates"
@@ -8,7 +9,12 @@ LEARNED_RATES = "learned_rates"
 
 
 def better_or_worse(pair: Pair) -> str:
-    """The answer to the assignment's last question: the first method's verdict and its numbers."""
+    """The answer to the assignment's last question: the first method's verdict and its numbers.
+
+    Without several training seeds of both there is no verdict about the methods.
+    """
+    if not covers_seeds(pair.difference.covers):
+        return f"{pair.sentence} What other training seeds would give is not known."
     verdict = {"better": "Better", "worse": "Worse", "not distinguishable": "Neither"}[
         pair.difference.verdict
     ]

@@ -207,5 +207,5 @@ def _reported(plan: Reproduction, experiments: Sequence[Experiment]) -> dict[str
 
 def _without_episodes(row: EvaluationRow) -> dict[str, Any]:
     values = row.to_json()
-    del values["query_accuracy_per_episode"]
+    del values["query_accuracy_per_episode"], values["episode_classes"]
     return values

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import json_text, write_atomic
-from innerloop.core.intervals import mean_and_interval
+from innerloop.core.intervals import mean_and_interval, what_is_covered
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.experiments.experiment import OWN, Experiment
 from innerloop.methods.base import Adaptation, Learner, accuracy
@@ -25,13 +26,14 @@ USUAL_EPISODES = 600
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, episode by episode; every array is (episodes, steps + 1), at φ_0, φ_1, ...
+    """What was measured, episode by episode; accuracies and losses are (episodes, steps + 1).
 
     Attributes:
         protocol: over which episodes.
         origin: whose result it is.
         batch_norm: whose statistics normalised the query images.
-        query_accuracy: fraction in [0, 1].
+        classes: (episodes, ways) of the data set, those of each episode.
+        query_accuracy: fraction in [0, 1] at φ_0, φ_1, ...
         query_loss: mean over the query set.
         support_accuracy: fraction in [0, 1].
         support_loss: mean over the support set.
@@ -40,6 +42,7 @@ class Evaluation:
     protocol: Protocol
     origin: Origin
     batch_norm: BatchNormMode
+    classes: np.ndarray
     query_accuracy: np.ndarray
     query_loss: np.ndarray
     support_accuracy: np.ndarray
@@ -47,7 +50,8 @@ class Evaluation:
 
     def row(self, *, step: int) -> EvaluationRow:
         """Means with intervals after ``step`` inner steps, and each episode's accuracy then."""
-        per_step = [mean_and_interval(column) for column in self.query_accuracy.T]
+        design = Design(len(self.classes), self.classes)
+        per_step = [mean_and_interval(column, design) for column in self.query_accuracy.T]
         return EvaluationRow(
             **asdict(self.protocol),
             **asdict(self.origin),
@@ -66,6 +70,8 @@ class Evaluation:
             support_accuracy_per_step=self.support_accuracy.mean(axis=0).tolist(),
             # To the millionth: what follows in float32 is rounding, and would part equal ones.
             query_accuracy_per_episode=self.query_accuracy[:, step].round(6).tolist(),
+            episode_classes=self.classes.tolist(),
+            covers=what_is_covered(design, seeds=False),
         )
 
 
@@ -109,15 +115,17 @@ def evaluate(
     if episodes < 2:
         raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
     chunks = []
+    classes = []
     for start in range(0, episodes, episodes_per_chunk):
         batch = sampler.batch(start, min(episodes_per_chunk, episodes - start)).to(device)
         chunks.append(_measured(learner, batch, batch_norms, steps, extra_steps))
+        classes.append(batch.classes.numpy())
         on_episodes(start + len(batch))
     query = np.concatenate([chunk[0] for chunk in chunks], axis=2)
     support = np.concatenate([chunk[1] for chunk in chunks], axis=1)
     protocol = _protocol(sampler, split, part, episodes)
     return [
-        Evaluation(protocol, origin, name, *query[mode], *support)
+        Evaluation(protocol, origin, name, np.concatenate(classes), *query[mode], *support)
         for mode, name in enumerate(batch_norms)
     ]
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from innerloop.analysis.compared import ComparedRow, Comparison, LearningCurve, Pair
 from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.intervals import Covers, interval_in_words, intervals_in_words
 from innerloop.report.figures.run import data_name
 from innerloop.report.figures.style import (
     GREY,
@@ -80,6 +81,15 @@ def cells(row: ComparedRow) -> list[str]:
     ]
 
 
+def plus_minus(rows: Sequence[ComparedRow]) -> str:
+    """What ± and sd are in a table of rows, for its caption."""
+    covers = intervals_in_words([(row.name, row.covers) for row in rows])
+    return (
+        f"± is the {covers}, of the mean over the training seeds; sd is the standard deviation "
+        "over training seeds"
+    )
+
+
 def steps_in_words(rows: Sequence[ComparedRow]) -> str:
     """What the column of steps holds, as the end of a caption; nothing where none were taken."""
     taken = any(row.inner_lr is not None for row in rows)
@@ -102,8 +112,7 @@ def comparison_page(comparison: Comparison) -> str:
     lines = [
         "# Comparison",
         "",
-        f"{describe(comparison.rows[0])}. ± is the 95 % interval over episodes, of the mean over "
-        "the training seeds; sd is the standard deviation over training seeds"
+        f"{describe(comparison.rows[0])}. {plus_minus(comparison.rows)}"
         f"{steps_in_words(comparison.rows)}.",
         "",
         *table(comparison.rows),
@@ -124,6 +133,8 @@ def comparison_page(comparison: Comparison) -> str:
         lines += [
             "",
             "## Other adaptations and batch-norm modes",
+            "",
+            f"{plus_minus(comparison.other_rows)}.",
             "",
             *table(comparison.other_rows),
         ]
@@ -162,7 +173,7 @@ def _draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("query accuracy, %")
-    note(axes, "dot: mean, bar: 95 % over episodes, ticks: seeds")
+    note(axes, f"dot: mean, ticks: seeds, bar: {_bars(row.covers for row in rows)}")
 
 
 def _draw_differences(axes: Axes, pairs: Sequence[Pair]) -> None:
@@ -177,7 +188,13 @@ def _draw_differences(axes: Axes, pairs: Sequence[Pair]) -> None:
     axes.set_xlabel("difference, points")
     all_paired = all(pair.difference.paired for pair in pairs)
     paired = "paired over episodes" if all_paired else "not all of them paired"
-    note(axes, f"95 % interval, {paired}")
+    note(axes, f"{_bars(pair.difference.covers for pair in pairs)}, {paired}")
+
+
+def _bars(covers: Iterable[Covers]) -> str:
+    """What the intervals of a panel are; where they are not alike, the page says it of each."""
+    different = set(covers)
+    return interval_in_words(different.pop()) if len(different) == 1 else "95 % interval"
 
 
 def draw_learning_curves(comparison: Comparison) -> Figure:
@@ -200,7 +217,7 @@ def draw_learning_curves(comparison: Comparison) -> Figure:
     axes[0].set_xlabel("images sent forward and backward, thousands")
     machines = "; or ".join(sorted({curve.machine for curve in curves}))
     axes[1].set_xlabel(f"seconds of training ({machines})")
-    note(axes[1], "band: 95 % over episodes")
+    note(axes[1], f"band: {_bars(curve.covers for curve in curves)}")
     legend(axes[1], loc="lower right")
     return figure
 

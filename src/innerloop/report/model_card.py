@@ -1,15 +1,18 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.core.files import write_atomic
+from innerloop.core.intervals import intervals_in_words
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
 from innerloop.report.render.markdown import table
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
+from innerloop.runs.results import EvaluationRow
 from innerloop.settings.sections import DataSettings
 
 LICENCES = {
@@ -111,7 +114,7 @@ def _results(run: RunDirectory) -> list[str]:
     return [
         f"Query accuracy after {run.config.own.adaptation_in_words}, {run.config.episode.ways}-way "
         f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
-        "with the 95 % interval over episodes:",
+        f"with the {_intervals(rows)}:",
         "",
         *table(
             ["part", "batch norm", "episodes", "accuracy, %"],
@@ -126,6 +129,10 @@ def _results(run: RunDirectory) -> list[str]:
             ],
         ),
     ]
+
+
+def _intervals(rows: Sequence[EvaluationRow]) -> str:
+    return intervals_in_words([(f"{row.part}, {row.batch_norm}", row.covers) for row in rows])
 
 
 def write_model_card(run: RunDirectory) -> None:

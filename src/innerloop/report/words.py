@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from innerloop.core.intervals import interval_in_words
 from innerloop.runs.results import ResultRow
 from innerloop.settings.method import adaptation_in_words
 
@@ -22,7 +23,7 @@ def describe_row(row: ResultRow) -> str:
         f"{row.queries} queries, batch norm {row.batch_norm}, query batches "
         f"{row.query_batches}, rotations {'on' if row.rotations else 'off'}, "
         f"{row.episodes} episodes of seed {row.episode_seed}, training seed "
-        f"{row.training_seed}; 95 % interval over episodes"
+        f"{row.training_seed}; {interval_in_words(row.covers)}"
     )
 
 

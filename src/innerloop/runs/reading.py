@@ -154,4 +154,17 @@ def evaluation(path: Path, usual_rate: float | None) -> EvaluationRow:
     for accuracy in (row.query_accuracy, *row.query_accuracy_per_episode):
         if not 0 <= accuracy <= 1:
             raise DataError(f"{path} holds an accuracy that is no fraction: {accuracy}.")
+    _refuse_other_classes(path, row)
     return row
+
+
+def _refuse_other_classes(path: Path, row: EvaluationRow) -> None:
+    """Refuse classes that are not those of so many episodes of so many ways."""
+    if row.episode_classes is None:
+        return
+    distinct = {len(set(classes)) for classes in row.episode_classes}
+    lengths = {len(classes) for classes in row.episode_classes}
+    if len(row.episode_classes) != row.episodes or lengths | distinct != {row.ways}:
+        raise DataError(
+            f"{path} does not hold the {row.ways} classes of each of its {row.episodes} episodes."
+        )

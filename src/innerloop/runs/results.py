@@ -12,8 +12,11 @@ from functools import cached_property, lru_cache
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
+import numpy as np
 
+from innerloop.core.components import Design
 from innerloop.core.errors import DataError
+from innerloop.core.intervals import Covers
 
 Row = TypeVar("Row")
 
@@ -63,6 +66,7 @@ class Measurement:
         support_accuracy, support_accuracy_before, support_loss: of the support set.
         query_accuracy_per_step, query_accuracy_per_step_ci95: at φ_0, φ_1, ...
         support_accuracy_per_step: the same of the support set.
+        covers: what the intervals cover; in files of long ago, episodes.
     """
 
     batch_norm: str
@@ -79,6 +83,7 @@ class Measurement:
     query_accuracy_per_step: list[float] = field(default_factory=list)
     query_accuracy_per_step_ci95: list[float] = field(default_factory=list)
     support_accuracy_per_step: list[float] = field(default_factory=list)
+    covers: Covers = "episodes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +128,18 @@ class EvaluationRow(ResultRow):
 
     Attributes:
         query_accuracy_per_episode: of each episode after K steps.
+        episode_classes: (episodes, ways), the data set's classes in each episode; None in files of
+            long ago, whose intervals cover episodes alone.
     """
 
     query_accuracy_per_episode: list[float]
+    episode_classes: list[list[int]] | None = None
+
+    @cached_property
+    def design(self) -> Design:
+        """Which of its episodes share classes."""
+        classes = None if self.episode_classes is None else np.array(self.episode_classes)
+        return Design(self.episodes, classes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ def ladder(subjects: Subjects, episodes: int, say: Callable[[str], None]) -> tup
         batches = _episodes(shift, sampler, episodes, say)
         if not batches:
             continue
-        accuracies = [subject.accuracies(batches) for subject in subjects]
+        a, b = (subject.accuracies(batches) for subject in subjects)
+        accuracies = [a, b]
         first = first or accuracies
         paired = paired_with_the_first(shift)
         runs = {
@@ -39,7 +40,7 @@ def ladder(subjects: Subjects, episodes: int, say: Callable[[str], None]) -> tup
                 episodes=episodes,
                 paired_with_first=paired,
                 runs=runs,
-                difference=paired_difference(*accuracies),
+                difference=paired_difference(a, b),
             )
         )
     return tuple(rows)

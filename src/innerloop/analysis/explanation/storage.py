@@ -109,7 +109,9 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
 
 def _to_json(value: Any) -> Any:
     if isinstance(value, Difference):
-        return value.to_json()
+        values = value.to_json()
+        # Explanations did not always say what intervals cover: it was episodes alone.
+        return values if value.covers != "episodes" else _without(values, "covers")
     if isinstance(value, Gap):
         return _to_json(value.in_words())
     if isinstance(value, Steps):
@@ -126,6 +128,10 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
     return value
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _in_order(steps: Steps) -> tuple[Any, ...]:

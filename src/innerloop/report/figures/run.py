@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.core.errors import DataError
+from innerloop.core.intervals import interval_in_words
 from innerloop.report.figures.episode import draw_episode
 from innerloop.report.figures.style import (
     AFTER,
@@ -128,7 +129,8 @@ def draw_validation(run: RunDirectory, bar: Bar | None = None) -> Figure:
     axes.set_ylabel("query accuracy, %")
     note(
         axes,
-        f"{last.episodes} fixed episodes, batch norm {last.batch_norm}, band: 95 % over episodes",
+        f"{last.episodes} fixed episodes, batch norm {last.batch_norm}, "
+        f"band: {interval_in_words(last.covers)}",
     )
     legend(axes, loc="center right")
     return figure
@@ -195,7 +197,8 @@ def draw_inner_steps(run: RunDirectory) -> Figure:
     axes.set_ylabel("accuracy, %")
     note(
         axes,
-        f"outer step {record.step}, {record.episodes} episodes, batch norm {record.batch_norm}",
+        f"outer step {record.step}, {record.episodes} episodes, batch norm {record.batch_norm}, "
+        f"band: {interval_in_words(record.covers)}",
     )
     legend(axes, loc="center right")
     return figure

@@ -1,5 +1,6 @@
 """The sections of a report that account for its numbers: protocol, and limits."""
 
+from innerloop.core.intervals import covers_seeds
 from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.report.document import Bullets, Section, code
 from innerloop.report.material import Material, named
@@ -178,8 +179,7 @@ def limits(material: Material) -> Section:
         *synthetic,
         *_smaller(material),
         *_few(material),
-        "Intervals are over episodes. Episodes share characters, so for new characters the "
-        "intervals are too small.",
+        *_uncovered(material),
         "The validation classes were looked at during every training.",
     ]
     rows = material.comparison.rows if material.comparison else ()
@@ -194,6 +194,23 @@ def limits(material: Material) -> Section:
             "around."
         )
     return Section("Limits", [Bullets(sentences)])
+
+
+def _uncovered(material: Material) -> list[str]:
+    """What intervals do not cover: classes, training seeds."""
+    rows = material.comparison.rows if material.comparison else ()
+    sentences = []
+    if names := [row.name for row in rows if "classes" not in row.covers]:
+        sentences.append(
+            f"{', '.join(names)}: the intervals do not cover classes. Episodes share some, so for "
+            "other classes the intervals are too small."
+        )
+    if names := [row.name for row in rows if not covers_seeds(row.covers)]:
+        sentences.append(
+            f"{', '.join(names)}: the intervals do not cover training seeds. They are about the "
+            "network at hand, not about the method."
+        )
+    return sentences
 
 
 def _smaller(material: Material) -> list[str]:

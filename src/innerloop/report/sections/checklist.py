@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from innerloop.core.intervals import intervals_in_words
 from innerloop.report.document import Section, Table
 from innerloop.report.findings import counted
 from innerloop.report.material import Material, named
@@ -32,7 +33,7 @@ def section(material: Material, selection: str | None = None) -> Section:
         ["Are seeds stated, and more than one?", _seeds(runs)],
         [
             "Do results have intervals?",
-            "yes, 95 % over episodes" if material.comparison else "nothing was evaluated",
+            _intervals(material),
         ],
         [
             "Are the splits disjoint?",
@@ -49,6 +50,13 @@ def section(material: Material, selection: str | None = None) -> Section:
     ]
     caption = "Reproducibility, answered from the run directories."
     return Section("Checklist", [Table(caption, ["question", "answer"], rows)])
+
+
+def _intervals(material: Material) -> str:
+    if material.comparison is None:
+        return "nothing was evaluated"
+    rows = material.comparison.rows
+    return f"yes, {intervals_in_words([(row.name, row.covers) for row in rows])}"
 
 
 def _seeds(runs: Mapping[str, Sequence[RunDirectory]]) -> str:

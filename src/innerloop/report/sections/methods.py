@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from innerloop.core.intervals import interval_in_words
 from innerloop.methods.card import Card
 from innerloop.methods.catalogue import find_card
 from innerloop.report.document import (
@@ -37,7 +38,8 @@ def section(material: Material, method: str) -> Section:
         blocks.append(Paragraph(parts_in_words(card, run.config)))
     if row := material.row(method):
         accuracy = percent(row.query_accuracy, row.query_accuracy_ci95)
-        blocks.append(Paragraph(f"{card.title} has {accuracy} query accuracy after adaptation."))
+        sentence = f"{card.title} has {accuracy} query accuracy after adaptation"
+        blocks.append(Paragraph(f"{sentence}, {interval_in_words(row.covers)}."))
     blocks += trained(material, method)
     if run:
         blocks += adaptation.blocks(material, method)

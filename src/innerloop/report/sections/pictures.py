@@ -1,5 +1,6 @@
 """The pictures of one run that a report shows: its training, an episode, what was recorded."""
 
+from innerloop.core.intervals import interval_in_words
 from innerloop.report import findings
 from innerloop.report.document import Picture
 from innerloop.report.figures import run as figures
@@ -22,7 +23,7 @@ def validation(run: RunDirectory, name: str, bar: figures.Bar | None = None) -> 
     caption = (
         f"Validation accuracy of {name} before and after adaptation over the training, seed "
         f"{run.config.training.seed}; {last.episodes} fixed episodes at each validation, "
-        "bands: 95 % over episodes"
+        f"bands: {interval_in_words(last.covers)}"
     )
     if bar:
         alt += f" The bar is at {100 * bar.accuracy:g} %."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from innerloop.analysis.compared import ComparedRow, Comparison
+from innerloop.core.intervals import intervals_in_words
 from innerloop.report import comparison as comparisons
 from innerloop.report.document import (
     Block,
@@ -69,9 +70,8 @@ def not_evaluated(material: Material) -> Missing:
 def results_table(rows: Sequence[ComparedRow]) -> Table:
     """A row for each method, with everything that an accuracy must not be quoted without."""
     caption = (
-        f"Query accuracy after adaptation. {comparisons.describe(rows[0])}; ± is the "
-        "95 % interval over episodes, of the mean over the training seeds; sd is over training "
-        f"seeds{comparisons.steps_in_words(rows)}."
+        f"Query accuracy after adaptation. {comparisons.describe(rows[0])}; "
+        f"{comparisons.plus_minus(rows)}{comparisons.steps_in_words(rows)}."
     )
     return Table(caption, comparisons.COLUMNS, [comparisons.cells(row) for row in rows])
 
@@ -98,7 +98,8 @@ def picture_of_accuracies(comparison: Comparison) -> Picture:
         lambda: comparisons.draw_accuracy(comparison),
         f"Dots with intervals: {accuracies}. Beside them the differences between the methods.",
         "Query accuracy of each method and paired differences, "
-        f"{comparison.rows[0].episodes} episodes, 95 % intervals over episodes.",
+        f"{comparison.rows[0].episodes} episodes; bars of methods: "
+        f"{intervals_in_words([(row.name, row.covers) for row in comparison.rows])}.",
     )
 
 
@@ -132,12 +133,14 @@ def other_settings(material: Material) -> list[Block]:
 
 def other_splits(material: Material) -> Section | None:
     """Runs of other data, split or episodes, with what they reach, also on test classes."""
-    rows = [
-        _cells_of_other(run, row)
+    found = [
+        (run, row)
         for run in material.others
         for part in ("val", "test")
         if (row := primary_row(run, part))
     ]
+    rows = [_cells_of_other(run, row) for run, row in found]
+    covers = intervals_in_words([(named(row.method), row.covers) for _, row in found])
     if not rows:
         return None
     return Section(
@@ -148,7 +151,7 @@ def other_splits(material: Material) -> Section | None:
                 "do not compare."
             ),
             Table(
-                "Query accuracy after adaptation, with the 95 % interval over episodes.",
+                f"Query accuracy after adaptation, with the {covers}.",
                 COLUMNS_OF_OTHERS,
                 rows,
             ),
