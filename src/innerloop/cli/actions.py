@@ -10,8 +10,6 @@ from innerloop.experiments.experiment import Experiment, open_run
 from innerloop.experiments.monitor import stop_on_signals
 from innerloop.experiments.training import train
 from innerloop.methods.base import Learner
-from innerloop.report import write_results
-from innerloop.report.model_card import write_model_card
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
@@ -48,6 +46,9 @@ def run_training(
     if stop:
         say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
         return stop.exit_code
+    # Only now: the library that draws takes a second to import, before which the training began.
+    from innerloop.report import write_results
+
     write_results(run)
     if run.status.message:
         say(run.status.message)
@@ -89,6 +90,8 @@ def evaluate_and_save(
     Returns:
         A row for each batch-norm mode.
     """
+    from innerloop.report.model_card import write_model_card
+
     rows = []
     for evaluation in evaluate_run(experiment, learner, inner_steps=inner_steps, **how):
         row = evaluation.row(step=inner_steps)

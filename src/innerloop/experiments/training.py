@@ -1,5 +1,6 @@
 """The outer loop of every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
 
+import copy
 import io
 import math
 import time
@@ -14,11 +15,12 @@ from torch import Tensor
 from innerloop.core.errors import NonFiniteError
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.data.images import LabelledImages
+from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.experiments.adam import Adam
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.state import (
     MovingAverage,
@@ -59,7 +61,7 @@ class Training:
         self.run = run
         self.config = run.config
         self.data_fingerprint = data_fingerprint
-        self.optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.training.outer_lr)
+        self.optimiser = Adam(learner.parameters())
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
         self.step = 0
@@ -74,9 +76,10 @@ class Training:
     ) -> Stop | None:
         """Go on until the last step, or until told to stop.
 
-        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps,
-        before the first and after the last, a ``validation`` record follows. Checkpoints are
-        written at their interval and at a stop; the final weights after the last step.
+        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps
+        and after the last, a ``validation`` record follows. That of the initial weights, of step 0,
+        follows the first step's. Checkpoints are written at their interval and at a stop; the final
+        weights after the last step.
 
         Args:
             validate: measures the (averaged) learner; what it returns is recorded.
@@ -95,12 +98,15 @@ class Training:
         started = time.monotonic() - self.elapsed_s
         self.run.set_status("running", self.step)
         try:
-            if self.step == 0:
-                self._record_validation(validate, on_step)
+            # Measured once the first step shows that training goes: it takes longer than the step.
+            untrained = copy.deepcopy(self.learner) if self.step == 0 else None
             while self.step < config.training.meta_steps:
                 metrics = self._outer_step()
                 self.elapsed_s = time.monotonic() - started
                 self._record("train", metrics, on_step)
+                if untrained is not None:
+                    self._record_untrained(untrained, validate, on_step)
+                    untrained = None
                 last = self.step == config.training.meta_steps
                 if last or self.step % config.training.validation_every == 0:
                     self._record_validation(validate, on_step)
@@ -120,8 +126,6 @@ class Training:
     def _outer_step(self) -> dict[str, float]:
         config = self.config
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.training.outer_lr * factor
         start = self.step * config.own.batch
         batch = self.sampler.batch(start, config.own.batch).to(config.machine.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
@@ -134,7 +138,7 @@ class Training:
             )
         if config.training.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), config.training.clip_gradient)
-        self.optimiser.step()
+        self.optimiser.step(config.training.outer_lr * factor)
         self.learner.end_outer_step()
         self.step += 1
         if self.average:
@@ -143,11 +147,22 @@ class Training:
 
     def _record_validation(self, validate: Validate, on_step: OnStep) -> None:
         with self._averaged():
-            values = validate(self.learner)
-            values |= {"image_passes": self.config.own.image_passes(self.config, self.step)}
-            if diagnostics := self.learner.diagnostics():
-                values |= {"diagnostics": diagnostics}
+            values = self._validated(self.learner, validate, self.step)
         self._record("validation", values, on_step)
+
+    def _record_untrained(self, learner: Learner, validate: Validate, on_step: OnStep) -> None:
+        """Record the initial weights' validation as what it is: of step 0, after 0 seconds."""
+        record = {"step": 0, "kind": "validation"} | self._validated(learner, validate, 0)
+        record |= {"elapsed_s": 0.0}
+        self.run.append_metrics(record)
+        on_step(0, record)
+
+    def _validated(self, learner: Learner, validate: Validate, step: int) -> dict[str, Any]:
+        values = validate(learner)
+        values |= {"image_passes": self.config.own.image_passes(self.config, step)}
+        if diagnostics := learner.diagnostics():
+            values |= {"diagnostics": diagnostics}
+        return values
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within the context the learner holds the average, if there is one yet."""
@@ -205,34 +220,6 @@ class Training:
             self.learner.load_state_dict(self.average.weights)
         metadata = {"method": self.config.method, "config": self.run.config_text}
         save_weights(self.run.weights_path, self.learner.state_dict(), metadata)
-
-
-def accumulate_meta_gradient(
-    learner: Learner, batch: EpisodeBatch | LabelledImages, episodes_per_chunk: int
-) -> dict[str, float]:
-    """Leave a meta-batch's meta-gradient in ``.grad``, by chunks, so that memory does not grow.
-
-    Args:
-        learner: its `Learner.meta_loss` is a mean over episodes.
-        batch: E episodes; or a mini-batch of images, which is never divided, since batch norm
-            makes its images depend on one another.
-        episodes_per_chunk: how many are computed at once; the gradient is the same to rounding.
-
-    Returns:
-        ``loss``, what `Learner.meta_loss` logs, and ``gradient_norm``, over the whole meta-batch.
-    """
-    learner.zero_grad()
-    totals: dict[str, float] = {}
-    for chunk in batch.chunks(episodes_per_chunk) if isinstance(batch, EpisodeBatch) else [batch]:
-        # The last chunk may be smaller, so that means are weighed by their episodes.
-        share = len(chunk) / len(batch)
-        loss, logged = learner.meta_loss(chunk)
-        # At once, so that a chunk's graph is freed before the next one's is made.
-        (loss * share).backward()
-        for name, value in ({"loss": loss.detach()} | logged).items():
-            totals[name] = totals.get(name, 0.0) + share * value.item()
-    norms = [weight.grad.norm() for weight in learner.parameters() if weight.grad is not None]
-    return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
 
 
 def validator(experiment: Experiment) -> Validate:
