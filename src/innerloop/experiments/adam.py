@@ -1,6 +1,7 @@
 """Adam, as PyTorch computes it, without the compiler that PyTorch's own imports."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,14 +43,15 @@ class Adam:
         for state in states:
             state["step"] += 1
         steps = [state["step"].item() for state in states]
+        each: Any = torch  # its operations on lists are missing in its types
         # On all weights at once: on a GPU a loop over them would wait for every small kernel.
-        torch._foreach_lerp_(first, gradients, 1 - BETAS[0])
-        torch._foreach_mul_(second, BETAS[1])
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - BETAS[1])
-        scale = torch._foreach_sqrt(second)
-        torch._foreach_div_(scale, [(1 - BETAS[1] ** step) ** 0.5 for step in steps])
-        torch._foreach_add_(scale, EPSILON)
-        torch._foreach_addcdiv_(
+        each._foreach_lerp_(first, gradients, 1 - BETAS[0])
+        each._foreach_mul_(second, BETAS[1])
+        each._foreach_addcmul_(second, gradients, gradients, 1 - BETAS[1])
+        scale = each._foreach_sqrt(second)
+        each._foreach_div_(scale, [(1 - BETAS[1] ** step) ** 0.5 for step in steps])
+        each._foreach_add_(scale, EPSILON)
+        each._foreach_addcdiv_(
             moved, first, scale, [-(rate / (1 - BETAS[0] ** step)) for step in steps]
         )
 

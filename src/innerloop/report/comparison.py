@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     if any(row.inner_lr is not None for row in comparison.rows):
         drawings["inner-steps"] = draw_inner_steps
     for name, draw in drawings.items():
-        save_figure(draw(comparison), folder / "figures", name)
+        save_figure(partial(draw, comparison), folder / "figures", name)
 
 
 def describe(protocol: Protocol) -> str:
@@ -102,13 +103,13 @@ def comparison_page(comparison: Comparison) -> str:
     lines = [
         "# Comparison",
         "",
-        f"{describe(comparison.rows[0])}. ± is the 95 % interval over episodes, of the mean over "
-        "the training seeds; sd is the standard deviation over training seeds"
+        f"{markdown.text(describe(comparison.rows[0]))}. ± is the 95 % interval over episodes, of "
+        "the mean over the training seeds; sd is the standard deviation over training seeds"
         f"{steps_in_words(comparison.rows)}.",
         "",
         *table(comparison.rows),
         "",
-        *(f"- {pair.sentence}" for pair in comparison.pairs),
+        *(f"- {markdown.text(pair.sentence)}" for pair in comparison.pairs),
     ]
     if comparison.differing_fields:
         shown = (
@@ -117,8 +118,8 @@ def comparison_page(comparison: Comparison) -> str:
         )
         lines += [
             "",
-            f"These evaluations differ in: {'; '.join(shown)}. They are not over the same "
-            "episodes.",
+            f"These evaluations differ in: {markdown.text('; '.join(shown))}. They are not over "
+            "the same episodes.",
         ]
     if comparison.other_rows:
         lines += [

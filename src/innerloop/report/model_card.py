@@ -1,9 +1,12 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
+import shlex
+
 from innerloop.core.files import write_atomic
+from innerloop.report.document import code
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
-from innerloop.report.render.markdown import table
+from innerloop.report.render.markdown import table, text
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
 
@@ -13,7 +16,7 @@ def model_card(run: RunDirectory) -> str:
     config = run.config
     environment = run.environment
     lines = [
-        f"# {named(config.method)} on {data_name(config.data.name)}",
+        f"# {text(f'{named(config.method)} on {data_name(config.data.name)}')}",
         "",
         f"Weights: `{run.weights_path.name}`, {run.weights_path.stat().st_size:,} bytes, "
         f"safetensors. SHA-256 `{run.weights_sha256()}`.",
@@ -22,7 +25,7 @@ def model_card(run: RunDirectory) -> str:
         "",
         f"A network of 4 convolutional blocks of {config.network.filters} filters for pictures "
         f"of {config.data.image_size} x {config.data.image_size} pixels, trained by "
-        f"{named(config.method)} to tell {config.episode.ways} new classes apart from "
+        f"{text(named(config.method))} to tell {config.episode.ways} new classes apart from "
         f"{config.episode.shots} pictures of each. It is adapted to new classes before it is "
         "used; as it is it knows none.",
         "",
@@ -30,7 +33,7 @@ def model_card(run: RunDirectory) -> str:
         "",
         f"{config.training.meta_steps} outer steps of {config.own.batch_in_words}, Adam at "
         f"{config.training.outer_lr:g}, training seed {config.training.seed}, on the training "
-        f"classes of split `{config.data.split}`. All settings: `hyperparameters.md` and "
+        f"classes of split {text(code(config.data.split))}. All settings: `hyperparameters.md` and "
         f"`config.json`. innerloop {environment.innerloop}, PyTorch "
         f"{environment.torch}.",
         "",
@@ -57,7 +60,9 @@ def model_card(run: RunDirectory) -> str:
 def _results(run: RunDirectory) -> list[str]:
     rows = [row for part in ("val", "test") for row in evaluations(run, part) if is_own(run, row)]
     if not rows:
-        return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
+        return [
+            text(f"Not evaluated yet: {code(f'innerloop evaluate {shlex.quote(run.path.name)}')}.")
+        ]
     return [
         f"Query accuracy after {run.config.own.adaptation_in_words}, {run.config.episode.ways}-way "
         f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
