@@ -61,6 +61,7 @@ def evaluate_if_needed(
     episodes: int,
     *,
     data_dir: Path | None,
+    device: str | None = None,
     say: Callable[[str], None],
     quiet: bool = False,
     overall: Overall | None = None,
@@ -69,7 +70,7 @@ def evaluate_if_needed(
     if primary_rows(run, part, episodes):
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
-    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
     evaluate_and_save(
         run,
         experiment,

@@ -15,7 +15,7 @@ import tyro
 
 from innerloop.cli.misuse import sentence_of
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import json_text
+from innerloop.core.files import expanded, json_text
 from innerloop.settings.fields import attribute_docstrings
 
 Options = TypeVar("Options")
@@ -42,6 +42,15 @@ class DataOptions(Common):
     cache, a download."""
 
 
+@dataclass(frozen=True)
+class DeviceOptions(DataOptions):
+    """Options of the commands that compute with a run."""
+
+    device: str | None = None
+    """Where to compute: cpu, cuda, mps or auto; default: where the run was trained, or as auto
+    where that cannot be used."""
+
+
 def parse(
     options: type[Options],
     command: str,
@@ -64,8 +73,9 @@ def parse(
     """
     shown = _as_help_shows_it(options, sentences, groups)
     flags = [name.replace("_", "-") for name in _names(shown)]
+    said = io.StringIO()
     try:
-        with redirect_stderr(io.StringIO()) as said:
+        with redirect_stderr(said):
             parsed = tyro.cli(
                 shown,
                 prog=f"innerloop {command}",
@@ -77,11 +87,31 @@ def parse(
         if end.code:
             raise ConfigError(sentence_of(said.getvalue(), command, flags)) from None
         raise
+    parsed = _at_home(parsed)
     minutes = getattr(parsed, "max_minutes", None)
     # tyro takes nan and inf for numbers.
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
         raise ConfigError(f"--max-minutes must be a number of minutes, at least 0: got {minutes}.")
     return parsed
+
+
+def _at_home(parsed: Any) -> Any:
+    """The options with ``~`` at the beginning of a path as the home folder.
+
+    A shell does so where the path is a word of its own, but not in ``--out=~/here``.
+    """
+    paths = {
+        field.name: value
+        for field in dataclasses.fields(parsed)
+        if isinstance(value := getattr(parsed, field.name), Path | tuple)
+    }
+    return dataclasses.replace(parsed, **{name: _expanded(path) for name, path in paths.items()})
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
+    return expanded(value) if isinstance(value, Path) else value
 
 
 def _names(options: type) -> Iterator[str]:

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import expanded
 from innerloop.methods.catalogue import cards, load_config, names, settings_of
 from innerloop.settings.run import COMMON, RunConfig
 
@@ -57,7 +58,7 @@ def starting_settings(method: str | None, arguments: list[str]) -> RunConfig:
             "--config and --preset are each a complete set of settings: give one of them."
         )
     if path is not None:
-        return _settings_of_file(Path(path), method)
+        return _settings_of_file(expanded(path), method)
     if method is None:
         raise ConfigError(
             "Say which method, before the options: innerloop train METHOD. There are: "

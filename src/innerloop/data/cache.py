@@ -10,7 +10,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from innerloop.core.errors import DiskError
-from innerloop.core.files import write_atomic
+from innerloop.core.files import expanded, write_atomic
 
 CACHE_VERSION = 1
 """Another number when the layout of a file of images, or the resizing, changes."""
@@ -24,7 +24,7 @@ def cache_directory() -> Path:
     system has elsewhere: on Linux ``$XDG_CACHE_HOME/innerloop``, else ``~/.cache/innerloop``.
     """
     if named := os.environ.get("INNERLOOP_CACHE"):
-        return Path(named, "omniglot")
+        return expanded(named) / "omniglot"
     # A user without a home gets a place where nothing is found and nothing can be written.
     nowhere = Path(os.devnull, "omniglot")
     try:

@@ -30,6 +30,7 @@ from innerloop.experiments.state import (
     tensors_of,
 )
 from innerloop.methods.base import Learner
+from innerloop.networks.usual import usual_torch
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import save_weights
@@ -48,6 +49,7 @@ class Training:
         sampler: the stream of what the learner trains on.
         run: where to write.
         data_fingerprint: of the data set; a resume with another is refused.
+        device: where the learner is, if not where the run's settings say.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Training:
         sampler: EpisodeSampler | ImageSampler,
         run: RunDirectory,
         data_fingerprint: str,
+        device: str | None = None,
     ):
         self.learner, self.sampler = learner, sampler
         self.run = run
         self.config = run.config
+        self.device = device or run.config.machine.device
         self.data_fingerprint = data_fingerprint
         self.optimiser = Adam(learner.parameters())
         decay = self.config.training.averaging
@@ -127,7 +131,7 @@ class Training:
         config = self.config
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
         start = self.step * config.own.batch
-        batch = self.sampler.batch(start, config.own.batch).to(config.machine.device)
+        batch = self.sampler.batch(start, config.own.batch).to(self.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
         # Before the optimiser steps: weights, moments and average would keep the NaN for good.
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
@@ -247,6 +251,7 @@ def validator(experiment: Experiment) -> Validate:
     return validate
 
 
+@usual_torch()
 def train(
     experiment: Experiment,
     run: RunDirectory,
@@ -261,6 +266,7 @@ def train(
         experiment.training_sampler(),
         run,
         experiment.dataset.fingerprint,
+        experiment.config.machine.device,
     )
     with run.locked():
         if resume:
