@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def main() -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "processor": processor(),
+        "load_average": round(os.getloadavg()[0], 1),  # of the machine: 0 is idle
         "method": arguments.method,
         "seconds": [round(seconds, 2) for seconds in taken],
         "median_s": round(median(taken), 2),
