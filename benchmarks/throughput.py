@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from innerloop import MAML, Conv4, EpisodeBatch, EpisodeSampler, load_dataset
 from innerloop.data import strokes
-from innerloop.experiments.training import accumulate_meta_gradient
+from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 
 WARM_UP_STEPS = 20
 

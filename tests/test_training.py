@@ -23,9 +23,10 @@ from innerloop.experiments import experiment as experiments
 from innerloop.experiments import training as trainings
 from innerloop.experiments.environment import environment
 from innerloop.experiments.experiment import Experiment, open_run
+from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.state import MovingAverage
-from innerloop.experiments.training import Training, accumulate_meta_gradient, train, validator
+from innerloop.experiments.training import Training, train, validator
 from innerloop.methods.base import Adaptation, accuracy
 from innerloop.methods.card import Card
 from innerloop.methods.catalogue import settings_of
@@ -397,12 +398,15 @@ def test_the_learner_is_told_every_outer_step_and_of_how_many(experiment, tmp_pa
 
 
 @pytest.mark.parametrize("steps", [6, 7])
-def test_validation_comes_first_at_every_interval_and_last(experiment, tmp_path, steps):
+def test_validation_comes_after_the_first_step_at_every_interval_and_last(
+    experiment, tmp_path, steps
+):
+    """That after the first step is of the initial weights, which its record says by step 0."""
     run = finished(experiment(meta_steps=steps, validation_every=3), tmp_path / "run")
 
     order = [(record["step"], record["kind"]) for record in run.read_metrics()]
-    expected = [(0, "validation")]
-    for step in range(1, steps + 1):
+    expected = [(1, "train"), (0, "validation")]
+    for step in range(2, steps + 1):
         expected += [(step, "train")] + [(step, "validation")] * (step % 3 == 0 or step == steps)
     assert order == expected
 

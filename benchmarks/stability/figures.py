@@ -61,7 +61,7 @@ def draw_all(
     if summary["differences"].get("S3"):
         figures["stability-ablation"] = lambda: ablation(summary["differences"]["S3"])
     for name, draw in figures.items():
-        yield save_figure(draw(), folder, name)
+        yield save_figure(draw, folder, name)
 
 
 def curves(seeds: Seeds) -> list[Curve]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import FewShotDataset, LabelledImages
-from innerloop.experiments.training import accumulate_meta_gradient
+from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import BatchNorm2d
 from innerloop.networks.conv4 import Conv4

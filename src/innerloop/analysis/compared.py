@@ -169,31 +169,29 @@ def sentence(a: str, b: str, difference: Difference, subject: str = "query accur
             "not distinguishable": f"{a} and {b} are not distinguishable: {points}",
         }[difference.verdict]
     )
-    if not difference.paired:
-        return f"{verdict} (not the same episodes, so not paired)."
     won = difference.won
     lost = difference.lost
     tied = difference.tied
-    assert won is not None and lost is not None and tied is not None
+    if not difference.paired or won is None or lost is None or tied is None:
+        return f"{verdict} (not the same episodes, so not paired)."
     effect = "none" if difference.effect_size is None else f"{difference.effect_size:.2f}"
     return (
         f"{verdict}; over the same {won + lost + tied} episodes ({won} won, {lost} lost, {tied} "
         f"tied; P({a} > {b}) = {difference.probability:.2f}, effect size "
-        f"{effect}){_wins_against_mean(a, b, difference)}."
+        f"{effect}){_wins_against_mean(a, b, won, lost, difference.verdict)}."
     )
 
 
-def _wins_against_mean(a: str, b: str, difference: Difference) -> str:
+def _wins_against_mean(a: str, b: str, won: int, lost: int, verdict: str) -> str:
     """A clause where one run wins clearly more episodes, and the mean does not show it.
 
     Clearly: by more than 1.96 standard deviations of a fair coin thrown for every episode that is
     not tied.
     """
-    assert difference.won is not None and difference.lost is not None
-    lead = difference.won - difference.lost
-    if abs(lead) <= 1.96 * math.sqrt(difference.won + difference.lost):
+    lead = won - lost
+    if abs(lead) <= 1.96 * math.sqrt(won + lost):
         return ""
     ahead, behind = (a, b) if lead > 0 else (b, a)
-    if difference.verdict == ("better" if lead > 0 else "worse"):
+    if verdict == ("better" if lead > 0 else "worse"):
         return ""
     return f"; {ahead} wins clearly more episodes than {behind}, which the mean does not show"

@@ -48,13 +48,18 @@ class CheckedRun:
 
 
 def check(
-    path: Path, *, data_dir: Path | None = None, say: Callable[[str], None] = print
+    path: Path,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
 ) -> list[CheckedRun]:
     """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
 
     Args:
         path: the archive.
         data_dir: where Omniglot's archives are.
+        device: where to compute, see `experiments.experiment.device_for`.
         say: told in sentences what is done.
 
     Returns:
@@ -74,7 +79,9 @@ def check(
         # Without figures and tags, among whose coordinates any number can be found by chance.
         words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         rows = _rows(root / "results.json")
-        return [_checked(root / "runs" / row.run, row, words, data_dir, say) for row in rows]
+        return [
+            _checked(root / "runs" / row.run, row, words, data_dir, device, say) for row in rows
+        ]
 
 
 def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
@@ -159,7 +166,12 @@ def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _checked(
-    path: Path, row: HandInRow, words: str, data_dir: Path | None, say: Callable[[str], None]
+    path: Path,
+    row: HandInRow,
+    words: str,
+    data_dir: Path | None,
+    device: str | None,
+    say: Callable[[str], None],
 ) -> CheckedRun:
     """Compare what is said of a run with its evaluation, the report, and what its weights do."""
     run = RunDirectory(path)
@@ -167,7 +179,7 @@ def _checked(
     _refuse_unsaid(row, words)
     episodes = min(CHECKED_EPISODES, row.episodes)
     say(f"{row.run}: {episodes} episodes are evaluated again.")
-    again = _evaluated_again(run, row, episodes, data_dir, say)
+    again = _evaluated_again(run, row, episodes, data_dir, device, say)
     stored = np.array(evaluation.query_accuracy_per_episode)[:episodes]
     shown = (
         f"{100 * again.mean():.2f} % on {episodes} episodes, and the archive says "
@@ -202,10 +214,11 @@ def _evaluated_again(
     row: HandInRow,
     episodes: int,
     data_dir: Path | None,
+    device: str | None,
     say: Callable[[str], None],
 ) -> np.ndarray:
     """(episodes,) accuracies that the weights give on the first episodes."""
-    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
     mode = row.batch_norm
     if mode not in learner.batch_norm_modes:
         raise DataError(f"{row.run}: its method has no batch norm {mode!r}.")

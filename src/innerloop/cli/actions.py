@@ -10,8 +10,6 @@ from innerloop.experiments.experiment import Experiment, open_run
 from innerloop.experiments.monitor import stop_on_signals
 from innerloop.experiments.training import train
 from innerloop.methods.base import Learner
-from innerloop.report import write_results
-from innerloop.report.model_card import write_model_card
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
@@ -48,6 +46,9 @@ def run_training(
     if stop:
         say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")
         return stop.exit_code
+    # Only now: the library that draws takes a second to import, before which the training began.
+    from innerloop.report import write_results
+
     write_results(run)
     if run.status.message:
         say(run.status.message)
@@ -60,6 +61,7 @@ def evaluate_if_needed(
     episodes: int,
     *,
     data_dir: Path | None,
+    device: str | None = None,
     say: Callable[[str], None],
     quiet: bool = False,
     overall: Overall | None = None,
@@ -68,7 +70,7 @@ def evaluate_if_needed(
     if primary_rows(run, part, episodes):
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
-    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
     evaluate_and_save(
         run,
         experiment,
@@ -93,6 +95,8 @@ def evaluate_and_save(
     run: RunDirectory, experiment: Experiment, learner: Learner, **how: Any
 ) -> list[EvaluationRow]:
     """`evaluated`; rows and model card go into the run directory."""
+    from innerloop.report.model_card import write_model_card
+
     rows = []
     for row in evaluated(experiment, learner, **how):
         save_evaluation(run, row)

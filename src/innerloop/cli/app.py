@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 
+from innerloop.cli.streams import make_usable
 from innerloop.core.errors import ConfigError, InnerloopError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    make_usable()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -59,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         # Otherwise Python's flush at exit would meet the closed pipe again, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 141  # 128 + SIGPIPE, which not every system has
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import tyro
 
-from innerloop.cli.command import DataOptions, parse, print_json, say_boxes, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, say_boxes, sayer
 from innerloop.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class BundleOptions(DataOptions):
+class BundleOptions(DeviceOptions):
     """Pack report, plots, results, weights, settings and code into an archive; or check one."""
 
     folder: tyro.conf.Positional[Path | None] = None
@@ -50,7 +50,7 @@ def _check(options: BundleOptions, archive: Path) -> None:
     from innerloop.assignment.check import check
 
     say = sayer(options)
-    runs = check(archive, data_dir=options.data_dir, say=say)
+    runs = check(archive, data_dir=options.data_dir, device=options.device, say=say)
     say(f"{archive}: checksums, weights and report agree.")
     print_json(options, {"archive": str(archive), "runs": [asdict(run) for run in runs]})
 

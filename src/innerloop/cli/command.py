@@ -1,9 +1,11 @@
 """What every command shares: options of all, parsing, and what is printed."""
 
 import dataclasses
+import io
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +13,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from innerloop.cli.misuse import sentence_of
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import json_text
+from innerloop.core.files import expanded, json_text
 from innerloop.settings.fields import attribute_docstrings
 
 Options = TypeVar("Options")
@@ -40,6 +43,15 @@ class DataOptions(Common):
     a download; or where it was."""
 
 
+@dataclass(frozen=True)
+class DeviceOptions(DataOptions):
+    """Options of the commands that compute with a run."""
+
+    device: str | None = None
+    """Where to compute: cpu, cuda, mps or auto; default: where the run was trained, or as auto
+    where that cannot be used."""
+
+
 def parse(
     options: type[Options],
     command: str,
@@ -48,7 +60,7 @@ def parse(
     sentences: Mapping[str, str] = MappingProxyType({}),
     groups: Sequence[Field] = (),
 ) -> Options:
-    """Parse a command's options with tyro, which reports what is wrong and exits with 2.
+    """Parse a command's options with tyro.
 
     Args:
         options: a dataclass; the docstrings under its fields are the help texts.
@@ -56,19 +68,60 @@ def parse(
         arguments: what was typed after it.
         sentences: other help texts than those docstrings, by the names of fields.
         groups: more fields, each a dataclass of options with a title of their own.
+
+    Raises:
+        ConfigError: if something is typed wrong, with the nearest option.
     """
-    parsed = tyro.cli(
-        _as_help_shows_it(options, sentences, groups),
-        prog=f"innerloop {command}",
-        args=arguments,
-        # Without DisallowNone the word None could be typed where a default is None.
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone),
-    )
+    shown = _as_help_shows_it(options, sentences, groups)
+    flags = [name.replace("_", "-") for name in _names(shown)]
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            parsed = tyro.cli(
+                shown,
+                prog=f"innerloop {command}",
+                args=arguments,
+                # Without DisallowNone the word None could be typed where a default is None.
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone),
+            )
+    except SystemExit as end:
+        if end.code:
+            raise ConfigError(sentence_of(said.getvalue(), command, flags)) from None
+        raise
+    parsed = _at_home(parsed)
     minutes = getattr(parsed, "max_minutes", None)
     # tyro takes nan and inf for numbers.
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
         raise ConfigError(f"--max-minutes must be a number of minutes, at least 0: got {minutes}.")
     return parsed
+
+
+def _at_home(parsed: Any) -> Any:
+    """The options with ``~`` at the beginning of a path as the home folder.
+
+    A shell does so where the path is a word of its own, but not in ``--out=~/here``.
+    """
+    paths = {
+        field.name: value
+        for field in dataclasses.fields(parsed)
+        if isinstance(value := getattr(parsed, field.name), Path | tuple)
+    }
+    return dataclasses.replace(parsed, **{name: _expanded(path) for name, path in paths.items()})
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
+    return expanded(value) if isinstance(value, Path) else value
+
+
+def _names(options: type) -> Iterator[str]:
+    """The names of all options, those in groups among them."""
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(field.default_factory):
+            yield from (inner.name for inner in dataclasses.fields(field.default_factory))
+        else:
+            yield field.name
 
 
 def _as_help_shows_it(

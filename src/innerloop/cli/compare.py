@@ -6,11 +6,11 @@ from typing import Literal
 
 import tyro
 
-from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 
 
 @dataclass(frozen=True)
-class CompareOptions(DataOptions):
+class CompareOptions(DeviceOptions):
     """Compare runs over the same episodes; those that differ in training seed alone are one row."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = field(kw_only=True)
@@ -44,7 +44,13 @@ def run(arguments: list[str]) -> int:
         refuse_differences(runs, part, episodes)
     for directory in runs:
         evaluate_if_needed(
-            directory, part, episodes, data_dir=options.data_dir, say=say, quiet=options.json
+            directory,
+            part,
+            episodes,
+            data_dir=options.data_dir,
+            device=options.device,
+            say=say,
+            quiet=options.json,
         )
     comparison = compare(
         runs, part=part, episodes=episodes, allow_different=options.allow_different

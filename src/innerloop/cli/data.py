@@ -10,6 +10,7 @@ import tyro
 
 from innerloop.cli.command import DataOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import expanded
 
 if TYPE_CHECKING:
     from innerloop.data.images import FewShotDataset
@@ -122,7 +123,7 @@ def _verify(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     from innerloop.data import omniglot
     from innerloop.data.cache import cache_directory
 
-    folder = options.data_dir or Path(os.environ.get("INNERLOOP_DATA") or cache_directory())
+    folder = options.data_dir or expanded(os.environ.get("INNERLOOP_DATA") or cache_directory())
     archives = omniglot.verify(folder)
     characters = sum(archive.characters for archive in archives)
     images = sum(archive.drawings for archive in archives)

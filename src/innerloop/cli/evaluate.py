@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(DataOptions):
+class EvaluateOptions(DeviceOptions):
     """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
 
     run: tyro.conf.Positional[Path] = field(kw_only=True)
@@ -72,7 +72,11 @@ def run(arguments: list[str]) -> int:
         options.untrained,
     )
     experiment, learner = open_run(
-        directory, data_dir=options.data_dir, untrained=options.untrained, say=say
+        directory,
+        data_dir=options.data_dir,
+        device=options.device,
+        untrained=options.untrained,
+        say=say,
     )
     how = {
         "variant": variant,

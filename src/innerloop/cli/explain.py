@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExplainOptions(DataOptions):
+class ExplainOptions(DeviceOptions):
     """Measure why two finished runs differ, on validation episodes; takes minutes, no training."""
 
     runs: tyro.conf.Positional[tuple[Path, Path]] = field(kw_only=True)
@@ -66,6 +66,7 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
             "val",
             options.episodes,
             data_dir=options.data_dir,
+            device=options.device,
             say=say,
             quiet=options.json,
         )
@@ -75,5 +76,6 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
         few_episodes=options.few_episodes,
         threads=threads,
         data_dir=options.data_dir,
+        device=options.device,
         say=say,
     )

@@ -66,6 +66,7 @@ class TrainingProgress:
         self.loss = ""
         self._first: tuple[int, float] | None = None
         self._last_line = 0.0
+        self._step = 0
         self._began = False
         self._bar: Any = None
 
@@ -89,7 +90,8 @@ class TrainingProgress:
             yield self
 
     def on_step(self, step: int, record: dict[str, Any]) -> None:
-        """Take in a record of the metrics."""
+        """Take in a record of the metrics; that of the initial weights comes after step 1."""
+        step = self._step = max(step, self._step)
         if not self._began and self.overall:
             self.overall.resume(max(0, step - 1) / self.total)
         self._began = True

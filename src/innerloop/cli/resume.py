@@ -5,12 +5,12 @@ from pathlib import Path
 
 import tyro
 
-from innerloop.cli.command import DataOptions, parse, print_json, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 from innerloop.cli.train import outcome, run_to_end
 
 
 @dataclass(frozen=True)
-class ResumeOptions(DataOptions):
+class ResumeOptions(DeviceOptions):
     """Go on with an interrupted run; on a CPU to the same bits as without the interruption."""
 
     run: tyro.conf.Positional[Path] = field(kw_only=True)
@@ -22,7 +22,7 @@ class ResumeOptions(DataOptions):
 def run(arguments: list[str]) -> int:
     """Go on where the last checkpoint is; of a finished run, draw the figures again."""
     options = parse(ResumeOptions, "resume", arguments)
-    from innerloop.experiments.experiment import prepare
+    from innerloop.experiments.experiment import device_for, prepare
     from innerloop.report import write_results
     from innerloop.runs.directory import RunDirectory
 
@@ -35,7 +35,8 @@ def run(arguments: list[str]) -> int:
     else:
         if directory.remark:
             say(directory.remark)
-        experiment = prepare(directory.config, data_dir=options.data_dir, say=say)
+        place = device_for(directory, options.device, say)
+        experiment = prepare(directory.config, data_dir=options.data_dir, device=place, say=say)
         code = run_to_end(experiment, directory, options, resume=True)
     print_json(options, outcome(directory))
     return code

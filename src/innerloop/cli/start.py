@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import expanded
 from innerloop.methods.catalogue import cards, load_config, names, settings_of
 from innerloop.settings.run import COMMON, RunConfig
 
@@ -22,12 +23,16 @@ def method_of(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def value_of(name: str, arguments: list[str]) -> str | None:
     """The value of an option that decides the defaults of the others."""
+    values = []
     for index, argument in enumerate(arguments):
         if argument.startswith(f"--{name}="):
-            return argument.partition("=")[2]
+            values.append(argument.partition("=")[2])
         if argument == f"--{name}" and index + 1 < len(arguments):
-            return arguments[index + 1]
-    return None
+            values.append(arguments[index + 1])
+    # Of another option the last one wins; these also say what the others start from.
+    if len(values) > 1:
+        raise ConfigError(f"--{name} is given {len(values)} times: give it once.")
+    return values[0] if values else None
 
 
 def _without(name: str, arguments: list[str]) -> list[str]:
@@ -53,7 +58,7 @@ def starting_settings(method: str | None, arguments: list[str]) -> RunConfig:
             "--config and --preset are each a complete set of settings: give one of them."
         )
     if path is not None:
-        return _settings_of_file(Path(path), method)
+        return _settings_of_file(expanded(path), method)
     if method is None:
         raise ConfigError(
             "Say which method, before the options: innerloop train METHOD. There are: "

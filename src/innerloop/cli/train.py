@@ -99,8 +99,6 @@ def run_to_end(
 ) -> int:
     """Train, or go on with, a run as the options of either command say; returns the exit code."""
     from innerloop.cli.actions import run_training
-    from innerloop.report.words import describe_row
-    from innerloop.runs.evaluations import last_validation
 
     say = sayer(options)
     code = run_training(
@@ -112,6 +110,9 @@ def run_to_end(
         max_minutes=options.max_minutes,
     )
     if code == 0 and directory.weights_path.is_file():
+        from innerloop.report.words import describe_row
+        from innerloop.runs.evaluations import last_validation
+
         say(describe_row(last_validation(directory)))
         say(f"weights {directory.weights_path}, figures {directory.path / 'figures'}")
     return code

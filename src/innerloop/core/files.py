@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.core.errors import ConfigError, DataError, DiskError
+from innerloop.core.texts import whole
 
 
 @contextmanager
@@ -59,6 +60,20 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             raise
 
 
+def expanded(path: str | Path) -> Path:
+    """A path, ``~`` and ``~name`` at its beginning as that user's home folder.
+
+    Raises:
+        ConfigError: if there is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{str(path)!r} begins with a home folder that there is not: write the path in full."
+        ) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
@@ -95,7 +110,7 @@ def parse_json_object(text: str, source: str) -> dict[str, Any]:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON as other programs read it: a number that is not finite becomes null."""
+    """JSON as others read it: a number that is not finite becomes null, a name is UTF-8."""
     # By itself json writes NaN and Infinity, which are no JSON.
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
@@ -105,4 +120,6 @@ def _finite(value: Any) -> Any:
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    if isinstance(value, str):
+        return whole(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

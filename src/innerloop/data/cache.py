@@ -10,7 +10,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from innerloop.core.errors import DiskError
-from innerloop.core.files import write_atomic
+from innerloop.core.files import expanded, write_atomic
 
 CACHE_VERSION = 1
 """Another number when the layout of a file of images, or the resizing, changes."""
@@ -27,7 +27,7 @@ def cache_directory(kind: str = "omniglot") -> Path:
         kind: another folder than ``omniglot``, for what is of other data.
     """
     if named := os.environ.get("INNERLOOP_CACHE"):
-        return Path(named, kind)
+        return expanded(named) / kind
     # A user without a home gets a place where nothing is found and nothing can be written.
     nowhere = Path(os.devnull, kind)
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.core.errors import DataError, DiskError
+from innerloop.core.files import expanded
 from innerloop.data.archives import (
     DRAWINGS,
     MAX_ARCHIVE_BYTES,
@@ -130,9 +131,9 @@ def load(
     """
     expected = contents() if expected is None else expected
     if data_dir is not None:
-        return _from_named(Path(data_dir), "data_dir (--data-dir)", expected, size)
+        return _from_named(expanded(data_dir), "data_dir (--data-dir)", expected, size)
     if named := os.environ.get("INNERLOOP_DATA"):
-        return _from_named(Path(named), "$INNERLOOP_DATA", expected, size)
+        return _from_named(expanded(named), "$INNERLOOP_DATA", expected, size)
     path = _images_path(expected, size)
     images = read_images(path, _shape(expected, size))
     if images is not None:

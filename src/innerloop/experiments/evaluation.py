@@ -17,6 +17,7 @@ from innerloop.experiments.experiment import OWN, Experiment
 from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.variants import Variant
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.networks.usual import usual_torch
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import EvaluationRow, Origin, Protocol
 
@@ -75,6 +76,7 @@ class Evaluation:
         )
 
 
+@usual_torch()
 def evaluate(
     learner: Learner,
     sampler: EpisodeSampler,
@@ -163,7 +165,11 @@ def _measured(
         for mode, batch_norm in enumerate(batch_norms):
             if mode == 0 or index in (0, steps):
                 query[mode, :, :, index] = _query_measures(learner, adaptation, batch, batch_norm)
-    assert adaptation is not None, "a trajectory yields at least the state before adaptation"
+    if adaptation is None:
+        raise ConfigError(
+            f"{type(learner).__name__}.trajectory yields nothing: it must yield the state before "
+            "adaptation, and one more after every step."
+        )
     support = (adaptation.support_accuracy, adaptation.support_loss)
     return query, np.stack([measure.cpu().numpy() for measure in support])
 

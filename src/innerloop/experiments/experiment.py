@@ -18,6 +18,7 @@ from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import find_learner
 from innerloop.methods.variants import Variant
 from innerloop.networks.build import build_network
+from innerloop.networks.usual import usual_torch
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Origin
 from innerloop.runs.weights import load_weights
@@ -136,6 +137,7 @@ class Experiment:
         return build_learner(self.config, self.dataset.image_shape[0], training_labels=labels)
 
 
+@usual_torch()
 def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0) -> Learner:
     """The method of a run around its network, with initial weights from the run's seed.
 
@@ -157,11 +159,13 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
         return method.from_config(config, model).to(config.machine.device)
 
 
+@usual_torch()
 def prepare(
     config: RunConfig,
     *,
     data_dir: Path | None = None,
     dataset: FewShotDataset | None = None,
+    device: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Experiment:
     """Resolve what is ``auto``, load the data, and set the threads.
@@ -170,13 +174,14 @@ def prepare(
         config: the settings asked for.
         data_dir: where Omniglot's archives are, or now a run's folder of pictures.
         dataset: the images, if they are loaded already.
+        device: where to compute, if not where the settings say.
         say: told in sentences what a user should know.
 
     Raises:
         ConfigError: if settings do not fit the data or the device.
         DataError: if the data set is missing or damaged.
     """
-    device = _device(config.machine.device)
+    device = _device(device or config.machine.device)
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
     if dataset is None:
@@ -219,14 +224,41 @@ def _device(name: str) -> str:
     return name
 
 
+def device_for(run: RunDirectory, device: str | None, say: Callable[[str], None]) -> str:
+    """Where to compute with a run: a device is where it was trained, and not what it is.
+
+    Args:
+        run: of which ``config.json`` keeps where it was trained.
+        device: what was asked for; None: there, where that can be used, else as ``auto``.
+        say: told if it is elsewhere.
+
+    Raises:
+        ConfigError: if what was asked for cannot be used.
+    """
+    trained_on = run.config.machine.device
+    try:
+        here = _device(device or trained_on)
+    except ConfigError:
+        if device:
+            raise
+        here = _device("auto")
+    if here != trained_on:
+        say(f"{run.path} was trained on {trained_on}; here it is computed on {here}.")
+    return here
+
+
+@usual_torch()
 def open_run(
     run: RunDirectory,
     *,
     data_dir: Path | None = None,
+    device: str | None = None,
     untrained: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, Learner]:
     """The experiment and trained learner of a finished run; or the learner with initial weights.
+
+    ``device`` is where to compute, see `device_for`.
 
     Raises:
         ConfigError: if the run is unfinished or the data set is another than it was trained on.
@@ -235,7 +267,8 @@ def open_run(
     run.refuse_unfinished()
     if run.remark:
         say(run.remark)
-    experiment = prepare(run.config, data_dir=data_dir, say=say)
+    place = device_for(run, device, say)
+    experiment = prepare(run.config, data_dir=data_dir, device=place, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")
     learner = experiment.build_learner()

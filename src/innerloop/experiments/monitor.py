@@ -1,6 +1,7 @@
 """What ends a training before its last step: signals and a time limit."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,11 +42,13 @@ def stop_on_signals(max_minutes: float | None) -> Iterator[Callable[[], Stop | N
             return Stop("paused", 0, f"Paused after {max_minutes:g} minutes and saved.")
         return None
 
-    previous = {
-        number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    # Python lets the main thread alone handle signals; another is stopped by the time limit.
+    is_main = threading.current_thread() is threading.main_thread()
+    handled = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    previous = {number: signal.signal(number, remember) for number in handled}
     try:
         yield should_stop
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None is a handler that was not set from Python, which cannot be set back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.experiments.adam import Adam, fresh_state
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import read_config
 from innerloop.settings.run import RunConfig
@@ -71,17 +72,13 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
 
 
 def tensors_of(
-    learner: Learner, optimiser: torch.optim.Optimizer, average: MovingAverage | None
+    learner: Learner, optimiser: Adam, average: MovingAverage | None
 ) -> dict[str, Tensor]:
     """Everything that a resume needs, by name, in this process's own tensors."""
     tensors = {f"learner.{name}": value for name, value in state_of(learner).items()}
     for name, weight in learner.named_parameters():
         # Adam has none before its first step; a checkpoint has the same tensors at every step.
-        moments = optimiser.state.get(weight) or {
-            "step": torch.zeros(()),
-            "exp_avg": torch.zeros_like(weight),
-            "exp_avg_sq": torch.zeros_like(weight),
-        }
+        moments = optimiser.state.get(weight) or fresh_state(weight)
         tensors |= {f"optimiser.{name}.{key}": value for key, value in moments.items()}
     if average:
         tensors |= {f"average.{name}": value for name, value in average.weights.items()}
@@ -91,7 +88,7 @@ def tensors_of(
 def restore(
     tensors: Mapping[str, Tensor],
     learner: Learner,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     average: MovingAverage | None,
 ) -> None:
     """Put back what `tensors_of` gave."""

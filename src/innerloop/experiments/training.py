@@ -1,5 +1,6 @@
 """The outer loop of every learner: sample, meta_loss, step, log, validate, checkpoint, resume."""
 
+import copy
 import io
 import math
 import time
@@ -16,6 +17,7 @@ from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.experiments.adam import Adam
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
@@ -29,6 +31,7 @@ from innerloop.experiments.state import (
     tensors_of,
 )
 from innerloop.methods.base import Learner
+from innerloop.networks.usual import usual_torch
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import save_weights
@@ -47,6 +50,7 @@ class Training:
         sampler: the stream of what the learner trains on.
         run: where to write.
         data_fingerprint: of the data set; a resume with another is refused.
+        device: where the learner is, if not where the run's settings say.
     """
 
     def __init__(
@@ -55,16 +59,15 @@ class Training:
         sampler: EpisodeSampler | ImageSampler,
         run: RunDirectory,
         data_fingerprint: str,
+        device: str | None = None,
     ):
         self.learner, self.sampler = learner, sampler
         self.run = run
         self.config = run.config
+        self.device = device or run.config.machine.device
         self.data_fingerprint = data_fingerprint
-        # In a group: an optimiser takes one without parameters, as of a learner that has none.
-        self.optimiser = torch.optim.Adam(
-            [{"params": list(learner.parameters())}], lr=self.config.training.outer_lr
-        )
         state_of(learner)  # refuses what cannot be saved
+        self.optimiser = Adam(learner.parameters())
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
         self.step = 0
@@ -79,9 +82,10 @@ class Training:
     ) -> Stop | None:
         """Go on until the last step, or until told to stop.
 
-        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps,
-        before the first and after the last, a ``validation`` record follows. Checkpoints are
-        written at their interval and at a stop; the final weights after the last step.
+        Every outer step adds a ``train`` record to the metrics; every ``validation_every`` steps
+        and after the last, a ``validation`` record follows. That of the initial weights, of step 0,
+        follows the first step's. Checkpoints are written at their interval and at a stop; the final
+        weights after the last step.
 
         Args:
             validate: measures the (averaged) learner; what it returns is recorded.
@@ -100,12 +104,15 @@ class Training:
         started = time.monotonic() - self.elapsed_s
         self.run.set_status("running", self.step)
         try:
-            if self.step == 0:
-                self._record_validation(validate, on_step)
+            # Measured once the first step shows that training goes: it takes longer than the step.
+            untrained = copy.deepcopy(self.learner) if self.step == 0 else None
             while self.step < config.training.meta_steps:
                 metrics = self._outer_step()
                 self.elapsed_s = time.monotonic() - started
                 self._record("train", metrics, on_step)
+                if untrained is not None:
+                    self._record_untrained(untrained, validate, on_step)
+                    untrained = None
                 last = self.step == config.training.meta_steps
                 if last or self.step % config.training.validation_every == 0:
                     self._record_validation(validate, on_step)
@@ -125,10 +132,8 @@ class Training:
     def _outer_step(self) -> dict[str, float]:
         config = self.config
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.training.outer_lr * factor
         start = self.step * config.own.batch
-        batch = self.sampler.batch(start, config.own.batch).to(config.machine.device)
+        batch = self.sampler.batch(start, config.own.batch).to(self.device)
         metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
         # Before the optimiser steps: weights, moments and average would keep the NaN for good.
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
@@ -140,7 +145,7 @@ class Training:
         if config.training.clip_gradient:
             parameters = list(self.learner.parameters())  # of an empty generator it would warn
             torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_gradient)
-        self.optimiser.step()
+        self.optimiser.step(config.training.outer_lr * factor)
         self.learner.end_outer_step()
         self.step += 1
         if self.average:
@@ -149,11 +154,22 @@ class Training:
 
     def _record_validation(self, validate: Validate, on_step: OnStep) -> None:
         with self._averaged():
-            values = validate(self.learner)
-            values |= {"image_passes": self.config.own.image_passes(self.config, self.step)}
-            if diagnostics := self.learner.diagnostics():
-                values |= {"diagnostics": diagnostics}
+            values = self._validated(self.learner, validate, self.step)
         self._record("validation", values, on_step)
+
+    def _record_untrained(self, learner: Learner, validate: Validate, on_step: OnStep) -> None:
+        """Record the initial weights' validation as what it is: of step 0, after 0 seconds."""
+        record = {"step": 0, "kind": "validation"} | self._validated(learner, validate, 0)
+        record |= {"elapsed_s": 0.0}
+        self.run.append_metrics(record)
+        on_step(0, record)
+
+    def _validated(self, learner: Learner, validate: Validate, step: int) -> dict[str, Any]:
+        values = validate(learner)
+        values |= {"image_passes": self.config.own.image_passes(self.config, step)}
+        if diagnostics := learner.diagnostics():
+            values |= {"diagnostics": diagnostics}
+        return values
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within the context the learner holds the average, if there is one yet."""
@@ -239,6 +255,7 @@ def validator(experiment: Experiment) -> Validate:
     return validate
 
 
+@usual_torch()
 def train(
     experiment: Experiment,
     run: RunDirectory,
@@ -253,6 +270,7 @@ def train(
         experiment.training_sampler(),
         run,
         experiment.dataset.fingerprint,
+        experiment.config.machine.device,
     )
     with run.locked():
         if resume:

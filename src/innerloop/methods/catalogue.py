@@ -1,6 +1,5 @@
 """Which methods there are, and what they need: found, never listed. Imports no torch."""
 
-import importlib
 import pkgutil
 from functools import cache
 from importlib.metadata import entry_points
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.core.errors import ConfigError, did_you_mean
+from innerloop.core.imports import load
 from innerloop.methods.card import Card
 from innerloop.settings.method import MethodSettings
 from innerloop.settings.run import RunConfig
@@ -69,7 +69,7 @@ def find_card(method: str) -> Card:
 
 @cache
 def _card_at(place: str, method: str) -> Card:
-    card = _load(place, f"The card of method {method!r}")
+    card = load(place, f"The card of method {method!r}")
     if not isinstance(card, Card):
         raise ConfigError(f"Method {method!r}: {place} is not an innerloop Card.")
     try:
@@ -84,16 +84,6 @@ def _card_at(place: str, method: str) -> Card:
     return card
 
 
-def _load(place: str, what: str) -> Any:
-    """The object at ``module:name``."""
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever somebody else's module does when it is imported
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ConfigError(f"{what} cannot be imported from {place}: {reason}.") from error
-
-
 def find_learner(method: str) -> "type[Learner]":
     """The class behind a method's name.
 
@@ -103,7 +93,7 @@ def find_learner(method: str) -> "type[Learner]":
     # Here, since it imports torch, and nothing else of the catalogue needs it.
     from innerloop.methods.base import Learner
 
-    learner = _load(find_card(method).learner, f"The learner of method {method!r}")
+    learner = load(find_card(method).learner, f"The learner of method {method!r}")
     if not (isinstance(learner, type) and issubclass(learner, Learner)):
         raise ConfigError(f"Method {method!r} has a learner that is no innerloop.Learner.")
     return learner

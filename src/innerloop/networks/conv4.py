@@ -86,7 +86,8 @@ class Conv4(nn.Module):
 
     def _initialise(self, conv_init: str, head_init: str) -> None:
         for conv in self.convs:  # made by PyTorch as ``pytorch`` says
-            assert isinstance(conv, nn.Conv2d)
+            if not isinstance(conv, nn.Conv2d):  # for the type checker
+                continue
             if conv_init == "kaiming":
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             elif conv_init == "glorot":

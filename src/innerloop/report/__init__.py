@@ -22,5 +22,5 @@ def write_results(run: RunDirectory) -> None:
         write_model_card(run)
     draw_figures(run)
     for diagnostic in diagnostics_of(run):
-        save_figure(diagnostic.draw(), run.path / "figures", diagnostic.name)
+        save_figure(diagnostic.draw, run.path / "figures", diagnostic.name)
     write_atomic(run.path / "hyperparameters.md", hyperparameters(run))  # last: where it is, all is

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     if any(row.inner_lr is not None for row in comparison.rows):
         drawings["inner-steps"] = draw_inner_steps
     for name, draw in drawings.items():
-        save_figure(draw(comparison), folder / "figures", name)
+        save_figure(partial(draw, comparison), folder / "figures", name)
 
 
 def describe(protocol: Protocol) -> str:
@@ -112,12 +113,12 @@ def comparison_page(comparison: Comparison) -> str:
     lines = [
         "# Comparison",
         "",
-        f"{describe(comparison.rows[0])}. {plus_minus(comparison.rows)}"
+        f"{markdown.text(describe(comparison.rows[0]))}. {plus_minus(comparison.rows)}"
         f"{steps_in_words(comparison.rows)}.",
         "",
         *table(comparison.rows),
         "",
-        *(f"- {pair.sentence}" for pair in comparison.pairs),
+        *(f"- {markdown.text(pair.sentence)}" for pair in comparison.pairs),
     ]
     if comparison.differing_fields:
         shown = (
@@ -126,8 +127,8 @@ def comparison_page(comparison: Comparison) -> str:
         )
         lines += [
             "",
-            f"These evaluations differ in: {'; '.join(shown)}. They are not over the same "
-            "episodes.",
+            f"These evaluations differ in: {markdown.text('; '.join(shown))}. They are not over "
+            "the same episodes.",
         ]
     if comparison.other_rows:
         lines += [

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from innerloop.analysis.explanation.results import Explanation
@@ -17,7 +18,7 @@ from innerloop.report.figures.explanation import (
     describe,
 )
 from innerloop.report.figures.style import save_figure
-from innerloop.report.render.markdown import table
+from innerloop.report.render.markdown import table, text
 
 SHOWN_STEPS = (0, 1, 5, 10, 20, 50, 100, 200)
 """Adaptation steps that are columns of a table, as far as they were measured."""
@@ -35,23 +36,26 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
     write_atomic(folder / "explanation.json", numbers + "\n")
     write_atomic(folder / "explanation.md", explanation_page(explanation))
     for name, draw in DRAWINGS.items():
-        save_figure(draw(explanation), folder / "figures", name)
+        save_figure(partial(draw, explanation), folder / "figures", name)
 
 
 def explanation_page(explanation: Explanation) -> str:
     """The text of ``explanation.md``: the verdict, and every number behind it."""
     a, b = explanation.names
     sections = (
-        [f"# Why {a} and {b} differ"],
-        [f"- {sentence}" for sentence in explanation.verdict],
-        [f"{describe(explanation, explanation.episodes)}. ± is the 95 % interval over episodes."],
+        [f"# {text(f'Why {a} and {b} differ')}"],
+        [f"- {text(sentence)}" for sentence in explanation.verdict],
+        [
+            f"{text(describe(explanation, explanation.episodes))}. ± is the 95 % interval over "
+            "episodes."
+        ],
         ["## Features and heads"],
         [
             "Frozen features of each network, a new head in every episode; query accuracy in "
             "percent."
         ],
         _heads(explanation),
-        [f"The gap, {a} minus {b}, in points:"],
+        [text(f"The gap, {a} minus {b}, in points:")],
         _gap(explanation),
         ["## Steps and rates"],
         _steps(explanation),

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from innerloop.report.render.markdown import table
+from innerloop.report.document import code
+from innerloop.report.render.markdown import table, text
 from innerloop.runs.directory import RunDirectory
 
 
@@ -11,24 +12,24 @@ def hyperparameters(run: RunDirectory) -> str:
     config = run.config
     descriptions = config.descriptions()
     rows = [
-        [f"`{name}`", value_in_words(value), descriptions[name]]
+        [code(name), value_in_words(value), descriptions[name]]
         for name, value in config.flat().items()
     ]
-    lines = [f"# Hyperparameters of {run.path.name}", ""]
+    lines = [f"# {text(f'Hyperparameters of {run.path.name}')}", ""]
     lines += table(["setting", "value", "meaning"], rows)
     lines += [
         "",
-        f"Fixed by the method: {config.own.fixed_in_words}",
+        f"Fixed by the method: {text(config.own.fixed_in_words)}",
         "",
         "## Training",
         "",
         f"{run.status.state.capitalize()} at outer step {run.status.step} of "
-        f"{config.training.meta_steps}. " + (run.status.message or "No divergence was seen."),
+        f"{config.training.meta_steps}. " + text(run.status.message or "No divergence was seen."),
         "",
         "## Environment",
         "",
         *(
-            f"- {name}: {value_in_words(value)}"
+            f"- {name}: {text(value_in_words(value))}"
             for name, value in run.environment.recorded().items()
         ),
         "",

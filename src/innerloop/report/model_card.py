@@ -1,14 +1,16 @@
 """``MODEL_CARD.md``: what a weight file is, was made from, reaches, and is not for."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.core.files import write_atomic
 from innerloop.core.intervals import intervals_in_words
+from innerloop.report.document import code
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
-from innerloop.report.render.markdown import table
+from innerloop.report.render.markdown import table, text
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own
@@ -34,7 +36,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
     weights = weights or run.weights_path
     environment = run.environment
     lines = [
-        f"# {named(config.method)} on {data_name(config.data.name)}",
+        f"# {text(f'{named(config.method)} on {data_name(config.data.name)}')}",
         "",
         f"Weights: `{weights.name}`, {weights.stat().st_size:,} bytes, safetensors. "
         f"SHA-256 `{reading.sha256(weights)}`.",
@@ -43,7 +45,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
         f"{_network(run)} for pictures "
         f"of {config.data.image_size} x {config.data.image_size} pixels, trained by "
-        f"{named(config.method)} to tell {config.episode.ways} new classes apart from "
+        f"{text(named(config.method))} to tell {config.episode.ways} new classes apart from "
         f"{config.episode.shots} pictures of each. It is adapted to new classes before it is "
         "used; as it is it knows none.",
         "",
@@ -51,7 +53,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
         f"{config.training.meta_steps} outer steps of {config.own.batch_in_words}, Adam at "
         f"{config.training.outer_lr:g}, training seed {config.training.seed}, on the training "
-        f"classes of split `{config.data.split}`. All settings: `hyperparameters.md` and "
+        f"classes of split {text(code(config.data.split))}. All settings: `hyperparameters.md` and "
         f"`config.json`. innerloop {environment.innerloop}, PyTorch "
         f"{environment.torch}.",
         "",
@@ -110,7 +112,9 @@ def _classes(data: DataSettings) -> str:
 def _results(run: RunDirectory) -> list[str]:
     rows = [row for part in ("val", "test") for row in evaluations(run, part) if is_own(run, row)]
     if not rows:
-        return [f"Not evaluated yet: `innerloop evaluate {run.path.name}`."]
+        return [
+            text(f"Not evaluated yet: {code(f'innerloop evaluate {shlex.quote(run.path.name)}')}.")
+        ]
     return [
         f"Query accuracy after {run.config.own.adaptation_in_words}, {run.config.episode.ways}-way "
         f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "

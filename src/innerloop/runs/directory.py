@@ -18,7 +18,7 @@ from typing import Any
 
 from innerloop.core.claims import claim
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.files import disk_errors, expanded, json_text, write_atomic
 from innerloop.runs import reading
 from innerloop.runs.results import (
     Environment,
@@ -41,6 +41,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path):
+        path = expanded(path)
         if not (path / "config.json").is_file():
             hint = " What innerloop brings along is for innerloop evaluate alone."
             raise ConfigError(
@@ -56,6 +57,7 @@ class RunDirectory:
         Raises:
             DiskError: if it cannot be written.
         """
+        path = expanded(path)
         with disk_errors(f"the run directory {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Filled under another name and renamed, so that a run directory is never half made.
@@ -178,7 +180,7 @@ class RunDirectory:
         """Add one line to ``metrics.jsonl`` and flush it."""
         with (
             disk_errors(str(self.path / "metrics.jsonl")),
-            open(self.path / "metrics.jsonl", "a") as file,
+            open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file,
         ):
             file.write(json_text(record) + "\n")
 

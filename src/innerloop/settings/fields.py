@@ -120,8 +120,9 @@ def attribute_docstrings(cls: type) -> dict[str, str]:
     """The docstring under each attribute that a class itself declares."""
     # Python keeps no docstring of an attribute: they are in the source alone.
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(definition, ast.ClassDef)
-    docstrings = {}
+    docstrings: dict[str, str] = {}
+    if not isinstance(definition, ast.ClassDef):  # for the type checker
+        return docstrings
     for attribute, following in zip(definition.body, definition.body[1:], strict=False):
         if not isinstance(attribute, ast.AnnAssign) or not isinstance(attribute.target, ast.Name):
             continue

@@ -24,6 +24,7 @@ def explain_runs(
     few_episodes: int = 16,
     threads: int = 0,
     data_dir: Path | None = None,
+    device: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Explanation:
     """Why two runs differ.
@@ -35,12 +36,13 @@ def explain_runs(
         few_episodes: of what adapts whole networks, hundreds of steps long.
         threads: CPU threads; 0 takes those of the second run's training.
         data_dir: where Omniglot's archives are.
+        device: where to compute, see `experiments.experiment.device_for`.
         say: told in sentences what is being done.
 
     Raises:
         ConfigError: if a run was not evaluated, or its network is not `innerloop.Conv4`.
     """
-    first, second = (_subject(run, episodes, data_dir, say) for run in (a, b))
+    first, second = (_subject(run, episodes, data_dir, device, say) for run in (a, b))
     if threads:  # opening a run sets those of its training, which matter for its bits alone
         torch.set_num_threads(threads)
     if first.name == second.name:
@@ -64,12 +66,16 @@ def _names_apart(a: RunDirectory, b: RunDirectory) -> tuple[str, str]:
 
 
 def _subject(
-    run: RunDirectory, episodes: int, data_dir: Path | None, say: Callable[[str], None]
+    run: RunDirectory,
+    episodes: int,
+    data_dir: Path | None,
+    device: str | None,
+    say: Callable[[str], None],
 ) -> Subject:
     rows = primary_rows(run, "val", episodes)
     if not rows:
         raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part val.")
-    experiment, learner = open_run(run, data_dir=data_dir, say=say)
+    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
     return Subject(
         run.config.method, experiment, learner, np.array(rows[0].query_accuracy_per_episode)
     )

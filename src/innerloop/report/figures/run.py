@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def draw_figures(run: RunDirectory) -> list[Path]:
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_validation_episode
     for name, draw in drawings.items():
-        drawn.append(save_figure(draw(run), run.path / "figures", name))
+        drawn.append(save_figure(partial(draw, run), run.path / "figures", name))
     return drawn
 
 

@@ -1,19 +1,18 @@
 """What all figures look like: colours, panels, axes, bands, legends, and the files they go to."""
 
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from innerloop.core.files import disk_errors, write_atomic
+from innerloop.report.figures.drawing import in_usual_style
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER = "#0072B2"
@@ -28,25 +27,25 @@ SERIES_OF = "_series of "
 shows it."""
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure as PNG and SVG into a folder, which is made if need be; returns the PNG.
+def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> Path:
+    """Draw a figure and write it as PNG and SVG into a folder, which is made if need be.
+
+    Args:
+        draw: makes the figure; called here, since matplotlib asks for its style when one is made.
+        folder: where to.
+        name: of both files.
+
+    Returns:
+        The PNG.
 
     Raises:
         DiskError: if it cannot be written.
     """
+    files = in_usual_style(draw, ("png", "svg"))
     with disk_errors(f"the figures in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
-            picture = io.BytesIO()
-            # Without a date and with fixed ids, so that equal runs have equal figures.
-            with rc_context({"svg.hashsalt": "innerloop"}):
-                figure.savefig(
-                    picture,
-                    format=suffix,
-                    dpi=150,
-                    metadata={"Date": None} if suffix == "svg" else None,
-                )
-            write_atomic(folder / f"{name}.{suffix}", picture.getvalue())
+    for suffix, content in files.items():
+        write_atomic(folder / f"{name}.{suffix}", content)
     return folder / f"{name}.png"
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
 
+from innerloop.core.texts import printable
 from innerloop.core.version import __version__
 from innerloop.report.document import (
     Bullets,
@@ -28,6 +27,7 @@ from innerloop.report.document import (
     plain,
     spans,
 )
+from innerloop.report.figures.drawing import fonts_for
 from innerloop.report.render.svg import Drawing
 
 WIDE = 66
@@ -48,7 +48,7 @@ def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     template = environment.from_string(_file("page.html.j2"))
-    return template.render(
+    page = template.render(
         document=document,
         version=__version__,
         css=Markup(_file("page.css")),
@@ -61,6 +61,7 @@ def html_page(document: Document, drawings: Mapping[str, Drawing]) -> str:
         },
         number={picture.name: number for number, picture in enumerate(document.pictures, start=1)},
     )
+    return printable(page)
 
 
 def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
@@ -72,41 +73,29 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
         for picture in document.pictures:
             svg = drawings[picture.name].svg
             (root / f"{picture.name}.svg").write_text(svg, encoding="utf-8")
-        (root / "report.json").write_text(json.dumps(_as_json(document)), encoding="utf-8")
+        (root / "report.json").write_text(_as_json(document), encoding="utf-8")
         (root / "report.typ").write_text(_file("report.typ"), encoding="utf-8")
         # The figures' own font, which matplotlib brings along.
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         content = typst.compile(
             str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf"
         )
-    assert isinstance(content, bytes)
-    return content
+    return bytes(content)  # type: ignore[arg-type]  # one file, since it is a PDF
 
 
 def boxes(text: str) -> str:
     """Characters of a text that the PDF shows as boxes: no font that it can use has them."""
-    left = {
-        character
-        for character in text
-        if ord(character) > LAST_OF_CYRILLIC and not character.isspace()
-    }
-    own = (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
-    for font in (*map(str, own), *(font_manager.findSystemFonts() if left else ())):
-        try:
-            shown = FT2Font(font).get_charmap()
-        except (OSError, RuntimeError):  # a font that matplotlib cannot read
-            continue
-        left = {character for character in left if ord(character) not in shown}
-    return "".join(sorted(left))
+    # Typst's own fonts have what comes before.
+    return fonts_for("".join(letter for letter in text if ord(letter) > LAST_OF_CYRILLIC))[1]
 
 
 def _file(name: str) -> str:
     return FILES.joinpath(name).read_text(encoding="utf-8")
 
 
-def _as_json(document: Document) -> dict[str, Any]:
+def _as_json(document: Document) -> str:
     """What report.typ reads: strings, which Typst shows as they are, and never as markup."""
-    return {
+    content = {
         "title": document.title,
         "subtitle": document.subtitle,
         "author": document.author,
@@ -116,6 +105,7 @@ def _as_json(document: Document) -> dict[str, Any]:
             for section in document.sections
         ],
     }
+    return printable(json.dumps(content, ensure_ascii=False))
 
 
 def _block(block: Any) -> dict[str, Any]:

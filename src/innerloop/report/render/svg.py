@@ -4,7 +4,6 @@ On the page they follow its colours and answer to a pointer.
 """
 
 import html
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.container import ErrorbarContainer
@@ -20,13 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from innerloop.core.texts import printable
+from innerloop.report.figures.drawing import picture, usual_style
 from innerloop.report.figures.style import SERIES_OF
 
-SETTINGS: Any = {
-    "svg.fonttype": "none",  # text stays text: selectable, and found by a search
-    "svg.hashsalt": "innerloop",
-    "text.parse_math": False,  # a dollar in a name is a dollar
-}
 COLOURS = {
     "#000000": "--ink",
     "#ffffff": "--paper",
@@ -69,20 +64,14 @@ class Drawing:
             alt: what it shows.
         """
         text = self.svg[self.svg.index("<svg") :]
+        # Within tags alone: a text between them may be a name that looks like an id or a colour.
+        text = re.sub(r"<[^<>]+>", lambda tag: _of_page(tag[0], name), text)
         for gid, (label, points) in self.series.items():
-            attributes = f'class="series" data-series="{html.escape(label)}"'
+            attributes = f'class="series" data-series="{html.escape(printable(label))}"'
             if points is not None:
                 listed = json.dumps(points, ensure_ascii=False, separators=(",", ":"))
                 attributes += f' data-points="{html.escape(listed)}"'
-            text = text.replace(f'<g id="{gid}">', f"<g {attributes}>", 1)
-        # Every figure has the same ids, and on one page an id must be unique.
-        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-        text = re.sub(
-            "|".join(COLOURS),
-            lambda colour: f"var({COLOURS[colour[0].lower()]})",
-            text,
-            flags=re.IGNORECASE,
-        )
+            text = text.replace(f'<g id="{name}-{gid}">', f"<g {attributes}>", 1)
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         width = float(re.search(r' width="([\d.]+)pt"', text)[1])  # type: ignore[index]
         text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
@@ -92,20 +81,29 @@ class Drawing:
         return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" {shape} ', 1)
 
 
+def _of_page(tag: str, name: str) -> str:
+    """A tag with ids that are unique on the page, and with the page's colours."""
+    # Every figure has the same ids.
+    tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)
+    return re.sub(
+        "|".join(COLOURS),
+        lambda colour: f"var({COLOURS[colour[0].lower()]})",
+        tag,
+        flags=re.IGNORECASE,
+    )
+
+
 def drawn(draw: Callable[[], Figure]) -> Drawing:
     """Draw a figure for paper and for a page."""
-    content = io.StringIO()
-    with rc_context(SETTINGS):
+    # Text stays text: selectable, and found by a search.
+    with usual_style(svg_fonttype="none"):
         figure = draw()
-        figure.set_dpi(
-            72
-        )  # an SVG has 72 units an inch: so points are read from the layout that is saved
+        # An SVG has 72 units an inch: so points are read from the layout that is saved.
+        figure.set_dpi(72)
         series = list(_mark_series(figure))
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    # Points are read only now: the layout moves the panels while the figure is drawn.
-    return Drawing(
-        content.getvalue(), {gid: (label, read() if read else None) for gid, label, read in series}
-    )
+        svg = picture(figure, "svg").decode()
+        # Points are read only now: the layout moves the panels while the figure is drawn.
+        return Drawing(svg, {gid: (label, read() if read else None) for gid, label, read in series})
 
 
 def _mark_series(figure: Figure) -> Iterator[tuple[str, str, Callable[[], list[list[Any]]] | None]]:
