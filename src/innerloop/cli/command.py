@@ -38,9 +38,8 @@ class DataOptions(Common):
     """Options of the commands that read a data set."""
 
     data_dir: Path | None = None
-    """Folder with images_background.zip and images_evaluation.zip, or what was extracted from
-    them; of a run on a folder of pictures, where that is now; default: $INNERLOOP_DATA, the cache,
-    a download; or where it was."""
+    """Folder with Omniglot's two archives, or now of a run's pictures; default: $INNERLOOP_DATA,
+    the cache, a download."""
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,12 @@ def _refuse_too_few_examples(
     few = np.flatnonzero(counts < shots + queries)
     if not len(few):
         return
+    if dataset.counts.min() == dataset.counts.max():
+        raise ConfigError(
+            f"Cannot sample {shots} shots and {queries} queries per class: data set "
+            f"{dataset.name!r} has {counts[0]} drawings of each. Choose shots + queries <= "
+            f"{counts[0]}."
+        )
     rarest = few[counts[few].argsort(kind="stable")]
     named = [
         f"{dataset.class_names[classes[index]]!r} has {counts[index]} drawings"

@@ -12,11 +12,9 @@ class DataSettings(Section):
     """Which images, and how they come."""
 
     name: str = setting("auto", flag="data")
-    """Data set: omniglot, strokes (synthetic), auto (the first that is there), or the path of a
-    folder of pictures, a folder for each class."""
+    """omniglot, strokes (synthetic), auto, or the path of a folder of pictures."""
     split: str = "auto"
-    """Omniglot's assignment (auto), background-heldout or 1100-100-423; strokes' alphabets (auto);
-    a folder's groups (auto where it has groups of classes) or classes."""
+    """assignment, background-heldout, 1100-100-423; alphabets; a folder's groups, classes."""
     fewest_images: Annotated[int, between(0, 1_000_000)] = setting(0, seldom=True, younger=True)
     """Leave out classes of a folder with fewer images than this; 0 keeps all."""
     folder: str = setting("", younger=True, place=True)
