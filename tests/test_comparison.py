@@ -13,8 +13,13 @@ import pytest
 
 from innerloop.analysis.compared import sentence
 from innerloop.analysis.comparison import compare
+from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.core.intervals import independent_difference, paired_difference
+from innerloop.core.intervals import (
+    independent_difference,
+    mean_and_interval,
+    paired_difference,
+)
 from innerloop.methods.catalogue import settings_of
 from innerloop.report.comparison import write_comparison
 from innerloop.runs.directory import RunDirectory
@@ -447,3 +452,85 @@ def test_a_comparison_reads_each_file_once(tmp_path, monkeypatch):
     names = ("config.json", "env.json", "metrics.jsonl", "evaluation-1.json")
     expected = [run.path / name for run in (a, b) for name in names]
     assert reads == Counter([*expected, a.path / "evaluation-2.json"])
+
+
+CLASSES = [[0, 1, 2, 3, 4], [0, 1, 5, 6, 7], [2, 3, 5, 6, 8], [4, 7, 8, 9, 0]]
+
+
+def test_rows_that_name_their_classes_are_compared_over_classes_and_seeds(tmp_path):
+    runs = []
+    for name, config in (("a", CONFIG), ("b", settings_of("maml", **SETTINGS))):
+        for seed, accuracies in enumerate([[0.9, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0]]):
+            each = [value - 0.5 * (name == "b") for value in accuracies]
+            runs.append(
+                run_with(
+                    tmp_path / f"{name}{seed}",
+                    each,
+                    config.replace(seed=seed),
+                    episode_classes=CLASSES,
+                )
+            )
+
+    compared = compare(runs, episodes=EPISODES)
+
+    assert {row.covers for row in compared.rows} == {"episodes, classes and training seeds"}
+    a = np.array([[0.9, 0.8, 0.9, 1.0], [0.7, 0.8, 0.9, 1.0]])
+    design = Design(4, np.array(CLASSES))
+    assert compared.rows[0].query_accuracy_ci95 == pytest.approx(mean_and_interval(a, design)[1])
+    (pair,) = compared.pairs
+    assert pair.sentence.startswith("fomaml is better than maml: +50.00 ± 0.00 points")
+    assert "95 % interval over episodes, classes and training seeds" in pair.sentence
+    write_comparison(compared, tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert "± is the 95 % interval over episodes, classes and training seeds, of the mean" in page
+
+
+def test_a_method_with_one_seed_is_spoken_of_as_a_network(tmp_path):
+    runs = [
+        run_with(tmp_path / f"a{seed}", [0.9, 0.8, 0.9, 1.0], CONFIG.replace(seed=seed))
+        for seed in (0, 1)
+    ]
+    one = run_with(tmp_path / "b", [0.1, 0.2, 0.1, 0.1], settings_of("maml", **SETTINGS))
+
+    compared = compare([*runs, one], episodes=EPISODES)
+
+    (pair,) = compared.pairs
+    assert pair.difference.covers == "episodes"
+    assert pair.sentence.startswith("Of these networks alone: fomaml is better than maml")
+    write_comparison(compared, tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert "over episodes and training seeds (fomaml), over episodes (maml)" in page
+
+
+def test_rows_that_name_no_classes_are_compared_over_episodes_alone(tmp_path):
+    a = run_with(tmp_path / "a", [0.9, 0.8, 0.9, 1.0], episode_classes=CLASSES)
+    b = run_with(tmp_path / "b", [0.8, 0.8, 0.8, 0.8], settings_of("maml", **SETTINGS))
+
+    compared = compare([a, b], episodes=EPISODES)
+
+    assert [row.covers for row in compared.rows] == ["episodes and classes", "episodes"]
+    assert compared.pairs[0].difference.covers == "episodes"
+
+
+def test_other_classes_for_the_same_episodes_are_refused(tmp_path):
+    a = run_with(tmp_path / "a", [0.9, 0.8, 0.9, 1.0], episode_classes=CLASSES)
+    b = run_with(
+        tmp_path / "b",
+        [0.8] * 4,
+        settings_of("maml", **SETTINGS),
+        episode_classes=[*CLASSES[1:], CLASSES[0]],
+    )
+
+    with pytest.raises(DataError, match="fomaml and maml name other classes for the same episodes"):
+        compare([a, b], episodes=EPISODES)
+
+
+@pytest.mark.parametrize(
+    "classes", [CLASSES[1:], [*CLASSES[1:], [1, 2, 3]], [*CLASSES[1:], [1, 1, 2, 3, 4]]]
+)
+def test_classes_that_are_not_those_of_the_episodes_are_refused(classes, tmp_path):
+    a = run_with(tmp_path / "a", [0.9, 0.8, 0.9, 1.0], episode_classes=classes)
+    b = run_with(tmp_path / "b", [0.8] * 4, settings_of("maml", **SETTINGS))
+
+    with pytest.raises(DataError, match="does not hold the 5 classes of each of its 4 episodes"):
+        compare([a, b], episodes=EPISODES)

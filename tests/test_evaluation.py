@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval
 from innerloop.data.episodes import EpisodeSampler
@@ -216,3 +218,25 @@ def test_a_learnt_head_refuses_more_ways_at_test(drawings):
 
     with pytest.raises(ConfigError, match="8-way and the network has 5 outputs"):
         run(sampler, learner)
+
+
+def test_a_row_names_the_classes_of_its_episodes_and_its_interval_covers_them(sampler):
+    classes = sampler.batch(0, 12).classes.numpy()
+    by_class = np.repeat(classes.mean(axis=1)[:, None] / 20, 3, axis=1)
+    row = replace(run(sampler, episodes=12)[0], query_accuracy=by_class).row(step=2)
+
+    assert row.episode_classes == classes.tolist()
+    assert row.covers == "episodes and classes"
+    each = np.array(row.query_accuracy_per_episode)
+    assert row.query_accuracy_ci95 == pytest.approx(
+        mean_and_interval(each, Design(12, classes))[1], abs=1e-6
+    )
+    assert row.query_accuracy_ci95 != pytest.approx(mean_and_interval(each)[1], rel=1e-3)
+
+
+def test_the_same_classes_in_every_episode_are_not_covered(drawings):
+    sampler = EpisodeSampler(
+        drawings, np.arange(5), ways=5, shots=2, queries=3, seed=0, stream_name="episodes/val"
+    )
+
+    assert run(sampler)[0].row(step=2).covers == "episodes"

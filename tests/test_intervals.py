@@ -228,6 +228,7 @@ def test_the_committed_coverage_is_of_every_setting_and_never_far_too_small():
 
     assert set(rows) == {tuple(vars(setting).values()) for setting in BENCHMARK.settings()}
     assert committed["repetitions"] >= 1000
-    assert min(rows.values()) >= 0.925
+    # Two standard errors of 1000 trials below 93 %.
+    assert min(rows.values()) >= 0.93 - 2 * math.sqrt(0.93 * 0.07 / 1000)
     one_seed = [held for (seeds, *_), held in rows.items() if seeds == 1]
-    assert np.mean([0.93 <= held <= 0.97 for held in one_seed]) > 0.9
+    assert np.mean([0.93 <= held <= 0.97 for held in one_seed]) > 0.75
