@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.core.errors import DataError
+from innerloop.core.files import write_folder
 from innerloop.report.figures.episode import draw_episode
 from innerloop.report.figures.style import (
     AFTER,
@@ -21,7 +22,7 @@ from innerloop.report.figures.style import (
     legend,
     note,
     plain_log,
-    save_figure,
+    pictures_of,
 )
 from innerloop.runs.directory import RunDirectory
 
@@ -55,7 +56,6 @@ def draw_figures(run: RunDirectory) -> list[Path]:
     """
     if not run.validations():
         raise DataError(f"{run.path} holds no validation yet, so there is nothing to draw.")
-    drawn = []
     drawings: dict[str, Callable[[RunDirectory], Figure]] = {
         "validation": draw_validation,
         "loss": draw_loss,
@@ -64,9 +64,12 @@ def draw_figures(run: RunDirectory) -> list[Path]:
         drawings["inner-steps"] = draw_inner_steps
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_validation_episode
+    folder = run.path / "figures"
+    pictures: dict[str, bytes] = {}
     for name, draw in drawings.items():
-        drawn.append(save_figure(draw(run), run.path / "figures", name))
-    return drawn
+        pictures |= pictures_of(draw(run), name)
+    write_folder(folder, pictures)
+    return [folder / f"{name}.png" for name in drawings]
 
 
 def describe(run: RunDirectory) -> str:

@@ -13,7 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from innerloop.core.files import disk_errors, write_atomic
+from innerloop.core.files import write_folder
+
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER = "#0072B2"
@@ -34,20 +35,25 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
     Raises:
         DiskError: if it cannot be written.
     """
-    with disk_errors(f"the figures in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
-            picture = io.BytesIO()
-            # Without a date and with fixed ids, so that equal runs have equal figures.
-            with rc_context({"svg.hashsalt": "innerloop"}):
-                figure.savefig(
-                    picture,
-                    format=suffix,
-                    dpi=150,
-                    metadata={"Date": None} if suffix == "svg" else None,
-                )
-            write_atomic(folder / f"{name}.{suffix}", picture.getvalue())
+    write_folder(folder, pictures_of(figure, name))
     return folder / f"{name}.png"
+
+
+def pictures_of(figure: Figure, name: str) -> dict[str, bytes]:
+    """A figure as PNG and SVG, by the names of their files."""
+    pictures = {}
+    for suffix in ("png", "svg"):
+        picture = io.BytesIO()
+        # Without a date and with fixed ids, so that equal runs have equal figures.
+        with rc_context({"svg.hashsalt": "innerloop"}):
+            figure.savefig(
+                picture,
+                format=suffix,
+                dpi=150,
+                metadata={"Date": None} if suffix == "svg" else None,
+            )
+        pictures[f"{name}.{suffix}"] = picture.getvalue()
+    return pictures
 
 
 def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
