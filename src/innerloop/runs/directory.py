@@ -224,7 +224,7 @@ class RunDirectory:
 
 
 def _renamed_to_a_free_name(folder: Path, path: Path) -> Path:
-    """Rename a folder to the path, or where that is taken to the first free of ``-2``, ``-3`` ..."""
+    """Rename a folder to the path, or where that is taken to the first free of ``-2``, ``-3``."""
     for number in itertools.count(1):
         name = path if number == 1 else path.with_name(f"{path.name}-{number}")
         if os.path.lexists(name):

@@ -21,8 +21,8 @@ from innerloop.report.figures.style import (
     canvas,
     legend,
     note,
-    plain_log,
     pictures_of,
+    plain_log,
 )
 from innerloop.runs.directory import RunDirectory
 

@@ -15,7 +15,6 @@ from matplotlib.ticker import LogLocator
 
 from innerloop.core.files import write_folder
 
-
 # Okabe and Ito's colours, told apart by readers of every colour vision.
 AFTER = "#0072B2"
 BEFORE = "#E69F00"
