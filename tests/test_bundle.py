@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from innerloop import cli
+from innerloop.assignment import pack, rebuild
 from innerloop.assignment.check import check, is_more_than_rounding
 from innerloop.assignment.pack import SUMS, Author, archive_name
 from innerloop.core.errors import ConfigError, DataError
@@ -187,6 +188,36 @@ def test_a_file_added_or_taken_away_is_named(archive):
         )
 
 
+@pytest.fixture
+def packed_once(made, monkeypatch) -> None:
+    """Packing the runs again takes seconds; it gives the archive that they were packed into, as
+    `test_packed_again_the_runs_give_the_archive` holds."""
+    with zipfile.ZipFile(made / f"{STEM}.zip") as packed:
+        names = [name for name in packed.namelist() if not name.endswith(SUMS)]
+        content = {name.removeprefix(f"{STEM}/"): packed.read(name) for name in names}
+    monkeypatch.setattr(rebuild, "contents", lambda folder, author: content)
+
+
+def test_packed_again_the_runs_give_the_archive(archive):
+    said = []
+    with pytest.raises(DataError, match="its weights do not say of which method"):
+        check(archive, say=said.append)
+
+    assert len(said) == 1 and "every file matches its checksum" in said[0]
+
+
+def test_what_cannot_be_drawn_is_a_sentence(archive, monkeypatch):
+    """Whatever hostile numbers do to the libraries that draw."""
+
+    def fail(document):
+        raise OverflowError("too large to draw")
+
+    monkeypatch.setattr(pack, "report_files", fail)
+    monkeypatch.setattr(pack, "write_results", lambda run: None)
+    with pytest.raises(DataError, match=r"cannot be packed again \(OverflowError: too large"):
+        check(archive)
+
+
 def summed(content) -> None:
     """Give the checksums of what is there, as a forger would."""
     sums = "".join(
@@ -222,7 +253,9 @@ def summed(content) -> None:
         ("plots/fomaml-s0/loss.png", None, None, "loss.png is missing, which its runs give"),
     ],
 )
-def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new, said, archive):
+def test_an_archive_with_right_sums_and_wrong_content_is_refused(
+    file, old, new, said, archive, packed_once
+):
     def change(content):
         name = f"{STEM}/{file}"
         if old is None:
@@ -237,7 +270,7 @@ def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new,
 
 
 @pytest.mark.parametrize("name", ["run.sh", "plots/more.svg", "runs/fomaml-s0/more.json"])
-def test_a_file_added_with_a_right_sum_is_named(name, archive):
+def test_a_file_added_with_a_right_sum_is_named(name, archive, packed_once):
     def change(content):
         content[f"{STEM}/{name}"] = b"x"
         summed(content)
@@ -247,7 +280,7 @@ def test_a_file_added_with_a_right_sum_is_named(name, archive):
 
 
 @pytest.mark.parametrize("file", ["code/innerloop/cli/app.py", "code/new.py", "LICENSE"])
-def test_code_of_another_version_is_said(file, archive):
+def test_code_of_another_version_is_said(file, archive, packed_once):
     """It may be an honest archive's: what is checked is checked by the code that runs."""
 
     def change(content):
@@ -263,7 +296,7 @@ def test_code_of_another_version_is_said(file, archive):
     assert file in sentence
 
 
-def test_figures_of_other_versions_are_not_compared_and_words_are(archive):
+def test_figures_of_other_versions_are_not_compared_and_words_are(archive, packed_once):
     def change(content, old=b"", new=b""):
         content[f"{STEM}/code/requirements.txt"] += b"another==1\n"
         page = content[f"{STEM}/report.html"].replace(b"<path ", b"<path  ").replace(old, new)

@@ -32,7 +32,8 @@ def unpacked(path: Path, folder: Path) -> tuple[Path, dict[str, bytes]]:
             target.write_bytes(data)
     # ValueError: a name that this system cannot spell.
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}.") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"{path} cannot be unpacked: {reason}.") from error
     del content[SUMS]
     return folder / root, content
 

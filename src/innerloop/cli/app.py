@@ -5,12 +5,13 @@ This table, rather than tyro's subcommands, since those need the options of all 
 command with a list of all, not with the nearest.
 """
 
+import errno
 import importlib
 import os
 import sys
 import traceback
 
-from innerloop.core.errors import ConfigError, InnerloopError, did_you_mean
+from innerloop.core.errors import ConfigError, DiskError, InnerloopError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "meta-train a method: innerloop train METHOD"),
@@ -31,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "pack the hand-in: report, plots, weights, settings, code; or check one"),
 }
 """Name -> module of this package whose ``run`` takes the arguments, and what it does in words."""
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Numbers of a disk that takes nothing more."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,6 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Otherwise Python's flush at exit would meet the closed pipe again, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, which not every system has
+    except OSError as error:
+        # What was written by nobody's own door, as the standard output of a full disk.
+        if error.errno not in FULL_DISK:
+            raise
+        print(f"innerloop: Cannot write: {error.strerror}; free some space.", file=sys.stderr)
+        return DiskError.exit_code
 
 
 def _run(command: str, *arguments: str) -> int:
