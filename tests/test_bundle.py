@@ -11,12 +11,17 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from innerloop import cli
-from innerloop.assignment.check import check
-from innerloop.assignment.pack import SUMS, archive_name
+from innerloop.assignment import pack, rebuild
+from innerloop.assignment.check import check, is_more_than_rounding
+from innerloop.assignment.pack import SUMS, Author, archive_name
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.experiments.experiment import open_run
+from innerloop.runs.weights import save_weights
 from making import make_run
 
 PACK = ["bundle", "runs", "--name", "Ada Lovelace", "--student-number", "7"]
@@ -132,7 +137,7 @@ def test_the_same_content_has_the_same_bytes(made, archive, monkeypatch):
     "name", ["김민수", "Зоя Ковалёва", "José", unicodedata.normalize("NFD", "José"), "李小龍"]
 )
 def test_names_of_any_script_survive(name, tmp_path):
-    stem = archive_name(name, "2024-1", 2)
+    stem = archive_name(Author(name=name, student_number="2024-1", assignment=2))
 
     assert stem == unicodedata.normalize("NFC", f"{name}_2024-1_Assignment2")
     (tmp_path / f"{stem}.zip").touch()
@@ -154,7 +159,7 @@ def test_names_of_any_script_survive(name, tmp_path):
 )
 def test_names_that_file_systems_refuse_are_errors(name, number, said):
     with pytest.raises(ConfigError, match=said):
-        archive_name(name, number, 2)
+        archive_name(Author(name=name, student_number=number, assignment=2))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,36 @@ def test_a_file_added_or_taken_away_is_named(archive):
         )
 
 
+@pytest.fixture
+def packed_once(made, monkeypatch) -> None:
+    """Packing the runs again takes seconds; it gives the archive that they were packed into, as
+    `test_packed_again_the_runs_give_the_archive` holds."""
+    with zipfile.ZipFile(made / f"{STEM}.zip") as packed:
+        names = [name for name in packed.namelist() if not name.endswith(SUMS)]
+        content = {name.removeprefix(f"{STEM}/"): packed.read(name) for name in names}
+    monkeypatch.setattr(rebuild, "contents", lambda folder, author: content)
+
+
+def test_packed_again_the_runs_give_the_archive(archive):
+    said = []
+    with pytest.raises(DataError, match="its weights do not say of which method"):
+        check(archive, say=said.append)
+
+    assert len(said) == 1 and "every file matches its checksum" in said[0]
+
+
+def test_what_cannot_be_drawn_is_a_sentence(archive, monkeypatch):
+    """Whatever hostile numbers do to the libraries that draw."""
+
+    def fail(document):
+        raise OverflowError("too large to draw")
+
+    monkeypatch.setattr(pack, "report_files", fail)
+    monkeypatch.setattr(pack, "write_results", lambda run: None)
+    with pytest.raises(DataError, match=r"cannot be packed again \(OverflowError: too large"):
+        check(archive)
+
+
 def summed(content) -> None:
     """Give the checksums of what is there, as a forger would."""
     sums = "".join(
@@ -205,10 +240,22 @@ def summed(content) -> None:
             r"only fomaml, maml, mamlpp, transfer are checked",
         ),
         ("results.json", b'"query_accuracy": 0.9', b'"query_accuracy": 0.8', "do not agree"),
-        ("report.html", rb"\d\d\.\d\d", b"50.00", "the report does not say its accuracy"),
+        ("report.html", rb"\d\d\.\d\d", b"50.00", "report.html is not what"),
+        ("report.html", b"Adam", b"Eve,", "report.html is not what"),
+        ("report.pdf", b"%%EOF", b"%%EOF\n", "report.pdf is not what"),
+        ("plots/validation-fomaml.svg", b"<svg", b"<svg ", "validation-fomaml.svg is not what"),
+        ("plots/fomaml-s0/loss.png", b"IDAT", b"IDAT ", "loss.png is not what"),
+        ("runs/fomaml-s0/MODEL_CARD.md", b"MIT", b"BSD", "MODEL_CARD.md is not what"),
+        ("runs/fomaml-s0/hyperparameters.md", b"seed", b"need", "hyperparameters.md is not"),
+        ("README.md", b"python", b"Python", "README.md is not what"),
+        ("author.json", b"Ada", b"Eve", "is not what"),
+        ("author.json", None, None, "holds no author.json, which says whose it is"),
+        ("plots/fomaml-s0/loss.png", None, None, "loss.png is missing, which its runs give"),
     ],
 )
-def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new, said, archive):
+def test_an_archive_with_right_sums_and_wrong_content_is_refused(
+    file, old, new, said, archive, packed_once
+):
     def change(content):
         name = f"{STEM}/{file}"
         if old is None:
@@ -220,6 +267,91 @@ def test_an_archive_with_right_sums_and_wrong_content_is_refused(file, old, new,
 
     with pytest.raises(DataError, match=said):
         check(changed(archive, change))
+
+
+@pytest.mark.parametrize("name", ["run.sh", "plots/more.svg", "runs/fomaml-s0/more.json"])
+def test_a_file_added_with_a_right_sum_is_named(name, archive, packed_once):
+    def change(content):
+        content[f"{STEM}/{name}"] = b"x"
+        summed(content)
+
+    with pytest.raises(DataError, match=f"{name} belongs to no hand-in of these runs"):
+        check(changed(archive, change))
+
+
+@pytest.mark.parametrize("file", ["code/innerloop/cli/app.py", "code/new.py", "LICENSE"])
+def test_code_of_another_version_is_said(file, archive, packed_once):
+    """It may be an honest archive's: what is checked is checked by the code that runs."""
+
+    def change(content):
+        name = f"{STEM}/{file}"
+        content[name] = content.get(name, b"") + b"\n"
+        summed(content)
+
+    said = []
+    with pytest.raises(DataError, match="its weights do not say of which method"):
+        check(changed(archive, change), say=said.append)
+
+    (sentence,) = [one for one in said if "its code is not that of innerloop" in one]
+    assert file in sentence
+
+
+def test_figures_of_other_versions_are_not_compared_and_words_are(archive, packed_once):
+    def change(content, old=b"", new=b""):
+        content[f"{STEM}/code/requirements.txt"] += b"another==1\n"
+        page = content[f"{STEM}/report.html"].replace(b"<path ", b"<path  ").replace(old, new)
+        content[f"{STEM}/report.html"] = page
+        content[f"{STEM}/plots/validation-fomaml.svg"] += b" "
+        summed(content)
+
+    said = []
+    with pytest.raises(DataError, match="its weights do not say of which method"):
+        check(changed(archive, change), say=said.append)
+    assert any("figures and PDF are not compared" in sentence for sentence in said)
+
+    with pytest.raises(DataError, match=r"report\.html is not what"):
+        check(changed(archive, lambda content: change(content, b"Charles", b"Alfred,")))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "said"),
+    [
+        ("maml", {}, "holds the weights of maml, and the run is one of fomaml"),
+        ("fomaml", {"outer_lr": 0.5}, "another training: 'outer_lr' was 0.5"),
+        ("fomaml", {"seed": 9}, "another training: 'seed' was 9"),
+    ],
+)
+def test_weights_of_another_training_are_refused(method, changes, said, tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    settings = make_run(tmp_path / "other", method).config.replace(**changes)
+    metadata = {"method": method, "config": settings.to_json()}
+    save_weights(run.weights_path, {"a": torch.zeros(1)}, metadata)
+
+    with pytest.raises(DataError, match=said):
+        open_run(run)
+
+
+def test_weights_of_another_machine_are_the_runs(tmp_path):
+    """A run of a GPU is evaluated on a CPU too: here it gets as far as the tensors or the data."""
+    run = make_run(tmp_path, "fomaml")
+    settings = run.config.replace(device="cuda:3", threads=7).to_json()
+    save_weights(run.weights_path, {"a": torch.zeros(1)}, {"method": "fomaml", "config": settings})
+
+    with pytest.raises((ConfigError, DataError), match=r"does not hold images_background\.zip"):
+        open_run(run, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed_episodes", "pictures", "refused"),
+    [(0, 0, False), (1, 1, False), (2, 2, False), (3, 1, True), (1, 3, True), (78, 1, True)],
+)
+def test_episodes_agree_but_for_rounding(changed_episodes, pictures, refused):
+    """Means within half a point are no agreement: another method's may be so near."""
+    stored = np.full(100, 60 / 75)
+    again = stored.copy()
+    again[:changed_episodes] -= pictures / 75 * (-1) ** np.arange(changed_episodes)
+
+    assert is_more_than_rounding(again, stored, 75) == refused
 
 
 @pytest.mark.parametrize(

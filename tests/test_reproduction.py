@@ -159,9 +159,23 @@ def test_its_bundle_passes_its_check_and_other_weights_do_not(whole, capsys):
     assert weights.is_file() and cli.main(pack) == 0
     assert cli.main(["bundle", "--check", str(archive)]) == 5
     assert re.search(
-        r"transfer-\S+: its weights give [\d.]+ % on 3 episodes, and the archive",
+        r"transfer-\S+: its weights give [\d.]+ % on 3 episodes, and the archive .*more than round",
         capsys.readouterr().err,
     )
+
+
+@pytest.mark.slow
+def test_a_bundle_with_the_weights_of_another_method_is_refused(whole, capsys):
+    """MAML's fit FO-MAML's network, and their accuracies are near."""
+    shutil.copytree(whole / "out", "out")
+    other = OUT / "maml-strokes-3w2s-s0" / "model.safetensors"
+    shutil.copy(other, OUT / "fomaml-strokes-3w2s-s0" / "model.safetensors")
+    shutil.rmtree(OUT / "explanation")
+    assert cli.main(["bundle", str(OUT), "--name", "A", "--student-number", "1"]) == 0
+
+    assert cli.main(["bundle", "--check", "A_1_Assignment2.zip"]) == 5
+    said = capsys.readouterr().err
+    assert "holds the weights of maml, and the run is one of fomaml" in said
 
 
 def test_a_paused_training_goes_on(capsys):

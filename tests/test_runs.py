@@ -54,6 +54,51 @@ def test_a_run_is_never_overwritten_but_numbered(run):
     assert run.config == settings_of("fomaml", seed=3)
 
 
+CREATOR = (
+    "import pathlib, sys\n"
+    "from innerloop.methods.catalogue import settings_of\n"
+    "from innerloop.runs.directory import RunDirectory\n"
+    "from innerloop.runs.results import Environment\n"
+    "config = settings_of('fomaml')\n"
+    "print('ready', flush=True)\n"
+    "sys.stdin.read()\n"
+    "for _ in range(20):\n"
+    "    print(RunDirectory.create(config, Environment(), pathlib.Path(sys.argv[1])).path.name)\n"
+)
+
+
+def test_eight_processes_that_create_at_once_get_directories_of_their_own(tmp_path):
+    command = [sys.executable, "-c", CREATOR, str(tmp_path / "name")]
+    pipe = subprocess.PIPE
+    creators = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(8)
+    ]
+    for creator in creators:
+        assert creator.stdout and creator.stdout.readline() == "ready\n"
+    for creator in creators:  # all are let go before the first is waited for
+        assert creator.stdin
+        creator.stdin.close()
+        creator.stdin = None
+    answers = [creator.communicate() for creator in creators]
+
+    assert [error for _, error in answers] == [""] * 8
+    names = [name for out, _ in answers for name in out.split()]
+    assert sorted(names) == sorted(["name", *(f"name-{number}" for number in range(2, 161))])
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_a_name_that_another_process_takes_meanwhile_is_passed_over(run, monkeypatch):
+    """It looked free, and at the renaming it is not."""
+    seen = os.path.lexists
+    answers = iter([False])
+    monkeypatch.setattr(os.path, "lexists", lambda path: next(answers, seen(path)))
+
+    created = RunDirectory.create(settings_of("fomaml"), Environment(), run.path)
+
+    assert created.path.name == "name-2"
+    assert run.config == settings_of("fomaml", seed=3)
+
+
 def test_a_file_in_the_way_is_not_overwritten_either(tmp_path):
     (tmp_path / "name").write_text("mine")
 

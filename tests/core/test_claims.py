@@ -1,12 +1,17 @@
 """A claim is one process's at a time, and ends with it."""
 
-import re
+import ast
+import errno
+import os
+import platform
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from innerloop.core import claims
 from innerloop.core.claims import claim
 from innerloop.core.errors import DiskError
 
@@ -92,11 +97,111 @@ def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path):
         pass
 
 
-def test_the_package_imports_no_module_that_only_posix_has():
-    """What a lock needs of the operating system is filelock's matter."""
-    posix = r"^\s*(?:import|from) (?:fcntl|resource|pwd|grp|termios|pty)\b"
-    importers = [
-        path for path in SOURCE.rglob("*.py") if re.search(posix, path.read_text("utf-8"), re.M)
-    ]
+def leased(lock: Path, *, host: str, pid: int) -> Path:
+    """The lease of a process, as filelock writes it."""
+    lease = lock.with_name(f"{lock.name}.lease")
+    lines = (f"pid={pid}", f"host={host}", "mode=lease", "token=t", f"duration={claims.LEASE_S!r}")
+    lease.write_text("".join(f"{line}\n" for line in ("filelock/2", *lines)))
+    return lease
 
-    assert importers == []
+
+def ended_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        return process.pid
+
+
+def test_a_claim_names_its_host_and_process_to_other_machines(lock):
+    lease = lock.with_name("lock.lease")
+    with claim(lock):
+        text = lease.read_text()
+        assert f"host={platform.node()}\n" in text and f"pid={os.getpid()}\n" in text
+
+    assert not lease.exists()
+
+
+def test_the_lease_of_a_dead_process_of_this_host_is_taken_over(lock):
+    leased(lock, host=platform.node(), pid=ended_process())
+
+    with claim(lock) as ours:
+        assert ours
+
+
+def test_the_lease_of_another_host_is_taken_over_only_once_it_is_old(lock, monkeypatch):
+    """Its pid says nothing here: it may be that of any process."""
+    monkeypatch.setattr(claims, "LEASE_S", 0.5)
+    lease = leased(lock, host="elsewhere", pid=ended_process())
+    done = threading.Event()
+
+    def live() -> None:
+        while not done.wait(0.02):
+            os.utime(lease)
+
+    heart = threading.Thread(target=live)
+    heart.start()
+    with claim(lock) as ours:
+        assert not ours
+    done.set()
+    heart.join()
+
+    with claim(lock) as ours:
+        assert ours
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_the_lease_alone_decides(lock, number, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(claims, "LEASE_S", 0.5)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with claim(lock) as first, claim(lock) as second:
+        assert (first, second) == (True, False)
+
+
+def test_of_many_processes_that_claim_at_once_one_has_it(lock):
+    claimers = [holder(lock) for _ in range(8)]
+    answers = [process.stdout.readline() for process in claimers if process.stdout]
+    for process in claimers:
+        process.communicate("")
+
+    assert sorted(answers) == ["False\n"] * 7 + ["True\n"]
+
+
+POSIX_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "posix"}
+POSIX_NAMES = {
+    "os": "fork forkpty kill killpg getuid geteuid getgid getpgid setsid mkfifo mknod chown lchown "
+    "chroot uname getloadavg sched_getaffinity wait waitid WNOHANG statvfs fchmod fchown nice "
+    "O_DIRECTORY O_NOFOLLOW O_NONBLOCK fchdir pread pwrite posix_fallocate sync",
+    "signal": "SIGKILL SIGHUP SIGALRM SIGUSR1 SIGUSR2 SIGSTOP SIGCONT SIGCHLD SIGPIPE alarm pause "
+    "setitimer pthread_kill sigwait",
+    "time": "tzset clock_gettime",
+}
+"""What the standard library has on some systems alone, and a reader would take for granted."""
+
+
+def posix_only(tree: ast.AST) -> set[str]:
+    """Modules and functions in a file's tree that only POSIX has."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & POSIX_MODULES
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name for alias in node.names}
+            found |= {node.module} & POSIX_MODULES
+            found |= names & set(POSIX_NAMES.get(node.module, "").split())
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.attr in POSIX_NAMES.get(node.value.id, "").split():
+                found.add(f"{node.value.id}.{node.attr}")
+    return found
+
+
+def test_the_package_uses_nothing_that_only_posix_has():
+    """What a lock needs of the operating system is filelock's matter."""
+    used = {path.name: posix_only(ast.parse(path.read_text("utf-8"))) for path in files()}
+
+    assert {name: found for name, found in used.items() if found} == {}
+    assert posix_only(ast.parse("import fcntl\nos.fork()")) == {"fcntl", "os.fork"}
+
+
+def files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from innerloop import cli
 from innerloop.core.errors import ConfigError, DataError, DiskError
 from innerloop.core.files import (
     disk_errors,
@@ -18,6 +19,7 @@ from innerloop.core.files import (
     parse_json_object,
     read_json,
     write_atomic,
+    write_folder,
 )
 
 
@@ -134,6 +136,43 @@ def test_what_a_killed_writer_leaves_is_hidden_and_disturbs_nobody(tmp_path):
     assert (tmp_path / "file").read_text() == "whole"
     (left,) = [path for path in tmp_path.iterdir() if path.name != "file"]
     assert left.match(".file.*.tmp")
+
+
+def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
+    tmp_path, monkeypatch
+):
+    write_folder(tmp_path, {"page.html": "before", "figures/one.svg": "before"})
+    sync = os.fsync
+    calls = iter([sync])
+
+    def full(handle: int) -> None:
+        if (call := next(calls, None)) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        call(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"Cannot write .*one\.svg: No space left on device"):
+        write_folder(tmp_path, {"page.html": "after", "figures/one.svg": "after"})
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: path.read_text() for path in files} == {
+        "page.html": "before",
+        "one.svg": "before",
+    }
+
+
+def test_a_disk_full_for_any_other_file_is_a_sentence_and_4(monkeypatch, capsys):
+    """As where the standard output is a file on it."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("innerloop.cli.app._run", full)
+
+    assert cli.main(["doctor"]) == 4
+    assert capsys.readouterr().err == (
+        "innerloop: Cannot write: No space left on device; free some space.\n"
+    )
 
 
 # JSON

@@ -1,32 +1,32 @@
 """Check a hand-in: every checksum, every accuracy of its report, and what its weights do."""
 
-import hashlib
-import re
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.assignment.hand_in import HandInRow, read_rows
-from innerloop.assignment.pack import NEEDED, SUMS
-from innerloop.core.errors import ConfigError, DataError
-from innerloop.core.files import read_json
-from innerloop.core.zips import Limits, open_archive
+from innerloop.assignment.pack import NEEDED
+from innerloop.assignment.rebuild import refuse_what_its_runs_do_not_give
+from innerloop.assignment.unpack import unpacked
+from innerloop.core.errors import DataError
+from innerloop.core.files import read_json, temporary_folder
 from innerloop.experiments.evaluation import evaluate_run
 from innerloop.experiments.experiment import open_run
 from innerloop.methods.catalogue import names
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
+from innerloop.runs.weights import weights_settings
 
-LIMITS = Limits(entries=50_000, file_bytes=2**31, total_bytes=2**31)
-"""Beyond which an archive is not unpacked."""
 CHECKED_EPISODES = 100
-LEVEL = 0.005
-"""Another processor rounds differently, so that a query picture may change its class: means may
-differ by this."""
+DIFFERENT = 0.02
+"""Another processor rounds differently, so that a query picture may change its class. Of 1600
+episodes (4 methods, other threads, vector instructions and libraries) not one changed; this part of
+the episodes may, or one of a few."""
+DIFFERENT_PICTURES = 2
+"""By so many query pictures at most."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,26 @@ class CheckedRun:
     agree: int
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What came of a check.
+
+    Attributes:
+        runs: of each run.
+        remarks: differences that are no fault, in sentences.
+    """
+
+    runs: list[CheckedRun]
+    remarks: list[str]
+
+
 def check(
     path: Path,
     *,
     data_dir: Path | None = None,
     device: str | None = None,
     say: Callable[[str], None] = print,
-) -> list[CheckedRun]:
+) -> Checked:
     """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
 
     Args:
@@ -63,25 +76,27 @@ def check(
         say: told in sentences what is done.
 
     Returns:
-        What came of each run.
+        What came of it.
 
     Raises:
         DataError: if the archive is damaged, a file was changed, added or taken away (it is named),
-            the weights do not give the stored accuracies, or the report does not say them.
+            report and plots are not what its runs give, or the weights do not give the stored
+            accuracies.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        root = _unpacked(path, Path(temporary))
+    with temporary_folder() as temporary:
+        root, content = unpacked(path, temporary)
         say(f"{path}: every file matches its checksum.")
         for needed in ("report.html", "report.pdf", "results.json"):
-            if not (root / needed).is_file():
+            if needed not in content:
                 raise DataError(f"{path} holds no {needed}.")
-        page = (root / "report.html").read_text(encoding="utf-8", errors="replace")
-        # Without figures and tags, among whose coordinates any number can be found by chance.
-        words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         rows = _rows(root / "results.json")
-        return [
-            _checked(root / "runs" / row.run, row, words, data_dir, device, say) for row in rows
+        evaluations = [_evaluation_of(RunDirectory(root / "runs" / row.run), row) for row in rows]
+        remarks = refuse_what_its_runs_do_not_give(path, root, content, say)
+        runs = [
+            _checked(RunDirectory(root / "runs" / row.run), row, evaluation, data_dir, device, say)
+            for row, evaluation in zip(rows, evaluations, strict=True)
         ]
+    return Checked(runs, remarks)
 
 
 def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
@@ -92,104 +107,70 @@ def _say_quarters(done: int, episodes: int, say: Callable[[str], None]) -> None:
 def _rows(file: Path) -> list[HandInRow]:
     """What the archive says of its runs; those that the assignment needs are among them."""
     rows = read_rows(file)
-    try:
-        configs = [read_json(file.parent / "runs" / row.run / "config.json") for row in rows]
-        methods = {str(config["method"]) for config in configs}
-    except (ConfigError, KeyError) as error:
-        raise DataError(f"{file.name} has a run whose method is not known: {error}.") from error
+    methods = {row.run: _method(file.parent / "runs" / row.run) for row in rows}
     # Before a configuration is read: a method's card is imported from wherever its name says.
-    for method in methods - set(names()):
-        raise DataError(
-            f"{file.name} has a run of {method!r}; only {', '.join(names())} are checked."
-        )
-    if missing := set(NEEDED) - methods:
+    for config in sorted((file.parent / "runs").glob("*/config.json")):
+        if (method := _method(config.parent)) not in names():
+            raise DataError(
+                f"{file.name} has a run of {method!r}; only {', '.join(names())} are checked."
+            )
+    if missing := set(NEEDED) - set(methods.values()):
         raise DataError(f"{file.name} lacks a run of {', '.join(sorted(missing))}.")
     return rows
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
-    """The archive's folder, once every file is what its checksum says."""
-    root, content = _content(path)
-    _verify(path, content)
-    try:
-        for name, data in content.items():
-            target = folder / root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-    except OSError as error:
-        raise DataError(f"{path} cannot be unpacked: {error}.") from error
-    return folder / root
-
-
-def _content(path: Path) -> tuple[str, dict[str, bytes]]:
-    """The name of the archive's one folder, and its files; nothing is written."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    with file, open_archive(file, str(path), LIMITS) as archive:
-        root = _root(path, archive.names)
-        content = {name.removeprefix(f"{root}/"): archive.read(name) for name in archive.names}
-    return root, content
-
-
-def _root(path: Path, names: list[str]) -> str:
-    """The one folder that all files of a hand-in are in."""
-    if not any(name.endswith(f"/{SUMS}") for name in names):
-        raise DataError(f"{path} is no hand-in: it holds no {SUMS}.")
-    for name in names:
-        if "/" not in name:
-            raise DataError(f"{path} holds {name!r}, which is in no folder.")
-    root, *others = {name.partition("/")[0] for name in names}
-    if others or f"{root}/{SUMS}" not in names:
-        raise DataError(f"{path} is no hand-in: {SUMS} and all the rest are not in one folder.")
-    return root
-
-
-def _verify(path: Path, content: dict[str, bytes]) -> None:
-    """Hold every file against its checksum; name the first that was changed, added or removed."""
-    wanted = dict(_wanted(path, content[SUMS]))
-    for name in sorted(wanted.keys() | content.keys() - {SUMS}):
-        if name not in content:
-            raise DataError(f"{path}: {name} is missing, which {SUMS} names.")
-        if name not in wanted:
-            raise DataError(f"{path}: {name} was added; it is not in {SUMS}.")
-        if hashlib.sha256(content[name]).hexdigest() != wanted[name]:
-            raise DataError(f"{path}: {name} was changed; its checksum is not the one in {SUMS}.")
-
-
-def _wanted(path: Path, sums: bytes) -> Iterator[tuple[str, str]]:
-    for line in sums.decode("utf-8", errors="replace").splitlines():
-        if not (parts := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
-            raise DataError(f"{path}: {SUMS} has a line that is no checksum: {line[:80]!r}.")
-        yield parts[2], parts[1]
+def _method(run: Path) -> str:
+    config = read_json(run / "config.json")
+    if "method" not in config:
+        raise DataError(f"{run.name} is a run whose method is not known.")
+    return str(config["method"])
 
 
 def _checked(
-    path: Path,
+    run: RunDirectory,
     row: HandInRow,
-    words: str,
+    evaluation: EvaluationRow,
     data_dir: Path | None,
     device: str | None,
     say: Callable[[str], None],
 ) -> CheckedRun:
-    """Compare what is said of a run with its evaluation, the report, and what its weights do."""
-    run = RunDirectory(path)
-    evaluation = _evaluation_of(run, row)
-    _refuse_unsaid(row, words)
+    """Compare a run's evaluation with what its weights do."""
+    _refuse_nameless(run)
     episodes = min(CHECKED_EPISODES, row.episodes)
     say(f"{row.run}: {episodes} episodes are evaluated again.")
     again = _evaluated_again(run, row, episodes, data_dir, device, say)
     stored = np.array(evaluation.query_accuracy_per_episode)[:episodes]
+    agree = int(np.isclose(again, stored, atol=1e-5).sum())
     shown = (
         f"{100 * again.mean():.2f} % on {episodes} episodes, and the archive says "
-        f"{100 * stored.mean():.2f} %"
+        f"{100 * stored.mean():.2f} %; {agree} of {episodes} episodes agree exactly"
     )
-    if abs(again.mean() - stored.mean()) > LEVEL:
-        raise DataError(f"{row.run}: its weights give {shown}.")
-    agree = int(np.isclose(again, stored, atol=1e-5).sum())
-    say(f"{row.run}: {shown}; {agree} of {episodes} episodes agree exactly.")
+    if is_more_than_rounding(again, stored, row.ways * row.queries):
+        raise DataError(f"{row.run}: its weights give {shown}: that is more than rounding.")
+    say(f"{row.run}: {shown}.")
     return CheckedRun(row.run, episodes, float(stored.mean()), float(again.mean()), agree)
+
+
+def _refuse_nameless(run: RunDirectory) -> None:
+    """Raise `DataError` for weights that do not say of which method and settings they are."""
+    if weights_settings(run.weights_path) is None:
+        raise DataError(
+            f"{run.path.name}: its weights do not say of which method and settings they are."
+        )
+
+
+def is_more_than_rounding(again: np.ndarray, stored: np.ndarray, pictures: int) -> bool:
+    """Whether accuracies differ in more episodes, or further, than another processor makes them.
+
+    Args:
+        again: (episodes,) accuracies.
+        stored: (episodes,) of the same episodes.
+        pictures: in the query set of each.
+    """
+    different = ~np.isclose(again, stored, atol=1e-5)
+    if different.sum() > max(1, DIFFERENT * len(stored)):
+        return True
+    return bool(np.abs(again - stored).max() * pictures > DIFFERENT_PICTURES + 0.5)
 
 
 def _evaluation_of(run: RunDirectory, row: HandInRow) -> EvaluationRow:
@@ -201,12 +182,6 @@ def _evaluation_of(run: RunDirectory, row: HandInRow) -> EvaluationRow:
     if not np.isclose(mean, row.query_accuracy, atol=1e-6):
         raise DataError(f"{row.run}: its mean accuracy is not that of its episodes.")
     return evaluations[0]
-
-
-def _refuse_unsaid(row: HandInRow, words: str) -> None:
-    accuracy = f"{100 * row.query_accuracy:.2f}"
-    if accuracy not in words:
-        raise DataError(f"{row.run}: the report does not say its accuracy, {accuracy} %.")
 
 
 def _evaluated_again(

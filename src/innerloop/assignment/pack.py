@@ -2,14 +2,14 @@
 
 import hashlib
 import io
+import platform
 import re
 import shlex
 import stat
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from innerloop.assignment.asked import PAIR
 from innerloop.assignment.document import document
 from innerloop.assignment.hand_in import HandInRow
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.files import json_text, write_folder
 from innerloop.core.version import __version__
 from innerloop.report import write_results
 from innerloop.report.material import Material
-from innerloop.report.model_card import write_model_card
-from innerloop.report.report import read_material, write_report
+from innerloop.report.report import read_material, report_files
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_row, primary_rows
 
@@ -41,29 +40,37 @@ KEPT = (
 )
 """What of a run directory goes into the archive."""
 SUMS = "SHA256SUMS"
+AUTHOR = "author.json"
+REQUIREMENTS = "code/requirements.txt"
 
 
-def bundle(
-    folder: Path,
-    *,
-    name: str,
-    student_number: str,
-    assignment: int,
-    out: Path,
-    collaborators: Sequence[str] = (),
-    references: Sequence[str] = (),
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """Who hands in, and with whose help: ``author.json`` in the archive.
+
+    Attributes:
+        name: of the student, in any script.
+        student_number: of the student.
+        assignment: its number.
+        collaborators: for the report.
+        references: for the report.
+    """
+
+    name: str
+    student_number: str
+    assignment: int
+    collaborators: Sequence[str] = ()
+    references: Sequence[str] = ()
+
+
+def bundle(folder: Path, author: Author, out: Path) -> Path:
     """Make the archive; the same content gives the same bytes.
 
     Args:
         folder: what `innerloop reproduce` made, or any folder of finished run directories, with
             ``explanation`` beside them.
-        name: of the student, in any script.
-        student_number: of the student.
-        assignment: its number.
+        author: who hands in.
         out: folder that the archive goes to.
-        collaborators: for the report.
-        references: for the report.
 
     Returns:
         The archive, ``{name}_{student_number}_Assignment{assignment}.zip``.
@@ -73,31 +80,36 @@ def bundle(
         DataError: if a run is damaged.
         DiskError: if it cannot be written.
     """
-    stem = archive_name(name, student_number, assignment)
+    stem = archive_name(author)
+    content = contents(folder, author)
+    content[SUMS] = _sums(content).encode()
+    path = out / f"{stem}.zip"
+    write_folder(out, {path.name: _zipped(stem, content)})
+    return path
+
+
+def contents(folder: Path, author: Author) -> dict[str, bytes]:
+    """What goes into an archive, by name, but for the checksums; made from the runs alone."""
     runs = _runs(folder)
     explanation = folder / "explanation" / "explanation.json"
     material = read_material(
         [run.path for run in runs],
         explanation.parent if explanation.is_file() else None,
-        collaborators=collaborators,
-        references=references,
+        collaborators=author.collaborators,
+        references=author.references,
         folder="runs",
-        author=f"{name}, {student_number}, Assignment {assignment}",
+        author=f"{author.name}, {author.student_number}, Assignment {author.assignment}",
     )
     _refuse_not_evaluated(material)
-    content = dict(_report(material))
+    content = {AUTHOR: (json_text(asdict(author), indent=1) + "\n").encode()}
+    content |= dict(_report(material))
     for run in runs:
         content |= dict(_results(run))
     if explanation.is_file():
         content["runs/explanation/explanation.json"] = explanation.read_bytes()
     content |= dict(_code())
-    content["README.md"] = _how_to_run(stem, runs).encode()
-    content[SUMS] = _sums(content).encode()
-    with disk_errors(str(out)):
-        out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{stem}.zip"
-    write_atomic(path, _zipped(stem, content))
-    return path
+    content["README.md"] = _how_to_run(archive_name(author), runs).encode()
+    return content
 
 
 def _refuse_not_evaluated(material: Material) -> None:
@@ -114,19 +126,14 @@ def _report(material: Material) -> Iterator[tuple[str, bytes]]:
     """The report with its plots, and the results that it says."""
     rows = [asdict(row) for run in material.runs if (row := _row_of(material, run))]
     yield "results.json", (json_text(rows, indent=1) + "\n").encode()
-    with tempfile.TemporaryDirectory() as folder:
-        write_report(document(material), Path(folder))
-        for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
-                inside = path.relative_to(folder).as_posix()
-                yield inside.replace("figures/", "plots/"), path.read_bytes()
+    for name, data in report_files(document(material)).items():
+        yield name.replace("figures/", "plots/"), data
 
 
 def _results(run: RunDirectory) -> Iterator[tuple[str, bytes]]:
     """What a run directory holds, as far as it is handed in."""
-    write_model_card(run)
-    if not (run.path / "hyperparameters.md").is_file():
-        write_results(run)
+    # Drawn anew, whatever drew them before: the same runs have the same archive.
+    write_results(run)
     for pattern in KEPT:
         for path in run.path.glob(pattern):
             yield f"runs/{run.path.name}/{path.name}", path.read_bytes()
@@ -146,15 +153,17 @@ def _row_of(material: Material, run: RunDirectory) -> HandInRow | None:
     return None if evaluation is None else HandInRow.of(run.path.name, evaluation)
 
 
-def archive_name(name: str, student_number: str, assignment: int) -> str:
+def archive_name(author: Author) -> str:
     """``{name}_{student_number}_Assignment{assignment}``, in NFC: every system spells it alike.
 
     Raises:
         ConfigError: if a part is empty or holds what a file system refuses.
     """
+    name = author.name
+    assignment = author.assignment
     if assignment < 1:
         raise ConfigError(f"--assignment is a number from 1 on: got {assignment}.")
-    for what, value in (("--name", name), ("--student-number", student_number)):
+    for what, value in (("--name", name), ("--student-number", author.student_number)):
         if not value.strip() or value != value.strip():
             raise ConfigError(
                 f"{what} must not be empty, and must not begin or end with a space: got {value!r}."
@@ -172,7 +181,7 @@ def archive_name(name: str, student_number: str, assignment: int) -> str:
         raise ConfigError(
             f"--name must not begin with a dot, or the archive is hidden: got {name!r}."
         )
-    stem = unicodedata.normalize("NFC", f"{name}_{student_number}_Assignment{assignment}")
+    stem = unicodedata.normalize("NFC", f"{name}_{author.student_number}_Assignment{assignment}")
     if len(stem.encode()) > 200:
         raise ConfigError(
             f"The archive's name is {len(stem.encode())} bytes long; file systems take 200 safely."
@@ -225,7 +234,9 @@ def _code() -> Iterator[tuple[str, bytes]]:
     ]
     # Without a local part such as "+cpu", which no package index has.
     versions = [f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in sorted(needed)]
-    yield "code/requirements.txt", "".join(versions).encode()
+    # Other versions and machines draw other figures; `bundle --check` compares those of equal ones.
+    machine = f"# packed on {platform.system()} {platform.machine()}\n"
+    yield REQUIREMENTS, "".join((machine, *versions)).encode()
     licence = metadata.distribution("innerloop").read_text("licenses/LICENSE")
     if licence:  # not there in what was installed without its metadata
         yield "LICENSE", licence.encode()

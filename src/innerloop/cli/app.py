@@ -5,13 +5,14 @@ This table, rather than tyro's subcommands, since those need the options of all 
 command with a list of all, not with the nearest.
 """
 
+import errno
 import importlib
 import os
 import sys
 import traceback
 
 from innerloop.cli.streams import make_usable
-from innerloop.core.errors import ConfigError, InnerloopError, did_you_mean
+from innerloop.core.errors import ConfigError, DiskError, InnerloopError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "meta-train a method: innerloop train METHOD"),
@@ -32,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "pack the hand-in: report, plots, weights, settings, code; or check one"),
 }
 """Name -> module of this package whose ``run`` takes the arguments, and what it does in words."""
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Numbers of a disk that takes nothing more."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,6 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 141  # 128 + SIGPIPE, which not every system has
+    except OSError as error:
+        # What was written by nobody's own door, as the standard output of a full disk.
+        if error.errno not in FULL_DISK:
+            raise
+        print(f"innerloop: Cannot write: {error.strerror}; free some space.", file=sys.stderr)
+        return DiskError.exit_code
 
 
 def _run(command: str, *arguments: str) -> int:

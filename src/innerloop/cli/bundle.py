@@ -50,26 +50,25 @@ def _check(options: BundleOptions, archive: Path) -> None:
     from innerloop.assignment.check import check
 
     say = sayer(options)
-    runs = check(archive, data_dir=options.data_dir, device=options.device, say=say)
+    checked = check(archive, data_dir=options.data_dir, device=options.device, say=say)
     say(f"{archive}: checksums, weights and report agree.")
-    print_json(options, {"archive": str(archive), "runs": [asdict(run) for run in runs]})
+    print_json(options, {"archive": str(archive)} | asdict(checked))
 
 
 def _pack(options: BundleOptions, folder: Path) -> None:
-    from innerloop.assignment.pack import bundle
+    from innerloop.assignment.pack import Author, bundle
 
     if options.name is None or options.student_number is None:
         raise ConfigError("An archive is named after --name and --student-number: give both.")
     say = sayer(options)
-    path = bundle(
-        folder,
+    author = Author(
         name=options.name,
         student_number=options.student_number,
         assignment=options.assignment,
-        out=options.out,
         collaborators=options.collaborators,
         references=options.references,
     )
+    path = bundle(folder, author, options.out)
     say_boxes(say, [options.name, *options.collaborators, *options.references])
     say(f"{path}\nCheck it with: innerloop bundle --check {shlex.quote(str(path))}")
     print_json(options, {"archive": str(path), "size_bytes": path.stat().st_size})

@@ -1,5 +1,6 @@
 """`innerloop data`: look at, check or fetch the data."""
 
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     for name, value in (("episode", options.episode), ("seed", options.seed)):
         if not 0 <= value < 2**31:
             raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
-    from innerloop.core.files import disk_errors
+    from innerloop.core.files import write_atomic
     from innerloop.data.episodes import EpisodeSampler
     from innerloop.data.sheet import episode_sheet
 
@@ -101,9 +102,10 @@ def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
     )
     batch = sampler.batch(options.episode, 1)
     classes = [dataset.class_names[index] for index in batch.classes[0].tolist()]
-    with disk_errors(str(options.out)):
-        inverted = DataSettings(dataset.name).are_drawings
-        episode_sheet(batch, inverted=inverted).save(options.out, format="PNG")
+    picture = io.BytesIO()
+    inverted = DataSettings(dataset.name).are_drawings
+    episode_sheet(batch, inverted=inverted).save(picture, format="PNG")
+    write_atomic(options.out, picture.getvalue())
     say(
         f"{options.out}: episode {options.episode} of {dataset.name}, split {split.name}, part "
         f"{options.part}; {options.shots} support images, then {options.queries} query images, of "

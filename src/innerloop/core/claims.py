@@ -1,24 +1,38 @@
 """Claims: one process at a time has a run directory, a cell of a study or a download.
 
-A claim is a lock on a file, by the library filelock: the operating system keeps it, so that it
-ends with the process, also with one that is killed, and nobody has to judge whether a left file is
-stale. Each system has another call for that (``flock``, ``LockFileEx``) with traps of its own, such
-as a lock file that is removed while somebody waits for it; filelock knows them, needs no other
-package, and is tried by millions of installations, which a few lines of our own would not be.
+A claim is two locks, both by the library filelock, which knows what each system makes hard.
+
+On one machine it is a lock of the operating system: it ends with its process, also with one that is
+killed, and nobody has to judge whether a file that was left is stale.
+
+Machines that share a disk need not see each other's locks, as with NFS. There a second file,
+``<lock>.lease``, is created by one of them alone: it names host and process, and is touched for as
+long as that lives. A lease of a dead process of this host is taken over at once, one of another
+host after it was not touched for `LEASE_S`.
 """
 
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from innerloop.core.files import disk_errors
+
+LEASE_S = 60.0
+"""A lease of another host that was not touched for so long is stale; all hosts must agree on it."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system answers that has no locks."""
+WITHOUT_END = -1.0
+"""To filelock, waiting without end."""
 
 
 @contextmanager
 def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Claim what a lock file stands for, until the end of the context or of the process.
+
+    Where another host has it, this takes up to a minute: so long it is watched for a sign of life.
 
     Args:
         path: the lock file; made if it is missing, and left where it is.
@@ -30,14 +44,38 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
     Raises:
         DiskError: if the lock file cannot be written.
     """
-    # To filelock -1 is without end, and 0 a single try.
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    with ExitStack() as held:
+        ours = _on_this_machine(path, wait, held) and _among_machines(path, wait, held)
+        if not ours:
+            held.close()
+        yield ours
+
+
+def _on_this_machine(path: Path, wait: bool, held: ExitStack) -> bool:
+    lock = FileLock(path, fallback_to_soft=False)
     with disk_errors(str(path)):
         try:
-            lock.acquire()
-        except Timeout:  # an OSError too, but not the disk's
-            pass
+            return _acquired(lock, WITHOUT_END if wait else 0.0, held)
+        except NotImplementedError:  # how filelock says that the file system has no locks
+            return True
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return True
+            raise
+
+
+def _among_machines(path: Path, wait: bool, held: ExitStack) -> bool:
+    file = path.with_name(f"{path.name}.lease")
+    lease = SoftFileLease(file, lease_duration=LEASE_S)
+    with disk_errors(str(file)):
+        # It is this process's by the first lock already, but for what another host says.
+        return _acquired(lease, WITHOUT_END if wait else 1.5 * LEASE_S, held)
+
+
+def _acquired(lock: BaseFileLock, timeout: float, held: ExitStack) -> bool:
     try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+        lock.acquire(timeout=timeout)
+    except Timeout:  # an OSError too, but not the disk's
+        return False
+    held.callback(lock.release)
+    return True

@@ -4,8 +4,9 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,71 @@ def disk_errors(what: str) -> Iterator[None]:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file under its final name only once it is complete and on the disk.
 
-    Until then it is ``.<name>.<random>.tmp`` beside it: several processes may write the same file
-    at once, and the last of them wins. A killed process leaves such a file behind; nothing reads
-    it.
+    See `write_together`.
+    """
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together; none has its final name before all are on the disk.
+
+    Until then each is ``.<name>.<random>.tmp`` beside it: several processes may write the same file
+    at once, and the last of them wins. A killed process leaves such files behind; nothing reads
+    them.
 
     Raises:
-        DiskError: if it cannot be written; a file that was there before is then intact.
+        DiskError: if one cannot be written; all that were there before are then intact.
     """
-    data = content.encode() if isinstance(content, str) else content
-    # Beside the target: a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    with disk_errors(str(path)):
-        # Opened by ourselves, not by `tempfile`: its files are for their owner's eyes alone.
-        file = open(temporary, "xb")
-        try:
-            with file:
-                file.write(data)
-                file.flush()
-                # Bytes before the name, or a power cut could leave the name of an empty file.
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        # Ctrl-C too must leave no half-written file behind.
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with disk_errors(str(path)):
+                # Beside the target: a rename is atomic within one file system only.
+                written[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+                _write(written[path], content.encode() if isinstance(content, str) else content)
+        for path, temporary in written.items():
+            with disk_errors(str(path)):
+                os.replace(temporary, path)
+    # Ctrl-C too must leave no half-written file behind.
+    except BaseException:
+        for temporary in written.values():
+            with suppress(OSError):
+                temporary.unlink()
+        raise
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes | str]) -> None:
+    """Write files that belong together into a folder, which is made; see `write_together`.
+
+    Args:
+        folder: where they go.
+        contents: by name, which may have folders of its own.
+    """
+    paths = {folder / name: content for name, content in contents.items()}
+    with disk_errors(str(folder)):
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    write_together(paths)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes with the context, for what other programs want as files.
+
+    Raises:
+        DiskError: if something in it cannot be written.
+    """
+    with disk_errors("temporary files"), tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    # Opened by ourselves, not by `tempfile`: its files are for their owner's eyes alone.
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        # Bytes before the name, or a power cut could leave the name of an empty file.
+        os.fsync(file.fileno())
 
 
 def expanded(path: str | Path) -> Path:

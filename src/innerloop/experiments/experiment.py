@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from innerloop.core.errors import ConfigError, did_you_mean
+from innerloop.core.errors import ConfigError, DataError, did_you_mean
 from innerloop.core.seeding import EVALUATION_SEED, stream
 from innerloop.data import load_dataset
 from innerloop.data.episodes import EpisodeSampler
@@ -15,13 +15,13 @@ from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.splits import Split, find_split
 from innerloop.methods.base import Learner
-from innerloop.methods.catalogue import find_learner
+from innerloop.methods.catalogue import find_learner, read_config
 from innerloop.methods.variants import Variant
 from innerloop.networks.build import build_network
 from innerloop.networks.usual import usual_torch
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Origin
-from innerloop.runs.weights import load_weights
+from innerloop.runs.weights import load_weights, weights_settings
 from innerloop.settings.run import RunConfig
 
 OWN = Variant()
@@ -265,6 +265,8 @@ def open_run(
         DataError: if its weights are damaged.
     """
     run.refuse_unfinished()
+    if not untrained:
+        _refuse_weights_of_another_run(run)
     if run.remark:
         say(run.remark)
     place = device_for(run, device, say)
@@ -288,3 +290,27 @@ def load_trained(learner: Learner, weights: Path) -> None:
     state = learner.state_dict()
     spare = [name for name in state if name.startswith(learner.training_only)]
     learner.load_state_dict(state | load_weights(weights, state, spare=spare))
+
+
+def _refuse_weights_of_another_run(run: RunDirectory) -> None:
+    """Raise `DataError` where the weights name another method or other settings than the run's.
+
+    Those of the machine may differ: a run of a GPU is evaluated on a CPU too.
+    """
+    named = weights_settings(run.weights_path)
+    if named is None:  # of a file that says nothing, there is nothing to hold against the run
+        return
+    method, text = named
+    own = run.config
+    if method != own.method:
+        raise DataError(
+            f"{run.weights_path} holds the weights of {method}, and the run is one of {own.method}."
+        )
+    theirs = read_config(text, source=f"the settings in {run.weights_path}")
+    machine = own.machine.flat()
+    for name, value in theirs.flat().items():
+        if name not in machine and value != own.flat()[name]:
+            raise DataError(
+                f"{run.weights_path} holds weights of another training: {name!r} was {value!r}, "
+                f"and in the run's config.json it is {own.flat()[name]!r}."
+            )

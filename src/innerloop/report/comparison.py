@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.analysis.compared import ComparedRow, Comparison, LearningCurve, Pair
-from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.files import json_text, write_folder
 from innerloop.core.intervals import Covers, interval_in_words, intervals_in_words
 from innerloop.report.figures.run import data_name
 from innerloop.report.figures.style import (
@@ -20,7 +20,7 @@ from innerloop.report.figures.style import (
     legend,
     note,
     panels,
-    save_figure,
+    pictures_of,
     zoom,
 )
 from innerloop.report.render import markdown
@@ -33,18 +33,19 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         DiskError: if something cannot be written.
     """
-    with disk_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "comparison.json", json_text(comparison.to_json(), indent=1) + "\n")
-    write_atomic(folder / "comparison.md", comparison_page(comparison))
     drawings = {
         "accuracy": draw_accuracy,
         "learning-curves": draw_learning_curves,
     }
     if any(row.inner_lr is not None for row in comparison.rows):
         drawings["inner-steps"] = draw_inner_steps
+    contents: dict[str, bytes | str] = {
+        "comparison.json": json_text(comparison.to_json(), indent=1) + "\n",
+        "comparison.md": comparison_page(comparison),
+    }
     for name, draw in drawings.items():
-        save_figure(partial(draw, comparison), folder / "figures", name)
+        contents |= pictures_of(partial(draw, comparison), f"figures/{name}")
+    write_folder(folder, contents)
 
 
 def describe(protocol: Protocol) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from innerloop.analysis.explanation.results import Explanation
 from innerloop.analysis.explanation.rows import Change, Mean, ShiftedMean, ShiftRow
 from innerloop.analysis.explanation.storage import explanation_to_json
-from innerloop.core.files import disk_errors, json_text, write_atomic
+from innerloop.core.files import json_text, write_folder
 from innerloop.core.intervals import Difference
 from innerloop.report.figures.explanation import (
     DRAWINGS,
@@ -17,7 +17,7 @@ from innerloop.report.figures.explanation import (
     at_rates,
     describe,
 )
-from innerloop.report.figures.style import save_figure
+from innerloop.report.figures.style import pictures_of
 from innerloop.report.render.markdown import table, text
 
 SHOWN_STEPS = (0, 1, 5, 10, 20, 50, 100, 200)
@@ -30,13 +30,13 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
     Raises:
         DiskError: if something cannot be written.
     """
-    with disk_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    numbers = json_text(explanation_to_json(explanation), indent=1)
-    write_atomic(folder / "explanation.json", numbers + "\n")
-    write_atomic(folder / "explanation.md", explanation_page(explanation))
+    contents: dict[str, bytes | str] = {
+        "explanation.json": json_text(explanation_to_json(explanation), indent=1) + "\n",
+        "explanation.md": explanation_page(explanation),
+    }
     for name, draw in DRAWINGS.items():
-        save_figure(partial(draw, explanation), folder / "figures", name)
+        contents |= pictures_of(partial(draw, explanation), f"figures/{name}")
+    write_folder(folder, contents)
 
 
 def explanation_page(explanation: Explanation) -> str:

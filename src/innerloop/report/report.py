@@ -5,7 +5,7 @@ from pathlib import Path
 
 from innerloop.analysis.explanation.results import Explanation
 from innerloop.core.errors import ConfigError
-from innerloop.core.files import disk_errors, write_atomic
+from innerloop.core.files import disk_errors, write_folder
 from innerloop.report.document import Document, Section
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import Material, explains, named, read_explanation, with_names
@@ -139,14 +139,25 @@ def write_report(report: Document, folder: Path) -> None:
         DataError: if a file of a run is damaged.
         DiskError: if something cannot be written.
     """
+    files = report_files(report)
+    write_folder(folder, files)
     with disk_errors(str(folder)):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-    # All of them before the first is written: what cannot be drawn leaves the former report whole.
+        for left in (folder / "figures").glob("*.svg"):  # of a former report
+            if f"figures/{left.name}" not in files:
+                left.unlink()
+
+
+def report_files(report: Document) -> dict[str, bytes]:
+    """The report by the names of its files: ``report.html``, ``report.pdf``, ``figures/*.svg``.
+
+    Raises:
+        DataError: if a file of a run is damaged.
+        DiskError: if the PDF's temporary files cannot be written.
+    """
     drawings = {picture.name: drawn(picture.draw) for picture in report.pictures}
-    for left in (folder / "figures").glob("*.svg"):  # of a former report
-        if left.stem not in drawings:
-            left.unlink()
-    for name, drawing in drawings.items():
-        write_atomic(folder / "figures" / f"{name}.svg", drawing.svg)
-    write_atomic(folder / "report.html", html_page(report, drawings))
-    write_atomic(folder / "report.pdf", pdf(report, drawings))
+    figures = {f"figures/{name}.svg": drawing.svg.encode() for name, drawing in drawings.items()}
+    return {
+        "report.html": html_page(report, drawings).encode(),
+        "report.pdf": pdf(report, drawings),
+        **figures,
+    }

@@ -6,6 +6,7 @@
     checkpoints/step-00000050/  model.safetensors  evaluation-*.json  hyperparameters.md  figures/
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -70,9 +71,7 @@ class RunDirectory:
                 write_atomic(temporary / "env.json", recorded + "\n")
                 (temporary / "metrics.jsonl").touch()
                 (temporary / "checkpoints").mkdir()
-                final = _free_name(path)
-                # Should another process take the name now, this fails, and replaces nothing.
-                os.rename(temporary, final)
+                final = _renamed_to_a_free_name(temporary, path)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
@@ -230,11 +229,17 @@ class RunDirectory:
         write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
-def _free_name(path: Path) -> Path:
-    """The path, or where it is taken the first of ``-2``, ``-3`` ... that is not."""
-    name = path
-    number = 1
-    while name.exists():
-        number += 1
-        name = path.with_name(f"{path.name}-{number}")
-    return name
+def _renamed_to_a_free_name(folder: Path, path: Path) -> Path:
+    """Rename a folder to the path, or where that is taken to the first free of ``-2``, ``-3``."""
+    for number in itertools.count(1):
+        name = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        if os.path.lexists(name):
+            continue
+        try:
+            # Fails, and replaces nothing, where another process has taken the name meanwhile.
+            os.rename(folder, name)
+            return name
+        except OSError:
+            if not os.path.lexists(name):
+                raise
+    raise AssertionError("there is always a next number")

@@ -99,6 +99,24 @@ def load_weights(
     return tensors
 
 
+def weights_settings(path: Path) -> tuple[str, str] | None:
+    """The method and the text of the settings that a weight file names, or None if it names none.
+
+    Raises:
+        DataError: if it is no weight file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"{path} is no safetensors file, or it is damaged ({error}).") from error
+    if "method" not in metadata or "config" not in metadata:
+        return None
+    return metadata["method"], metadata["config"]
+
+
 def _in_order(content: bytes) -> bytes:
     """The file with a sorted header: the library's order is random; equal runs make equal files."""
     end = 8 + int.from_bytes(content[:8], "little")

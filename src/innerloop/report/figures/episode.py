@@ -1,6 +1,9 @@
 """One validation episode as a picture: what was seen, what was asked, and what was answered."""
 
+import math
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
+from innerloop.core.errors import DataError
+from innerloop.core.zips import Limits, open_archive
 from innerloop.report.figures.style import GREY, WRONG
 from innerloop.runs.directory import RunDirectory
 
+KINDS = {"support": "u", "query": "u", "labels": "i", "predictions": "i", "class_names": "U"}
+"""Kinds of the arrays of an ``episode.npz``, as numpy names them."""
+LIMITS = Limits(entries=10, file_bytes=2**28, total_bytes=2**29)
+"""Of an ``episode.npz``."""
 LONGEST_NAME = 18
 """Letters of a class's name that there is room for."""
 
@@ -49,6 +58,56 @@ class Episode:
         return len(self.query) // self.ways
 
 
+def read_episode(run: RunDirectory) -> Episode:
+    """Read a run's ``episode.npz``, which may be somebody else's.
+
+    Raises:
+        DataError: if it is damaged, or is not an episode of the run's shape.
+    """
+    path = run.path / "episode.npz"
+    shape = run.config.episode
+    support = shape.ways * shape.shots
+    query = shape.ways * shape.queries
+    with path.open("rb") as file, open_archive(file, str(path), LIMITS) as archive:
+        arrays = {name: _array(path, archive.read(name)) for name in archive.names}
+    kinds = {name.removesuffix(".npy"): array.dtype.kind for name, array in arrays.items()}
+    counts = {name.removesuffix(".npy"): len(array) for name, array in arrays.items()}
+    fits = (
+        kinds == KINDS
+        and counts
+        == {
+            "support": support,
+            "query": query,
+            "labels": query,
+            "predictions": query,
+            "class_names": shape.ways,
+        }
+        and all(arrays[f"{name}.npy"].ndim == 4 for name in ("support", "query"))
+        and all(0 <= arrays[f"{name}.npy"].min() for name in ("labels", "predictions"))
+        and all(arrays[f"{name}.npy"].max() < shape.ways for name in ("labels", "predictions"))
+    )
+    if not fits:
+        raise DataError(f"{path} does not hold an episode of the run's shape: it is damaged.")
+    return Episode(**{name.removesuffix(".npy"): array for name, array in arrays.items()})
+
+
+def _array(path: Path, content: bytes) -> np.ndarray:
+    """An array of numpy's format, of as many bytes as its header says."""
+    file = BytesIO(content)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of numpy's format")
+        shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+        # A header can promise more than the memory holds; an object could run code.
+        if kind.hasobject or by_columns or not shape:
+            raise ValueError("no plain array")
+        if math.prod(shape) * kind.itemsize != len(content) - file.tell():
+            raise ValueError("another length than its header says")
+        return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+    except (ValueError, TypeError, EOFError, RecursionError, MemoryError) as error:
+        raise DataError(f"{path} holds an array that is damaged: {error}.") from error
+
+
 def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
     """One validation episode: support and query drawings, predictions, mistakes marked.
 
@@ -56,9 +115,7 @@ def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
         run: with an ``episode.npz``.
         subtitle: below the picture.
     """
-    # A pickle could run code.
-    with np.load(run.path / "episode.npz", allow_pickle=False) as stored:
-        episode = Episode(**{name: stored[name] for name in stored.files})
+    episode = read_episode(run)
     grey = "gray_r" if run.config.data.are_drawings else "gray"
     columns = episode.shots + episode.queries
     figure = Figure(figsize=(0.46 * columns + 2.6, 0.62 * episode.ways + 1.3))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.core.errors import DataError
+from innerloop.core.files import write_folder
 from innerloop.core.intervals import interval_in_words
 from innerloop.report.figures.episode import draw_episode
 from innerloop.report.figures.style import (
@@ -22,8 +23,8 @@ from innerloop.report.figures.style import (
     canvas,
     legend,
     note,
+    pictures_of,
     plain_log,
-    save_figure,
 )
 from innerloop.runs.directory import RunDirectory
 
@@ -57,7 +58,6 @@ def draw_figures(run: RunDirectory) -> list[Path]:
     """
     if not run.validations():
         raise DataError(f"{run.path} holds no validation yet, so there is nothing to draw.")
-    drawn = []
     drawings: dict[str, Callable[[RunDirectory], Figure]] = {
         "validation": draw_validation,
         "loss": draw_loss,
@@ -66,9 +66,12 @@ def draw_figures(run: RunDirectory) -> list[Path]:
         drawings["inner-steps"] = draw_inner_steps
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_validation_episode
+    folder = run.path / "figures"
+    pictures: dict[str, bytes] = {}
     for name, draw in drawings.items():
-        drawn.append(save_figure(partial(draw, run), run.path / "figures", name))
-    return drawn
+        pictures |= pictures_of(partial(draw, run), name)
+    write_folder(folder, pictures)
+    return [folder / f"{name}.png" for name in drawings]
 
 
 def describe(run: RunDirectory) -> str:

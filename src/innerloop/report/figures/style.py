@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from innerloop.core.files import disk_errors, write_atomic
+from innerloop.core.files import write_folder
 from innerloop.report.figures.drawing import in_usual_style
 
 # Okabe and Ito's colours, told apart by readers of every colour vision.
@@ -41,12 +41,14 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> Path:
     Raises:
         DiskError: if it cannot be written.
     """
-    files = in_usual_style(draw, ("png", "svg"))
-    with disk_errors(f"the figures in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in files.items():
-        write_atomic(folder / f"{name}.{suffix}", content)
+    write_folder(folder, pictures_of(draw, name))
     return folder / f"{name}.png"
+
+
+def pictures_of(draw: Callable[[], Figure], name: str) -> dict[str, bytes]:
+    """A figure as PNG and SVG, by the names of their files; ``draw`` as in `save_figure`."""
+    files = in_usual_style(draw, ("png", "svg"))
+    return {f"{name}.{suffix}": content for suffix, content in files.items()}
 
 
 def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:

@@ -5,7 +5,6 @@ numbers and alternative texts, and keeps SVG as vectors and text as text.
 """
 
 import json
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import matplotlib
 from markupsafe import Markup
 
+from innerloop.core.files import temporary_folder
 from innerloop.core.texts import printable
 from innerloop.core.version import __version__
 from innerloop.report.document import (
@@ -68,8 +68,7 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
     """The report as a PDF on A4; ``drawings`` are its pictures by name."""
     import typst
 
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with temporary_folder() as root:
         for picture in document.pictures:
             svg = drawings[picture.name].svg
             (root / f"{picture.name}.svg").write_text(svg, encoding="utf-8")
@@ -78,7 +77,7 @@ def pdf(document: Document, drawings: Mapping[str, Drawing]) -> bytes:
         # The figures' own font, which matplotlib brings along.
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         content = typst.compile(
-            str(root / "report.typ"), root=folder, font_paths=[str(fonts)], format="pdf"
+            str(root / "report.typ"), root=str(root), font_paths=[str(fonts)], format="pdf"
         )
     return bytes(content)  # type: ignore[arg-type]  # one file, since it is a PDF
 
