@@ -193,7 +193,7 @@ def packed_once(made, monkeypatch) -> None:
     """Packing the runs again takes seconds; it gives the archive that they were packed into, as
     `test_packed_again_the_runs_give_the_archive` holds."""
     with zipfile.ZipFile(made / f"{STEM}.zip") as packed:
-        names = [name for name in packed.namelist() if not name.endswith(SUMS)]
+        names = [name for name in packed.namelist() if name != f"{STEM}/{SUMS}"]
         content = {name.removeprefix(f"{STEM}/"): packed.read(name) for name in names}
     monkeypatch.setattr(rebuild, "contents", lambda folder, author: content)
 
@@ -223,7 +223,7 @@ def summed(content) -> None:
     sums = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name.removeprefix(f'{STEM}/')}\n"
         for name, data in sorted(content.items())
-        if not name.endswith(SUMS)
+        if name != f"{STEM}/{SUMS}"
     )
     content[f"{STEM}/{SUMS}"] = sums.encode()
 

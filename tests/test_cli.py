@@ -897,7 +897,7 @@ def test_weights_of_another_network_are_refused(pretrained, finished, tmp_path, 
     shutil.copy(finished / "model.safetensors", strange / "model.safetensors")
 
     sentence = refusal(["evaluate", str(strange)], capsys, 5, untouched=strange)
-    assert "it belongs to another network or method" in sentence
+    assert "holds the weights of fomaml, and the run is one of transfer" in sentence
 
 
 # Compare and explain
@@ -913,7 +913,11 @@ def test_compare_evaluates_what_is_missing_and_says_who_is_better(
 
     said = capsys.readouterr().out
     assert f"{pretrained} is evaluated on 3 episodes." in said
-    assert re.search(r"^- transfer .*fomaml.* over the same 3 episodes", said, re.MULTILINE)
+    assert re.search(
+        r"^- Of these networks alone: transfer .*fomaml.*; over the same 3 episodes",
+        said,
+        re.MULTILINE,
+    )
     assert json.loads((out / "comparison.json").read_text())["pairs"][0]["b"] == "fomaml"
     assert cli.main([*arguments, "--json"]) == 0
     said = capsys.readouterr()

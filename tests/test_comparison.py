@@ -354,6 +354,7 @@ def test_a_learning_curve_is_the_runs_validations_field_by_field(tmp_path):
         "query_accuracy_ci95": (0.051, 0.052, 0.053),
         "episodes": 30,
         "batch_norm": "transductive",
+        "covers": "episodes",
     }
 
 

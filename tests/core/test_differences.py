@@ -71,8 +71,9 @@ def test_differences_count_to_the_millionth():
 
 
 def test_independent_means_have_no_pairs_and_variances_add():
-    """By hand: both intervals are 1.96 s / sqrt(n), and the root of their squares' sum is 5."""
-    a, b = np.array([3.0, -3.0]) / 1.96 + 4.0, np.array([4.0, -4.0]) / 1.96
+    """By hand: both intervals are t s / sqrt(n), and the root of their squares' sum is 5."""
+    t = 12.7062047  # of one degree of freedom, 97.5 %
+    a, b = np.array([3.0, -3.0]) / t + 4.0, np.array([4.0, -4.0]) / t
     apart = independent_difference(a, b)
 
     assert mean_and_interval(a) == pytest.approx((4.0, 3.0))
@@ -94,5 +95,6 @@ def test_a_difference_as_json_holds_every_attribute_by_its_name():
         "probability": 0.75,
         "effect_size": 0.5,
         "paired": True,
+        "covers": "episodes",
         "verdict": "better",
     }

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and JSON that other programs can read."""
 
+import errno
 import json
 import math
 import os
@@ -55,6 +56,8 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
         for path, content in contents.items():
             with disk_errors(str(path)):
                 # Beside the target: a rename is atomic within one file system only.
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 written[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
                 _write(written[path], content.encode() if isinstance(content, str) else content)
         for path, temporary in written.items():

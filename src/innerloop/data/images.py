@@ -112,7 +112,7 @@ class FewShotDataset:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """(classes,) int64: examples of each class."""
+        """Examples of each class, (classes,) int64."""
         return np.array([len(examples) for examples in self.images], dtype=np.int64)
 
     @cached_property
