@@ -126,6 +126,23 @@ def test_the_lease_of_a_dead_process_of_this_host_is_taken_over(lock):
         assert ours
 
 
+def test_the_lease_of_a_killed_process_that_nobody_waits_for_is_taken_over_at_once(
+    lock, monkeypatch
+):
+    """Its number is still taken: until its parent asks for it, it is a zombie."""
+    acquired = claims._acquired
+    at_once = lambda lock, timeout, held: acquired(lock, 0.0, held)  # noqa: E731
+    monkeypatch.setattr(claims, "_acquired", at_once)
+    process = holder(lock)
+    assert process.stdout and process.stdout.readline() == "True\n"
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and left a zombie
+
+    with claim(lock) as ours:
+        assert ours
+    process.communicate()
+
+
 def test_the_lease_of_another_host_is_taken_over_only_once_it_is_old(lock, monkeypatch):
     """Its pid says nothing here: it may be that of any process."""
     monkeypatch.setattr(claims, "LEASE_S", 0.5)

@@ -7,11 +7,13 @@ killed, and nobody has to judge whether a file that was left is stale.
 
 Machines that share a disk need not see each other's locks, as with NFS. There a second file,
 ``<lock>.lease``, is created by one of them alone: it names host and process, and is touched for as
-long as that lives. A lease of a dead process of this host is taken over at once, one of another
-host after it was not touched for `LEASE_S`.
+long as that lives. Who has the lock of the system takes over a lease of this host at once: its
+process is dead, even if its parent has not noticed yet. A lease of another host is taken over after
+it was not touched for `LEASE_S`.
 """
 
 import errno
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,29 +47,33 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
         DiskError: if the lock file cannot be written.
     """
     with ExitStack() as held:
-        ours = _on_this_machine(path, wait, held) and _among_machines(path, wait, held)
+        locked = _on_this_machine(path, wait, held)
+        ours = locked is not False and _among_machines(path, wait, held, alone_here=bool(locked))
         if not ours:
             held.close()
         yield ours
 
 
-def _on_this_machine(path: Path, wait: bool, held: ExitStack) -> bool:
+def _on_this_machine(path: Path, wait: bool, held: ExitStack) -> bool | None:
+    """Whether the lock of the system is this process's; None where the file system has none."""
     lock = FileLock(path, fallback_to_soft=False)
     with disk_errors(str(path)):
         try:
             return _acquired(lock, WITHOUT_END if wait else 0.0, held)
         except NotImplementedError:  # how filelock says that the file system has no locks
-            return True
+            return None
         except OSError as error:
             if error.errno in NO_LOCKS:
-                return True
+                return None
             raise
 
 
-def _among_machines(path: Path, wait: bool, held: ExitStack) -> bool:
+def _among_machines(path: Path, wait: bool, held: ExitStack, *, alone_here: bool) -> bool:
     file = path.with_name(f"{path.name}.lease")
     lease = SoftFileLease(file, lease_duration=LEASE_S)
     with disk_errors(str(file)):
+        if alone_here and lease.owner and lease.owner.hostname == platform.node():
+            lease.force_break()
         # It is this process's by the first lock already, but for what another host says.
         return _acquired(lease, WITHOUT_END if wait else 1.5 * LEASE_S, held)
 
