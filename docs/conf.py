@@ -9,6 +9,7 @@ import innerloop
 from innerloop import cli
 from innerloop.methods import catalogue
 from innerloop.methods.card import Card
+from innerloop.report.document import code
 from innerloop.report.render.markdown import table
 
 project, author, release = "innerloop", "the innerloop developers", innerloop.__version__
@@ -71,7 +72,7 @@ def every_methods_options() -> str:
 def methods_table() -> str:
     """The methods that are installed: a table, then what each does and can be told."""
     cards, faults = catalogue.cards()
-    head = ["Method", "`innerloop train`", "Trains on", "Paper", "Settings of its own"]
+    head = ["Method", code("innerloop train"), "Trains on", "Paper", "Settings of its own"]
     parts = [
         "# Methods",
         "",
@@ -91,16 +92,16 @@ def methods_table() -> str:
 
 def row_of(card: Card) -> list[str]:
     """A method in the table of all."""
-    settings = ", ".join(f"`{name}`" for name in card.settings.flags())
+    settings = ", ".join(map(code, card.settings.flags()))
     paper = str(card.papers[0]) if card.papers else ""
-    return [card.title, f"`{card.name}`", card.trains_on, paper, settings]
+    return [card.title, code(card.name), card.trains_on, paper, settings]
 
 
 def settings_table(card: Card) -> list[str]:
     """A method's own settings, then what it changes in those of all."""
     sentences = card.settings.descriptions()
     rows = [
-        [f"`{name}`", str(default), sentences[name]]
+        [code(name), str(default), sentences[name]]
         for name, default in card.settings().flat().items()
     ]
     lines = table(["Setting", "Default", "What it is"], rows)

@@ -132,5 +132,5 @@ def test_a_command_line_that_innerloop_refuses_is_noticed(line, monkeypatch):
 
 
 def test_an_option_that_does_not_exist_is_noticed(monkeypatch):
-    with pytest.raises(SystemExit):
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         understand("innerloop train fomaml --meta-step 10", monkeypatch)

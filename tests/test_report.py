@@ -72,18 +72,17 @@ def svg_text(path: Path) -> str:
 
 
 def test_an_episode_is_drawn_where_there_is_one(run):
-    images = np.zeros((5 * 3, 1, 8, 8), dtype=np.uint8)
     np.savez(
         run.path / "episode.npz",
-        support=images,
-        query=images,
-        labels=np.repeat(np.arange(5), 3),
-        predictions=np.zeros(15, dtype=np.int64),
+        support=np.zeros((5 * 5, 1, 8, 8), dtype=np.uint8),
+        query=np.zeros((5 * 15, 1, 8, 8), dtype=np.uint8),
+        labels=np.repeat(np.arange(5), 15),
+        predictions=np.zeros(75, dtype=np.int64),
         class_names=np.array([f"alphabet/{i}" for i in range(5)]),
     )
 
     assert (run.path / "figures" / "episode.png") in draw_figures(run)
-    assert "12 of 15 query drawings wrong" in svg_text(run.path / "figures" / "episode.svg")
+    assert "60 of 75 query drawings wrong" in svg_text(run.path / "figures" / "episode.svg")
 
 
 def test_a_run_without_a_validation_is_refused(tmp_path):

@@ -143,7 +143,7 @@ def test_it_is_evaluated(with_runs):
 def test_it_is_compared_with_a_method_of_innerloop(with_runs):
     page = with_runs.innerloop("compare", "mine", "theirs", "--episodes", "3", "--out", "compared")
 
-    assert re.search(r"^- (centroids|Nearest centroid) .* over the same 3 episodes", page, re.M)
+    assert re.search(r"^- .*(centroids|Nearest centroid) .*; over the same 3 episodes", page, re.M)
     assert (with_runs.here / "compared" / "comparison.json").is_file()
 
 
@@ -231,9 +231,12 @@ FAULTS = {
     ),
     "an error of two lines": (
         "raise ValueError('The first line.\\nThe second.')",
-        f"{UNKNOWN}The first line.",
+        f"{UNKNOWN}ValueError: The first line (FOLDER/broken.py, line 1).",
     ),
-    "an error without words": ("raise ValueError", f"{UNKNOWN}ValueError."),
+    "an error without words": (
+        "raise ValueError",
+        f"{UNKNOWN}ValueError (FOLDER/broken.py, line 1).",
+    ),
     "nothing of that name": ("A = 1", f"{UNKNOWN}module 'broken' has no attribute 'CARD'."),
     "another name": (
         CARD.replace('Card("broken"', 'Card("whole"'),
@@ -251,6 +254,7 @@ def listed(page: str) -> list[str]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_card_that_cannot_be_used_is_said_in_a_sentence_and_the_others_work(fault, machine):
     text, sentence = FAULTS[fault]
+    sentence = sentence.replace("FOLDER", str(machine.packages))
     machine.install("broken", {"broken": "broken:CARD"}, broken=text)
 
     page = machine.innerloop("train", "--help")
