@@ -12,7 +12,7 @@ from pypdf import PdfReader
 from innerloop import cli
 from innerloop.assignment.plan import METHODS, Budget, budgets, plan_in_words
 from innerloop.cli import reproduction
-from innerloop.cli.progress import Overall
+from innerloop.cli.progress import Overall, TrainingProgress
 from innerloop.runs import directory as runs
 from innerloop.runs.directory import RunDirectory
 from killing import report_without_durations, results_of
@@ -249,6 +249,20 @@ def test_overall_progress_counts_by_weight_and_learns_the_pace(monkeypatch):
     assert overall.in_words(0.5) == "[2/3, 38 % of all, about 8 min left] "
     overall.resume(0.25)  # a quarter of it was there: half the pace
     assert overall.in_words(0.5) == "[2/3, 38 % of all, about 17 min left] "
+
+
+def test_the_time_left_is_told_from_steps_and_not_from_the_first_validation(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("innerloop.cli.progress.time.monotonic", lambda: now[0])
+    progress = TrainingProgress(11)
+    validation = {"kind": "validation", "query_accuracy": 0.5, "query_accuracy_ci95": 0.01}
+    progress.on_step(1, {"kind": "train", "loss": 1.0})
+    now[0] = 500.0
+    progress.on_step(0, validation)
+    now[0] = 506.0
+    progress.on_step(2, {"kind": "train", "loss": 1.0})
+
+    assert capsys.readouterr().err.splitlines()[-1].endswith("about 54 s left")
 
 
 def test_the_quick_budget_takes_every_method_and_is_smaller(monkeypatch):

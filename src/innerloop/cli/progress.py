@@ -99,6 +99,8 @@ class TrainingProgress:
             accuracy = 100 * record["query_accuracy"]
             half = 100 * record["query_accuracy_ci95"]
             self.validation = f"validation {accuracy:.1f} ± {half:.1f} %"
+            if step == 1:  # of the initial weights: as long as many steps, and not one of them
+                self._first = None
         else:
             self.loss = f"loss {record['loss']:.3f}  "
         if self._bar:
