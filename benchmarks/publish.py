@@ -8,6 +8,7 @@ training used.
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from innerloop.runs.weights import load_weights, save_weights
 ROOT = Path(__file__).parents[1]
 ACCURACY = ROOT / "benchmarks" / "results" / "accuracy"
 PACKAGE = ROOT / "src" / "innerloop" / "experiments" / "pretrained"
+WITH_PLACES = ("env.json", "hyperparameters.md")
 LARGEST_METRICS = 300_000  # bytes: of a longer file the validations alone are published
 
 
@@ -27,9 +29,10 @@ def publish(run: RunDirectory, target: Path) -> None:
     """Copy settings, environment, metrics, evaluations and the validation figure."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for file in ["config.json", "hyperparameters.md", "figures/validation.png"]:
+    for file in ["config.json", "figures/validation.png"]:
         shutil.copy(run.path / file, target)
-    write_atomic(target / "env.json", environment(run))
+    for file in WITH_PLACES:
+        write_atomic(target / file, without_places(run.path / file))
     for evaluation in run.path.glob("evaluation-*.json"):
         shutil.copy(evaluation, target)
     metrics = run.path / "metrics.jsonl"
@@ -40,19 +43,20 @@ def publish(run: RunDirectory, target: Path) -> None:
         write_atomic(target / "validation.jsonl", "\n".join(lines) + "\n")
 
 
-def environment(run: RunDirectory) -> str:
-    """Its ``env.json``, with the run directory as everybody has it."""
-    text = (run.path / "env.json").read_text("utf-8")
-    return text.replace(f"--run-dir {run.path}", f"--run-dir runs/{run.path.name}")
+def without_places(file: Path) -> str:
+    """A file of a run, without where its machine kept the run and the data."""
+    text = re.sub(r" --run-dir [^\s\"]+", "", file.read_text("utf-8"))
+    return re.sub(r"[^\s\"]*/(\w+), named by", r"\1, named by", text)
 
 
 def publish_weights(run: RunDirectory, target: Path) -> None:
     """Write the run's network into the package."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for file in ["config.json", "status.json", "hyperparameters.md"]:
+    for file in ["config.json", "status.json"]:
         shutil.copy(run.path / file, target)
-    write_atomic(target / "env.json", environment(run))
+    for file in WITH_PLACES:
+        write_atomic(target / file, without_places(run.path / file))
     unused = find_learner(run.config.method).training_only
     weights = {
         name: tensor
