@@ -25,14 +25,19 @@ WITH_PLACES = ("env.json", "hyperparameters.md")
 LARGEST_METRICS = 300_000  # bytes: of a longer file the validations alone are published
 
 
-def publish(run: RunDirectory, target: Path) -> None:
-    """Copy settings, environment, metrics, evaluations and the validation figure."""
+def begin(run: RunDirectory, target: Path) -> None:
+    """An empty folder, with what every published run has."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for file in ["config.json", "figures/validation.png"]:
-        shutil.copy(run.path / file, target)
+    shutil.copy(run.path / "config.json", target)
     for file in WITH_PLACES:
         write_atomic(target / file, without_places(run.path / file))
+
+
+def publish(run: RunDirectory, target: Path) -> None:
+    """Copy settings, environment, metrics, evaluations and the validation figure."""
+    begin(run, target)
+    shutil.copy(run.path / "figures" / "validation.png", target)
     for evaluation in run.path.glob("evaluation-*.json"):
         shutil.copy(evaluation, target)
     metrics = run.path / "metrics.jsonl"
@@ -51,12 +56,8 @@ def without_places(file: Path) -> str:
 
 def publish_weights(run: RunDirectory, target: Path) -> None:
     """Write the run's network into the package."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for file in ["config.json", "status.json"]:
-        shutil.copy(run.path / file, target)
-    for file in WITH_PLACES:
-        write_atomic(target / file, without_places(run.path / file))
+    begin(run, target)
+    shutil.copy(run.path / "status.json", target)
     unused = find_learner(run.config.method).training_only
     weights = {
         name: tensor
