@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.analysis.compared import sentence
+from innerloop.analysis.compared import Pair, sentence
 from innerloop.analysis.comparison import compare
 from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError, DataError
@@ -167,6 +167,18 @@ def test_many_small_wins_against_few_large_losses_are_said():
 def test_equal_accuracies_have_no_effect_size():
     assert paired_difference(np.ones(3), np.ones(3)).effect_size is None
     assert paired_difference(np.full(3, 0.9), np.full(3, 0.8)).effect_size is None
+    assert "effect size none)." in sentence("A", "B", paired_difference(np.ones(3), np.ones(3)))
+
+
+def test_a_pair_as_json_is_flat_and_says_its_sentence():
+    pair = Pair("A", "B", paired_difference(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.8])))
+
+    assert pair.to_json() == {
+        "a": "A",
+        "b": "B",
+        **pair.difference.to_json(),
+        "sentence": pair.sentence,
+    }
 
 
 def test_two_methods_are_two_rows_and_a_pair(tmp_path):
@@ -299,6 +311,8 @@ def test_one_run_a_run_twice_and_an_unfinished_run_are_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="at least two runs"):
         compare([a])
+    with pytest.raises(ConfigError, match="at least 2 episodes: got 1"):
+        compare([a, a], episodes=1)
     with pytest.raises(ConfigError, match="a is given twice"):
         compare([a, a])
     with pytest.raises(ConfigError, match=r"b has no final weights: .*innerloop resume"):
@@ -326,16 +340,18 @@ def test_a_learning_curve_is_the_runs_validations_field_by_field(tmp_path):
         "query_accuracy_before_ci95": 0.022,
         "query_loss": 0.31,
         "support_accuracy": 0.99,
-        "episodes": 30,
-        "batch_norm": "transductive",
         "inner_steps": 5,
     }
     numbers = [(0, 0.5, 0.051, 1.5, 7), (500, 0.6, 0.052, 2.5, 8), (1000, 0.7, 0.053, 3.5, 9)]
+    protocols = [(28, "support"), (29, "running"), (30, "transductive")]
     rows = [
         record
         | {"step": step, "query_accuracy": accuracy, "query_accuracy_ci95": half}
         | {"elapsed_s": seconds, "image_passes": passes}
-        for step, accuracy, half, seconds, passes in numbers
+        | {"episodes": episodes, "batch_norm": mode}
+        for (step, accuracy, half, seconds, passes), (episodes, mode) in zip(
+            numbers, protocols, strict=True
+        )
     ]
     (b.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

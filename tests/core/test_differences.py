@@ -6,11 +6,16 @@ import json
 import numpy as np
 import pytest
 
+from innerloop.core.components import Design
 from innerloop.core.intervals import (
     Difference,
+    covers_seeds,
     independent_difference,
+    interval_in_words,
+    intervals_in_words,
     mean_and_interval,
     paired_difference,
+    what_is_covered,
 )
 
 A = np.array([0.9, 0.8, 0.7, 1.0, 0.6])
@@ -98,3 +103,31 @@ def test_a_difference_as_json_holds_every_attribute_by_its_name():
         "covers": "episodes",
         "verdict": "better",
     }
+
+
+@pytest.mark.parametrize(
+    ("classes", "seeds", "covers"),
+    [
+        (False, False, "episodes"),
+        (True, False, "episodes and classes"),
+        (False, True, "episodes and training seeds"),
+        (True, True, "episodes, classes and training seeds"),
+    ],
+)
+def test_an_interval_says_what_it_covers(classes, seeds, covers):
+    design = Design(2, np.array([[0, 1], [1, 2]]) if classes else None)
+
+    assert what_is_covered(design, seeds=seeds) == covers
+    assert covers_seeds(covers) == seeds
+    assert interval_in_words(covers) == f"95 % interval over {covers}"
+
+
+def test_rows_that_cover_the_same_share_their_words_and_others_are_named():
+    same = [("maml", "episodes"), ("fomaml", "episodes")]
+    others = [*same, ("maml", "episodes"), ("mamlpp", "episodes and classes")]
+
+    assert intervals_in_words(same) == "95 % interval over episodes"
+    assert (
+        intervals_in_words(others)
+        == "95 % interval over episodes (maml, fomaml), over episodes and classes (mamlpp)"
+    )

@@ -112,6 +112,28 @@ def test_one_episodes_head_is_a_layer_with_copies_of_its_numbers(episode):
     assert head["weight"][episode].abs().sum() > 0 and head["bias"][episode].abs().sum() > 0
 
 
+def test_a_head_in_closed_form_is_there_after_one_step_and_stays():
+    x = features()
+    weight, bias = fit_logistic(x, LABELS, 3, 0.5)
+    found = {
+        "logistic": {"weight": weight, "bias": bias},
+        "cosine": prototypes(x, LABELS),
+    }
+
+    for kind, expected in found.items():
+        zero, first, second = (
+            head
+            for head, _, _ in NewHead(kind, penalty=0.5).trajectory(x, LABELS, steps=2)  # type: ignore[arg-type]
+        )
+        assert not any(value.any() for value in zero.values())
+        assert all(torch.equal(first[name], value) for name, value in expected.items())
+        assert all(torch.equal(second[name], value) for name, value in expected.items())
+
+
+def test_a_head_that_nothing_is_said_of_is_the_assignments():
+    assert NewHead() == NewHead(kind="gradient", init="zero", rate=0.4, penalty=0.1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_head_as_a_module_says_the_same(kind):
     found = NewHead(kind)

@@ -16,6 +16,8 @@ from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
 from innerloop.methods.mamlpp.schedules import EPOCHS, multi_step_weights
+from innerloop.methods.mamlpp.sets import key_of, name_of
+from innerloop.networks.batch_norm import BatchNorm2d
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3
@@ -444,3 +446,41 @@ def test_image_passes_count_the_extra_query_passes_of_the_multi_step_loss():
     assert without.own.image_passes(without, 50) == 40_000
     maml = settings_of("maml")
     assert maml.own.image_passes(maml, 50) == 40_000
+
+
+class RunsANormTwice(nn.Module):
+    """One batch norm for two places, so that it sees two kinds of inputs in a pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.norm = BatchNorm2d(1)
+        self.head = nn.Linear(1, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.conv(self.norm(self.conv(images))))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+def test_statistics_of_a_layer_that_runs_twice_are_refused():
+    made = MAMLpp(RunsANormTwice().double(), inner_lr=0.1, inner_steps=2)
+
+    with pytest.raises(ConfigError, match="'norm' runs more than once in a forward pass"):
+        made.meta_loss(random_episodes(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("blocks.0.norm", "blocks/0/norm"),
+        ("a/b", "a~1b"),
+        ("a~b.c", "a~0b/c"),
+        ("a~1b", "a~01b"),
+        ("keys", "~2keys"),
+        ("~2keys", "~02keys"),
+    ],
+)
+def test_a_layer_has_one_key_and_the_key_tells_the_layer(name, key):
+    """The keys are in files of weights, so they stay as they are."""
+    assert key_of(name) == key
+    assert name_of(key) == name
