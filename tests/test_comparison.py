@@ -161,7 +161,17 @@ def test_many_small_wins_against_few_large_losses_are_said():
     assert "; B wins clearly more episodes than A" in sentence(
         "A", "B", paired_difference(0 * often, often)
     )
-    assert "wins clearly" not in sentence("A", "B", paired_difference(np.abs(often), 0 * often))
+    # Who wins more and is better has nothing more said, whichever way it is asked.
+    for a, b in [(np.abs(often), 0 * often), (0 * often, np.abs(often))]:
+        assert "wins clearly" not in sentence("A", "B", paired_difference(a, b))
+
+
+def test_independent_means_are_said_not_to_be_paired():
+    apart = independent_difference(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.7, 0.6]))
+
+    assert sentence("A", "B", apart).endswith(
+        "over episodes (not the same episodes, so not paired)."
+    )
 
 
 def test_equal_accuracies_have_no_effect_size():
@@ -194,6 +204,21 @@ def test_two_methods_are_two_rows_and_a_pair(tmp_path):
     assert compared.learning_curves[0].image_passes == (0, 1000 * 4 * (5 * 25 + 75))
     assert compared.learning_curves[0].seconds == (0.0, 60.0)
     assert compared.learning_curves[0].machine == a.machine
+
+
+def test_a_pair_is_found_either_way_and_every_part_is_in_the_file_by_its_name(tmp_path):
+    a = run_with(tmp_path / "a", [0.9, 0.8, 0.7, 0.8])
+    b = run_with(tmp_path / "b", [0.8, 0.8, 0.6, 0.6], settings_of("maml", **SETTINGS))
+    found = compare([a, b], episodes=EPISODES)
+
+    assert found.pair("fomaml", "maml") == found.pairs[0]
+    assert found.pair("maml", "fomaml") == found.pairs[0].reversed()
+    assert found.pair("maml", "maml") is found.pair("maml", "transfer") is None
+    written = found.to_json()
+    assert [row["name"] for row in written["rows"]] == ["fomaml", "maml"]
+    assert written["pairs"] == [found.pairs[0].to_json()]
+    assert [curve["name"] for curve in written["learning_curves"]] == ["fomaml", "maml"]
+    assert (written["other_rows"], written["differing_fields"]) == ([], {})
 
 
 def test_seeds_of_a_method_are_one_row_with_their_spread_apart(tmp_path):
