@@ -234,3 +234,112 @@ def test_rates_that_stayed_are_explained_where_a_zero_head_is_the_cause(tmp_path
     assert "stays at 0.4 in blocks.0: a head that starts from zero" in kept_rates(run)
     assert kept_rates(make_run(tmp_path, "mamlpp", name="own-head", fresh_head=False)) == ""
     assert kept_rates(make_run(tmp_path, "mamlpp", name="other-rate", inner_lr=0.3)) == ""
+
+
+def test_percent_nats_and_counts_as_they_are_written():
+    assert findings.percent(0.98765) == "98.77 %"
+    assert findings.percent(0.98765, 0.00123) == "98.77 ± 0.12 %"
+    assert findings.percent(0.98765, 0.0123, 1) == "98.8 ± 1.2 %"
+    assert findings.percent(0.98765, digits=1) == "98.8 %"
+    assert findings.nats(0.12345) == "0.123 nats"
+    assert [findings.counted(number, "seed") for number in (0, 1, 2)] == [
+        "0 seeds",
+        "1 seed",
+        "2 seeds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "from_zero", "said"),
+    [
+        # Exactly at chance in every episode, and its head starts from zero.
+        (0.25, 0.0, True, "Before adaptation, exactly 25.0 % of the query images are right"),
+        (0.25, 0.0, False, "Before adaptation A has 25.0 ± 0.0 %, chance: labels"),
+        (0.25, 0.001, True, "Before adaptation A has 25.0 ± 0.1 %, chance: labels"),
+        (0.2501, 0.0, True, "Before adaptation A has 25.0 ± 0.0 %, chance: labels"),
+        # Within a point of chance, or within the interval, whichever is more.
+        (0.2599, 0.001, False, "Before adaptation A has 26.0 ± 0.1 %, chance: labels"),
+        (0.2601, 0.001, False, "Before adaptation A has 26.0 ± 0.1 %, above chance (25.0 %)."),
+        (0.2399, 0.001, False, "Before adaptation A has 24.0 ± 0.1 %, below chance (25.0 %)."),
+        (0.29, 0.05, False, "Before adaptation A has 29.0 ± 5.0 %, chance: labels"),
+    ],
+)
+def test_what_counts_as_chance_before_adaptation(mean, half, from_zero, said):
+    (sentence,) = findings.before_adaptation({"A": (mean, half)}, 4, ["A"] if from_zero else [])
+
+    assert sentence.startswith(said)
+
+
+def test_methods_with_and_without_a_zero_head_are_spoken_of_apart():
+    said = findings.before_adaptation({"A": (0.2, 0.0), "B": (0.3, 0.01)}, 5, ["A"])
+
+    assert said[0].startswith("Before adaptation, exactly 20.0 %") and "(A)" in said[0]
+    assert "all 5 logits are equal" in said[0] and "one image in 5 is" in said[0]
+    assert said[1:] == ["Before adaptation B has 30.0 ± 1.0 %, above chance (20.0 %)."]
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        (0.0099, "level, so what it learns"),
+        (0.0101, "1.0 points are lost on drawings"),
+        (-0.0099, "level, so what it learns"),
+        (-0.0101, "the query set is 1.0 points better"),
+    ],
+)
+def test_support_and_query_are_level_within_a_point(gap, said):
+    sentence = findings.support_against_query("A", 0.5 + gap, 0.5)
+
+    assert sentence.startswith(f"After adaptation A has {50 + 100 * gap:.1f} % on the support and")
+    assert "50.0 % on the query set" in sentence and said in sentence
+
+
+def test_steps_are_told_from_zero_to_the_last():
+    said = findings.more_steps("A", [0.2, 0.7, 0.8, 0.809], 2)
+
+    assert said == (
+        "A goes from 20.0 % to 70.0 % with the first inner step and to 80.0 % with all 2; "
+        "going on to 3 steps changes little (+0.9 points)."
+    )
+    assert "helps (+1.1" in findings.more_steps("A", [0.2, 0.7, 0.8, 0.811], 2)
+    assert "hurts (-1.1" in findings.more_steps("A", [0.2, 0.7, 0.8, 0.789], 2)
+    assert "changes little (+0.0 points)" in findings.more_steps("A", [0.2, 0.7, 0.8, 0.7999], 2)
+    assert findings.more_steps("A", [0.2, 0.7], 1).endswith("and to 70.0 % with all 1.")
+    assert findings.more_steps("A", [0.2, 0.7], 2) == "A was not measured step by step."
+
+
+def test_rates_within_two_points_of_the_best_and_the_nearest_to_ones_own():
+    rates = [
+        PartRow(adapts="own", rate=rate, mean=mean, ci95=0.001)
+        for rate, mean in ((1.0, 0.93), (0.1, 0.931), (0.2, 0.95), (0.4, 0.929))
+    ]
+
+    said = findings.over_rates("A", rates, 0.15)
+
+    assert "highest at 0.2 (95.0 ± 0.1 %) and within two points of that from 0.1 to 0.2;" in said
+    # 0.15 is as near to 0.1 as to 0.2, and the first one's row comes first.
+    assert said.endswith("at 0.1 it has 93.1 ± 0.1 %.")
+    assert findings.over_rates("A", rates, 0.2).endswith("at 0.2 it has 95.0 ± 0.1 %.")
+
+
+def test_intervals_overlap_where_they_touch():
+    def said(mean: float) -> str:
+        rows = [
+            PartRow(adapts="own", rate=rate, mean=value, ci95=0.25)
+            for rate, value in ((0.1, mean), (0.2, 1.0))
+        ]
+        return findings.over_rates("A", rows, 0.1)
+
+    assert said(0.5).endswith("which the intervals do not tell apart.")
+    assert not said(0.49).endswith("which the intervals do not tell apart.")
+
+
+def test_more_shots_are_better_only_where_every_step_rises():
+    rows = [ShotsRow(shots=count, mean=mean, ci95=0.01) for count, mean in ((1, 0.8), (5, 0.9))]
+
+    assert findings.over_shots("A", rows) == (
+        "A has 80.0 ± 1.0 % with 1, 90.0 ± 1.0 % with 5 support images a class: more is better at "
+        "every step."
+    )
+    level = [*rows, ShotsRow(shots=10, mean=0.9, ci95=0.01)]
+    assert findings.over_shots("A", level).endswith("with 10 support images a class.")
