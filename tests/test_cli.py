@@ -370,6 +370,11 @@ def test_a_mistyped_value_is_answered_with_the_nearest(arguments, sentence, caps
             "--preset is given 2 times: give it once.",
         ),
         (["train", "--config", "a.json", "--config", "b.json"], "--config is given 2 times"),
+        (
+            ["evaluate", "run", "--shots", "1", "--shots=5"],
+            "--shots is given 2 times: give it once, with all its values.",
+        ),
+        (["report", "run", "--references", "A", "--references", "B"], "--references is given 2"),
         (["train", "fomaml", "extra"], "innerloop train fomaml takes no 'extra': see innerloop"),
         (["train", "--method", "maml", "--method", "fomaml"], "--method is given 2 times"),
         (["explain", "run"], "runs needs 2 values, and there are fewer."),

@@ -9,11 +9,11 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
-from innerloop.cli.misuse import sentence_of
+from innerloop.cli.misuse import refuse_repeated, sentence_of
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import expanded, json_text
 from innerloop.settings.fields import attribute_docstrings
@@ -73,6 +73,8 @@ def parse(
     """
     shown = _as_help_shows_it(options, sentences, groups)
     flags = [name.replace("_", "-") for name in _names(shown)]
+    # Who names --shots twice wants both, and would get the last.
+    refuse_repeated(arguments, list(_of_many_values(shown)), ", with all its values")
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -121,6 +123,13 @@ def _names(options: type) -> Iterator[str]:
             yield from (inner.name for inner in dataclasses.fields(field.default_factory))
         else:
             yield field.name
+
+
+def _of_many_values(options: type) -> Iterator[str]:
+    """The names of options that take several values, as they are typed."""
+    for name, kind in get_type_hints(options).items():
+        if get_origin(kind) is tuple:
+            yield name.replace("_", "-")
 
 
 def _as_help_shows_it(

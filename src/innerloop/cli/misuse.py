@@ -1,9 +1,10 @@
 """What was typed wrong, in a sentence: tyro says it in a box of many lines, in Python's words."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
-from innerloop.core.errors import did_you_mean, nearest
+from innerloop.core.errors import ConfigError, did_you_mean, nearest
 
 NUMBERS = {"invalid literal for int()": "a whole number", "could not convert string": "a number"}
 """How Python's complaint of a value begins, and what the value must be."""
@@ -11,6 +12,20 @@ NUMBERS = {"invalid literal for int()": "a whole number", "could not convert str
 
 def _name(argument: str) -> str:
     return argument.removeprefix("--").partition("=")[0].replace("_", "-")
+
+
+def refuse_repeated(arguments: Sequence[str], names: Sequence[str], how: str = "") -> None:
+    """Raise `ConfigError` where one of some options is given more than once.
+
+    Args:
+        arguments: as they were typed.
+        names: options without dashes, of which it would not be seen that the last one wins.
+        how: more words on how to give it once.
+    """
+    typed = Counter(_name(argument) for argument in arguments if argument.startswith("--"))
+    for name in names:
+        if typed[name] > 1:
+            raise ConfigError(f"--{name} is given {typed[name]} times: give it once{how}.")
 
 
 def sentence_of(box: str, command: str, flags: Sequence[str]) -> str:

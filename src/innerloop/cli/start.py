@@ -5,6 +5,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
+from innerloop.cli.misuse import refuse_repeated
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import expanded
 from innerloop.methods.catalogue import cards, load_config, names, settings_of
@@ -23,16 +24,14 @@ def method_of(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def value_of(name: str, arguments: list[str]) -> str | None:
     """The value of an option that decides the defaults of the others."""
-    values = []
+    # Of another option the last one wins; these also say what the others start from.
+    refuse_repeated(arguments, [name])
     for index, argument in enumerate(arguments):
         if argument.startswith(f"--{name}="):
-            values.append(argument.partition("=")[2])
+            return argument.partition("=")[2]
         if argument == f"--{name}" and index + 1 < len(arguments):
-            values.append(arguments[index + 1])
-    # Of another option the last one wins; these also say what the others start from.
-    if len(values) > 1:
-        raise ConfigError(f"--{name} is given {len(values)} times: give it once.")
-    return values[0] if values else None
+            return arguments[index + 1]
+    return None
 
 
 def _without(name: str, arguments: list[str]) -> list[str]:
