@@ -379,7 +379,9 @@ def test_a_mistyped_value_is_answered_with_the_nearest(arguments, sentence, caps
         (["train", "--method", "maml", "--method", "fomaml"], "--method is given 2 times"),
         (["explain", "run"], "runs needs 2 values, and there are fewer."),
         (["doctor", "extra"], "innerloop doctor takes no 'extra': see innerloop doctor --help."),
-        (["evaluate"], "PATH"),
+        (["evaluate"], "innerloop evaluate needs PATH: The run directory; or pretrained:NAME, a "),
+        (["explain"], "innerloop explain needs PATH PATH: The two run directories; differences "),
+        (["data"], "innerloop data needs {show,verify,download,info}: show: a PNG of one episode"),
         (
             ["evaluate", "run", "--part", "tset"],
             "--part must be one of val, test: got 'tset'. Did you mean 'test'?",

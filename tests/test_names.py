@@ -60,6 +60,22 @@ def test_a_name_is_in_a_figure_on_the_page_and_in_its_values_as_it_is(name):
     assert page.count(f'data-series="{html.escape(name)}"') == 2
 
 
+@pytest.mark.parametrize("scale", ["log", "symlog", "asinh", "logit", "linear"])
+@pytest.mark.parametrize("values", [(0.02, 0.9), (0.3, 0.4), (1e-7, 3e9)])
+def test_no_axis_shows_a_formula_as_it_is_typed(scale, values):
+    def draw() -> Figure:
+        figure, axes = canvas("title", "subtitle")
+        axes.set_yscale(scale)
+        axes.plot([0, 1], [min(value, 0.99) for value in values] if scale == "logit" else values)
+        return figure
+
+    texts = texts_of_svg(drawn(draw).svg)
+
+    assert not [text for text in texts if "$" in text or "\\" in text]
+    # More than the title, the subtitle and the five or six ticks of the other axis.
+    assert len(texts) > 8
+
+
 @pytest.mark.parametrize("name", [*NAMES, "two\nlines", "bell \a", "half \udc80"])
 def test_a_figure_with_any_name_is_saved_as_png_and_as_whole_svg(name, tmp_path):
     png = save_figure(lambda: figure_of(name), tmp_path, "figure")
@@ -73,7 +89,8 @@ def test_a_figure_with_any_name_is_saved_as_png_and_as_whole_svg(name, tmp_path)
     [
         ("a|b", r"a\|b"),
         ("two\r\nlines", "two lines"),
-        ("<b>", r"\<b\>"),
+        ("<b>", r"\<b>"),
+        ("> a > b", r"\> a > b"),
         ("$x$", r"\$x\$"),
         ("_a_b_", r"\_a_b\_"),
         ("&lt; & c", r"\&lt; & c"),

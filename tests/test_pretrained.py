@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from innerloop.cli.app import main
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.images import FewShotDataset
 from innerloop.experiments import pretrained as room
+from innerloop.experiments.evaluation import evaluate_run
+from innerloop.experiments.experiment import open_run
 from innerloop.experiments.pretrained import pretrained_names, pretrained_run
+
+PUBLISHED = Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy"
+FIRST = 50
 
 
 def test_the_four_methods_are_there_in_less_than_half_a_megabyte_each():
@@ -109,3 +115,23 @@ def test_evaluating_one_in_the_shell_prints_its_row_and_writes_nothing(capsys):
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert {row["batch_norm"] for row in rows} == {"transductive", "support"}
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("INNERLOOP_DATA" not in os.environ, reason="needs Omniglot's drawings")
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_published_accuracy_of_the_first_episodes_is_found_exactly(name):
+    run = pretrained_run(name)
+    experiment, learner = open_run(run)
+    mode = learner.batch_norm_modes[0]
+    folder = PUBLISHED / f"{run.config.method}-omniglot-5w5s-s0"
+    file = folder / f"evaluation-assignment-val-5w5s15q-5steps-{mode}.json"
+    published = json.loads(file.read_text())["query_accuracy_per_episode"]
+
+    (evaluation,) = evaluate_run(
+        experiment, learner, part="val", episodes=FIRST, inner_steps=5, batch_norms=(mode,)
+    )
+
+    assert evaluation.row(step=5).query_accuracy_per_episode == pytest.approx(
+        published[:FIRST], abs=1e-9
+    )

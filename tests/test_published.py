@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from innerloop.core.components import Design
 from innerloop.core.intervals import mean_and_interval
 from innerloop.methods.catalogue import names
 from innerloop.report.material import Material
@@ -20,7 +22,8 @@ from innerloop.runs.results import EvaluationRow
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from name_classes import name_classes  # noqa: E402
+import tables  # noqa: E402
+from pages import filled  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = {
@@ -42,18 +45,26 @@ def runs(tmp_path_factory) -> list[RunDirectory]:
     """The committed results as run directories; their weights are not committed, and a report needs
     only to know."""
     folder = tmp_path_factory.mktemp("published")
-    for path in (RESULTS / "accuracy").iterdir():
+    for path in (RESULTS / "accuracy").glob("*/"):
         copy = Path(shutil.copytree(path, folder / path.name))
         if (copy / "validation.jsonl").is_file():
             (copy / "validation.jsonl").rename(copy / "metrics.jsonl")
-        # Rows of before they named the classes of their episodes, which are counted.
-        name_classes(copy)
         (copy / "model.safetensors").write_bytes(save({"weights": np.zeros(1)}))
     return [RunDirectory(path) for path in sorted(folder.iterdir())]
 
 
 @pytest.fixture(scope="module")
-def material(runs) -> Material:
+def published_checksums() -> Iterator[None]:
+    """Weights are known by their checksums, which are committed."""
+    lines = (RESULTS / "accuracy" / "SHA256SUMS").read_text("utf-8").splitlines()
+    checksums = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunDirectory, "weights_sha256", lambda run: checksums[run.path.name])
+        yield
+
+
+@pytest.fixture(scope="module")
+def material(runs, published_checksums) -> Material:
     first = [run.path for run in runs if run.config.data.split == "assignment"]
     others = [run.path for run in runs if run.config.data.split != "assignment"]
     return read_material([*first, *others], RESULTS / "explanation")
@@ -125,6 +136,139 @@ def test_the_table_of_the_readme_is_what_the_report_derives(material, runs):
         ]
         assert [on_test] == ([of_one(evaluation) for evaluation in found] or ["-"])
         assert [seed_on_test] == ([str(run.config.training.seed) for run in tested] or ["-"])
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.stem)
+def test_the_tables_of_a_page_are_what_the_evaluations_give(page):
+    text = page.read_text("utf-8")
+
+    assert "<!-- table: " in text
+    assert filled(text, tables.tables()) == text
+
+
+def points(a: str, b: str, seeds: int | None = None) -> str:
+    """By how much method A is above method B; of so many seeds, or of all."""
+    apart = tables.difference(tables.rows(a)[:seeds], tables.rows(b)[:seeds])
+    return shown(apart.mean, apart.ci95)
+
+
+def of_method(method: str, mode: str | None = None) -> str:
+    return tables.accuracy(tables.rows(method, mode))
+
+
+def on_test(method: str, mode: str = "transductive") -> list[EvaluationRow]:
+    found = tables.row(tables.runs(method, tables.ON_TEST)[0], mode)
+    assert found
+    return [found]
+
+
+def points_on_test(a: str, b: str) -> str:
+    first = on_test(a, tables.own_mode(a))
+    apart = tables.difference(first, on_test(b, tables.own_mode(b)))
+    return shown(apart.mean, apart.ci95)
+
+
+def points_of_a_glorot_head() -> str:
+    glorot = tables.rows("transfer", adaptation="own-glorot")
+    apart = tables.difference(tables.rows("fomaml")[:1], glorot)
+    return shown(apart.mean, apart.ci95)
+
+
+def unsigned(row: dict[str, float]) -> str:
+    """A difference that is above zero, with its interval in points."""
+    return shown(row["mean"], row["ci95"])
+
+
+def widths(values: np.ndarray, design: Design, whole: float) -> str:
+    """Half-widths of an interval over independent episodes, with classes, and with seeds."""
+    halves = [mean_and_interval(values)[1], mean_and_interval(values, design)[1], whole]
+    return "± {:.2f}, ± {:.2f} and ± {:.2f}".format(*(100 * half for half in halves))
+
+
+def widths_of_difference(a: str, b: str) -> str:
+    first, second = tables.rows(a), tables.rows(b)
+    differences = tables.values(first).mean(axis=0) - tables.values(second).mean(axis=0)
+    whole = tables.difference(first, second).ci95
+    return widths(differences, tables.shared_design([*first, *second]), whole)
+
+
+def difference_in_words() -> list[str]:
+    apart = tables.difference(tables.rows("transfer"), tables.rows("fomaml"))
+    counted = f"{apart.won} won, {apart.lost} lost, {apart.tied} tied"
+    return [counted, f"{apart.probability:.2f}", f"{apart.effect_size:.2f}"]
+
+
+EXPLANATION = tables.explanation()
+GAP = EXPLANATION["table"]["gap"]
+DISJOINT = EXPLANATION["disjoint"]
+BY_BATCH = {
+    rung["shift"]: rung["runs"]["transfer"]["batch_statistics"] for rung in EXPLANATION["shift"]
+}
+SENTENCES = [
+    (
+        "README.md",
+        "better than FO-MAML at this budget, by {} points",
+        [points("transfer", "fomaml")],
+    ),
+    ("README.md", "MAML++ is above FO-MAML by {} points", [points("mamlpp", "fomaml")]),
+    (
+        "docs/methods/mamlpp.md",
+        "**{}**, above FO-MAML ({}) by {} points",
+        [of_method("mamlpp"), of_method("fomaml"), points("mamlpp", "fomaml")],
+    ),
+    (
+        "docs/methods/mamlpp.md",
+        "below transfer ({}) by {}",
+        [of_method("transfer"), points("transfer", "mamlpp")],
+    ),
+    ("docs/methods/mamlpp.md", "above MAML by {}", [points("mamlpp", "maml")]),
+    ("docs/methods/maml.md", "above FO-MAML by {} points", [points("maml", "fomaml")]),
+    (
+        "docs/methods/mamlpp.md",
+        "seed 0: {} transductive (support {}, running {}), above FO-MAML's {} by {} points",
+        [
+            *(
+                tables.accuracy(on_test("mamlpp", mode))
+                for mode in ("transductive", "support", "running")
+            ),
+            tables.accuracy(on_test("fomaml")),
+            points_on_test("mamlpp", "fomaml"),
+        ],
+    ),
+    (
+        "docs/comparison.md",
+        "one seed, test part: {} against {}",
+        [tables.accuracy(on_test("transfer", "running")), tables.accuracy(on_test("fomaml"))],
+    ),
+    ("docs/comparison.md", "*below* FO-MAML, by {} points", [points_of_a_glorot_head()]),
+    (
+        "docs/comparison.md",
+        "({}; P(transfer above FO-MAML) = {}, effect size {})",
+        difference_in_words(),
+    ),
+    (
+        "docs/comparison.md",
+        "transfer minus FO-MAML is {}; MAML++ minus FO-MAML is {}",
+        [widths_of_difference("transfer", "fomaml"), widths_of_difference("mamlpp", "fomaml")],
+    ),
+    ("docs/comparison.md", "So the gap of {} points", [unsigned(GAP["all"])]),
+    ("docs/comparison.md", "the gap is {}.", [unsigned(GAP["features, by cosine prototypes"])]),
+    (
+        "docs/comparison.md",
+        "Over {} episodes that share no character, seed 0, the difference is {} points",
+        [DISJOINT["episodes"], unsigned(DISJOINT["difference"])],
+    ),
+    (
+        "docs/comparison.md",
+        "transfer has {:.1f} % on inverted ink and {:.1f} % on digits",
+        [100 * BY_BATCH[name]["mean"] for name in ("inverted ink", "digits")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "words", "numbers"), SENTENCES)
+def test_a_sentence_says_what_the_evaluations_give(page, words, numbers):
+    assert words.format(*numbers) in (ROOT / page).read_text("utf-8")
 
 
 def test_the_comparison_page_says_what_the_report_derives(material):

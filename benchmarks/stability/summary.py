@@ -4,7 +4,7 @@ python benchmarks/stability/summary.py
 """
 
 import json
-import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from innerloop.core.intervals import mean_and_interval
 from innerloop.core.stability import measures
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))
+from pages import filled  # noqa: E402
+
 PAIRS = [("mamlpp", "maml"), ("mamlpp", "fomaml"), ("maml", "fomaml")]
 PAIRS_OF_ABLATION = [(f"maml-plus-{name}", "maml") for name in SWITCHES] + [
     (f"mamlpp-minus-{name}", "mamlpp") for name in SWITCHES
@@ -404,20 +407,6 @@ def _table(arms: dict[str, Any], columns: list[tuple[str, Callable[[dict[str, An
         for arm, row in arms.items()
     ]
     return "\n".join(lines)
-
-
-def filled(page: str, found: dict[str, str]) -> str:
-    """A page with what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` replaced.
-
-    Raises:
-        KeyError: if it asks for a table that there is not.
-    """
-    return re.sub(
-        r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)",
-        lambda match: match[1] + found[match[2]] + "\n" + match[3],
-        page,
-        flags=re.DOTALL,
-    )
 
 
 def main() -> None:

@@ -44,6 +44,8 @@ def sentence_of(box: str, command: str, flags: Sequence[str]) -> str:
     ):
         if found := re.search(pattern, said):
             return in_words(*found.groups())
+    if found := re.search(r"Missing from .*?: ((?:PATH ?)+|\{\S+\}) (.*?)\.? \(required\)", said):
+        return f"innerloop {command} needs {found[1]}: {found[2]}."
     if found := re.search(r"Unrecognized options: (.*?)(?: Perhaps| Similar| For full|$)", said):
         return _unknown(found[1].split(", ")[0], command, flags)
     reason = re.split(r" (?:For full|Argument helptext)", said)[0]

@@ -14,7 +14,7 @@ from innerloop.core.errors import DataError
 from innerloop.methods.card import DiagnosticFigure
 from innerloop.methods.catalogue import find_card
 from innerloop.report.figures.run import describe
-from innerloop.report.figures.style import AFTER, GREY, canvas, legend, panels, plain_log
+from innerloop.report.figures.style import AFTER, GREY, canvas, legend, panels
 from innerloop.runs.directory import RunDirectory
 
 COLUMNS = 4
@@ -135,7 +135,6 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
         axes.axhline(most, color=GREY, linestyle="--", linewidth=1, label=f"clipped to {most:g}")
         legend(axes)
     axes.set_yscale("log")
-    plain_log(axes.yaxis)
     axes.set_xlabel("outer step")
     axes.set_ylabel("gradient norm, before clipping")
     return figure

@@ -12,11 +12,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, LogFormatter, LogitFormatter, LogLocator
 
 from innerloop.core.texts import printable
 
@@ -60,6 +61,9 @@ def picture(figure: Figure, suffix: str) -> bytes:
         figure: any.
         suffix: ``png`` or ``svg``.
     """
+    for axis in _axes_of(figure):
+        if isinstance(axis.get_major_formatter(), LogFormatter | LogitFormatter):
+            _label_plainly(axis)
     texts = _printable_texts(figure)
     families, missing = fonts_for("".join(text.get_text() for text in texts))
     for text in texts:
@@ -74,9 +78,24 @@ def picture(figure: Figure, suffix: str) -> bytes:
     return content.getvalue()
 
 
+def _axes_of(figure: Figure) -> Iterator[Axis]:
+    for axes in figure.axes:
+        yield from (axes.xaxis, axes.yaxis)
+
+
+def _label_plainly(axis: Axis) -> None:
+    """Plain numbers in the place of formulas, which would be shown as they are typed."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
+    if axis.get_scale() == "log":
+        # 2 and 5 between the tens; all nine would overlap.
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter("{x:g}")
+
+
 def _printable_texts(figure: Figure) -> list[Text]:
     """The texts of a figure, all made `printable`; an SVG would not be whole with others."""
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+    for axis in _axes_of(figure):
         # The names of ticks are set anew whenever the figure is drawn.
         names = [text.get_text() for text in axis.get_ticklabels()]
         if isinstance(axis.get_major_locator(), FixedLocator) and any(map(_is_changed, names)):

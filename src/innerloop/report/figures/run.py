@@ -24,7 +24,6 @@ from innerloop.report.figures.style import (
     legend,
     note,
     pictures_of,
-    plain_log,
 )
 from innerloop.runs.directory import RunDirectory
 
@@ -162,7 +161,6 @@ def draw_loss(run: RunDirectory) -> Figure:
         label="validation, query loss after adaptation",
     )
     axes.set_yscale("log")
-    plain_log(axes.yaxis)
     axes.set_xlabel(step_label(run))
     axes.set_ylabel("cross-entropy, nats")
     legend(axes)

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from innerloop.core.files import write_folder
 from innerloop.report.figures.drawing import in_usual_style
@@ -80,13 +78,6 @@ def panels(
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, drawn
-
-
-def plain_log(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers, 2 and 5 between the tens; nine would overlap."""
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axis.set_minor_formatter("{x:g}")
 
 
 def zoom(axes: Axes, fractions: Sequence[float | None]) -> None:

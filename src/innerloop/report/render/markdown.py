@@ -8,10 +8,10 @@ from innerloop.report.document import spans
 
 MARKS = re.compile(
     r"""
-    [\\`*\[\]<>|$~]                  # what marks something wherever it stands
+    [\\`*\[\]<|$~]                   # what marks something wherever it stands
     | (?<!\w)_ | _(?!\w)             # within a word an underscore marks nothing
     | &(?=\#?\w+;)                   # only as the beginning of an entity
-    | ^(?:[#+-](?=[#+\s-])|\d+(?=[.)]\s))  # only at the beginning of a line
+    | ^(?:>|[#+-](?=[#+\s-])|\d+(?=[.)]\s))  # only at the beginning of a line
     """,
     re.VERBOSE,
 )

@@ -1,0 +1,403 @@
+"""Write the published accuracies into README and docs, from the committed evaluations.
+
+    python benchmarks/tables.py
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests hold the pages to it.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import filled, table
+
+from innerloop.analysis.comparison import shared_design
+from innerloop.core.files import write_atomic
+from innerloop.core.intervals import Difference, mean_and_interval, paired_difference
+from innerloop.runs.directory import RunDirectory
+from innerloop.runs.results import EvaluationRow
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+ACCURACY = RESULTS / "accuracy"
+VARIANTS = RESULTS / "variants"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "docs" / "comparison.md",
+    *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
+]
+TITLES = {
+    "fomaml": "FO-MAML",
+    "maml": "MAML, second order",
+    "mamlpp": "MAML++",
+    "transfer": "transfer",
+}
+ON_TEST = "1100-100-423"
+STEPS = 5
+EPISODES = 600
+PLAIN = "--no-fresh-head --averaging 0"
+VARIANT_FLAGS = {
+    "fomaml-plain": ("fomaml", PLAIN),
+    "fomaml-003": ("fomaml", "--outer-lr 0.003"),
+    "maml-plain": ("maml", f"{PLAIN} --clip-gradient 0"),
+    "maml-003": ("maml", "--outer-lr 0.003"),
+}
+"""A variant's run directories begin so -> its method, and what its training was given."""
+
+
+def runs(method: str, split: str = "assignment", folder: Path = ACCURACY) -> list[RunDirectory]:
+    """A method's published runs on a split, by training seed."""
+    stem = f"{method}-omniglot-" + ("5w5s" if split == "assignment" else split)
+    return [RunDirectory(path) for path in sorted(folder.glob(f"{stem}-s?"))]
+
+
+def own_mode(method: str) -> str:
+    """Whose statistics normalise by default where a method predicts."""
+    return "running" if method == "transfer" else "transductive"
+
+
+def row(
+    run: RunDirectory, mode: str, adaptation: str = "own", steps: int = STEPS
+) -> EvaluationRow | None:
+    """A run's evaluation of 600 episodes, or None."""
+    found = [
+        row
+        for row in run.evaluations()
+        if (row.batch_norm, row.adaptation, row.episodes) == (mode, adaptation, EPISODES)
+        and (row.inner_steps == steps or row.inner_lr is None)
+    ]
+    return found[0] if found else None
+
+
+def rows(method: str, mode: str | None = None, adaptation: str = "own") -> list[EvaluationRow]:
+    """The evaluations on `assignment` of all training seeds that have one."""
+    found = (row(run, mode or own_mode(method), adaptation) for run in runs(method))
+    return [row for row in found if row]
+
+
+def values(rows: Sequence[EvaluationRow]) -> np.ndarray:
+    """Accuracies (seeds, episodes)."""
+    return np.array([row.query_accuracy_per_episode for row in rows])
+
+
+def shown(mean: float, half: float) -> str:
+    """An accuracy or a difference with its interval, in percent or points."""
+    return f"{100 * mean:.2f} ± {100 * half:.2f}"
+
+
+def accuracy(rows: Iterable[EvaluationRow | None]) -> str:
+    """The mean over seeds and episodes with its interval; - where there is none."""
+    known = [row for row in rows if row]
+    return shown(*mean_and_interval(values(known), shared_design(known))) if known else "-"
+
+
+def seeds(rows: Iterable[EvaluationRow]) -> str:
+    """Training seeds, as a cell has them."""
+    return ", ".join(str(row.training_seed) for row in rows)
+
+
+def difference(a: Sequence[EvaluationRow], b: Sequence[EvaluationRow]) -> Difference:
+    """Rows A minus rows B, over the same episodes, by seed where the seeds are the same."""
+    same = [row.training_seed for row in a] == [row.training_seed for row in b]
+    return paired_difference(values(a), values(b), shared_design([*a, *b]), same_seeds=same)
+
+
+def of_methods() -> str:
+    """README's: each method over its seeds, and on the split with a test part."""
+    cells = []
+    for method in ("transfer", "fomaml", "maml", "mamlpp"):
+        tested = [row(run, own_mode(method)) for run in runs(method, ON_TEST)]
+        own = rows(method)
+        cells.append(
+            [
+                TITLES[method],
+                accuracy(own),
+                seeds(own),
+                accuracy(tested),
+                seeds(known for known in tested if known) or "-",
+                f"`innerloop train {method}`",
+            ]
+        )
+    return table(
+        "method | split `assignment`, val | training seeds | split `1100-100-423`, test | "
+        "training seed | command",
+        cells,
+    )
+
+
+def of_runs() -> str:
+    """benchmarks/README's: every published run."""
+    cells = []
+    for split, part in (("assignment", "val"), (ON_TEST, "test")):
+        for method in ("fomaml", "transfer", "maml", "mamlpp"):
+            for run in runs(method, split):
+                seed = run.config.training.seed
+                flags = f"--seed {seed}" if split == "assignment" else f"--split {split}"
+                for mode in [own_mode(method)] + ["support"] * (method == "fomaml" and not seed):
+                    cells.append(
+                        [
+                            TITLES[method],
+                            f"Omniglot, {split}, {part}",
+                            str(seed),
+                            mode,
+                            str(EPISODES),
+                            accuracy([row(run, mode)]),
+                            f"`innerloop train {method} {flags}`",
+                        ]
+                    )
+    return table(
+        "method | data, split, part | training seed | batch norm | episodes | accuracy, % | "
+        "command",
+        cells,
+    )
+
+
+def of_maml() -> str:
+    """maml.md's: FO-MAML and MAML in both batch-norm modes."""
+    cells = []
+    for method, split, part in (
+        ("fomaml", "assignment", "val"),
+        ("maml", "assignment", "val"),
+        ("fomaml", ON_TEST, "test"),
+    ):
+        for run in runs(method, split):
+            seed = run.config.training.seed
+            flags = f"--seed {seed}" if split == "assignment" else f"--split {split}"
+            own = row(run, "transductive")
+            assert own
+            cells.append(
+                [
+                    TITLES[method],
+                    f"{split}, {part}",
+                    str(seed),
+                    f"{100 * own.query_accuracy_before:.1f}",
+                    accuracy([own]),
+                    accuracy([row(run, "support")]),
+                    f"`innerloop train {method} {flags}`",
+                ]
+            )
+    return table("method | split, part | seed | before | transductive | support | command", cells)
+
+
+def of_variants() -> str:
+    """maml.md's: the literature's settings, and the outer rate that MAML++ has."""
+    cells = []
+    for name, (method, flags) in VARIANT_FLAGS.items():
+        found = [row(run, "transductive") for run in runs(name, folder=VARIANTS)]
+        known = [row for row in found if row]
+        if not known:
+            continue
+        against = [
+            row for row in rows(method) if row.training_seed in {r.training_seed for r in known}
+        ]
+        apart = difference(known, against)
+        cells.append(
+            [
+                f"`innerloop train {method} {flags}`",
+                seeds(known),
+                accuracy(known),
+                accuracy(row(run, "support") for run in runs(name, folder=VARIANTS)),
+                f"{100 * apart.mean:+.2f} ± {100 * apart.ci95:.2f}",
+            ]
+        )
+    return table("training | seeds | transductive | support | against the defaults, points", cells)
+
+
+def of_mamlpp() -> str:
+    """mamlpp.md's: every seed in every batch-norm mode."""
+    modes = ("transductive", "support", "running")
+    return table(
+        "training seed | transductive | support | running | command",
+        (
+            [
+                str(run.config.training.seed),
+                *(accuracy([row(run, mode)]) for mode in modes),
+                f"`innerloop train mamlpp --seed {run.config.training.seed} --threads 1`",
+            ]
+            for run in runs("mamlpp")
+        ),
+    )
+
+
+def of_transfer() -> str:
+    """transfer.md's: pretrained and other features under each head."""
+    first, *others = runs("transfer")
+    (fomaml, *_) = runs("fomaml")
+    (tested,) = runs("transfer", ON_TEST)
+    converged = "head-logistic-l2_0.1"
+    val = "assignment, val"
+    test = f"{ON_TEST}, test"
+
+    def line(
+        network: str,
+        what: str,
+        place: str,
+        run: RunDirectory,
+        how: str,
+        adaptation: str = "own",
+        steps: int = STEPS,
+    ) -> list[str]:
+        mode = "transductive" if run.config.method == "fomaml" else "running"
+        found = row(run, mode, adaptation, steps)
+        seed = str(run.config.training.seed)
+        return [network, what, place, seed, accuracy([found]), how]
+
+    evaluate = "innerloop evaluate RUN"
+    logistic = "--adapt head --head logistic"
+    zero = "5 steps at 0.4 from zero"
+    glorot = "5 steps at 0.4 from Glorot"
+    at_fomaml = "FO-MAML's, transductive"
+    prototypes = "cosine prototypes"
+    cells = [
+        line("pretrained", f"{zero} (the assignment's)", val, first, f"`{evaluate}`"),
+        *(line("pretrained", "the same", val, run, "the same") for run in others),
+        line(
+            "pretrained",
+            "50 steps at 0.4 from zero",
+            val,
+            first,
+            f"`{evaluate} --inner-steps 50`",
+            steps=50,
+        ),
+        line("pretrained", glorot, val, first, f"`{evaluate} --head-init glorot`", "own-glorot"),
+        line("pretrained", "converged head", val, first, f"`{evaluate} {logistic}`", converged),
+        *(line("pretrained", "converged head", val, run, "the same", converged) for run in others),
+        line(
+            "pretrained",
+            prototypes,
+            val,
+            first,
+            f"`{evaluate} --adapt head --head cosine`",
+            "head-cosine",
+        ),
+        line("random", zero, val, first, f"`{evaluate} --untrained`", "own-untrained"),
+        line(at_fomaml, f"{zero}, head alone", val, fomaml, f"`{evaluate} --adapt head`", "head"),
+        line(at_fomaml, "converged head", val, fomaml, f"`{evaluate} {logistic}`", converged),
+        line(
+            at_fomaml,
+            prototypes,
+            val,
+            fomaml,
+            f"`{evaluate} --adapt head --head cosine`",
+            "head-cosine",
+        ),
+        line("pretrained", zero, test, tested, f"`{evaluate} --part test`"),
+        line(
+            "pretrained",
+            "converged head",
+            test,
+            tested,
+            f"`{evaluate} --part test {logistic}`",
+            converged,
+        ),
+    ]
+    return table("network | adaptation | split, part | seed | accuracy | command", cells)
+
+
+def of_answer() -> str:
+    """comparison.md's: the two methods of its question."""
+    images = {"transfer": "307,200", "fomaml": "800,000"}
+    cells = []
+    for method, count in images.items():
+        own = rows(method)
+        of_each = ", ".join(f"{100 * row.query_accuracy:.2f}" for row in own)
+        cells.append([TITLES[method], own_mode(method), accuracy(own), of_each, count])
+    return table(
+        "method | batch norm | query accuracy, % | of each seed, % | images in training", cells
+    )
+
+
+def explanation() -> dict[str, Any]:
+    """What `innerloop explain` found of transfer and FO-MAML, seed 0."""
+    return json.loads((RESULTS / "explanation" / "explanation.json").read_text("utf-8"))
+
+
+def signed(row: dict[str, float], digits: int = 2) -> str:
+    """A difference with its interval in points."""
+    return f"{100 * row['mean']:+.{digits}f} ± {100 * row['ci95']:.{digits}f}"
+
+
+def of_features() -> str:
+    """comparison.md's: each network's features under each head."""
+    found = {
+        (cell["features"], cell["batch_norm"], cell["head"]): shown(cell["mean"], cell["ci95"])
+        for cell in explanation()["table"]["cells"]
+    }
+    of = {"transfer": "transfer's", "fomaml": "FO-MAML's"}
+    cells = [
+        [of[name], mode, *(found[name, mode, head] for head in ("gradient", "logistic", "cosine"))]
+        for name, mode in dict.fromkeys((name, mode) for name, mode, _ in found)
+    ]
+    (untrained,) = rows("transfer", adaptation="own-untrained")
+    over_episodes = mean_and_interval(np.array(untrained.query_accuracy_per_episode))
+    cells.append(["random", "running", shown(*over_episodes), "-", "-"])
+    return table(
+        "features | batch norm | 5 steps at 0.4 | converged head | cosine prototypes", cells
+    )
+
+
+def of_parts() -> str:
+    """comparison.md's: what the gap between the two consists of."""
+    parts = {
+        "features": "features: converged heads on both",
+        "the head's steps": "the head's steps: what 5 steps lose against a converged head",
+        "the body's adaptation": "the body's adaptation: what FO-MAML gains by adapting more "
+        "than its head",
+    }
+    gap = explanation()["table"]["gap"]
+    return table("part | points", ([words, signed(gap[part])] for part, words in parts.items()))
+
+
+def of_shift() -> str:
+    """comparison.md's: the ladder of shift."""
+
+    def of(row: dict[str, float] | None) -> str:
+        return f"{100 * row['mean']:.1f} ± {100 * row['ci95']:.1f}" if row else "-"
+
+    def cells() -> Iterator[list[str]]:
+        for rung in explanation()["shift"]:
+            of_runs = rung["runs"]
+            transfer = of_runs["transfer"]
+            yield [
+                rung["shift"],
+                of(transfer),
+                of(transfer.get("batch_statistics")),
+                of(of_runs["fomaml"]),
+                signed(rung["difference"], 1),
+            ]
+
+    return table(
+        "episodes, 48 each | transfer, stored statistics | transfer, each batch's | FO-MAML | "
+        "transfer minus FO-MAML, points",
+        cells(),
+    )
+
+
+def tables() -> dict[str, str]:
+    """Every table, by its name."""
+    return {
+        "methods": of_methods(),
+        "runs": of_runs(),
+        "maml": of_maml(),
+        "variants": of_variants(),
+        "mamlpp": of_mamlpp(),
+        "transfer": of_transfer(),
+        "answer": of_answer(),
+        "features": of_features(),
+        "parts": of_parts(),
+        "shift": of_shift(),
+    }
+
+
+def main() -> None:
+    """Write the tables into their pages."""
+    made = tables()
+    for page in PAGES:
+        write_atomic(page, filled(page.read_text("utf-8"), made))
+
+
+if __name__ == "__main__":
+    main()
