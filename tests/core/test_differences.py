@@ -8,6 +8,7 @@ import pytest
 
 from innerloop.core.components import Design
 from innerloop.core.intervals import (
+    Covers,
     Difference,
     covers_seeds,
     independent_difference,
@@ -123,8 +124,12 @@ def test_an_interval_says_what_it_covers(classes, seeds, covers):
 
 
 def test_rows_that_cover_the_same_share_their_words_and_others_are_named():
-    same = [("maml", "episodes"), ("fomaml", "episodes")]
-    others = [*same, ("maml", "episodes"), ("mamlpp", "episodes and classes")]
+    same: list[tuple[str, Covers]] = [("maml", "episodes"), ("fomaml", "episodes")]
+    others: list[tuple[str, Covers]] = [
+        *same,
+        ("maml", "episodes"),
+        ("mamlpp", "episodes and classes"),
+    ]
 
     assert intervals_in_words(same) == "95 % interval over episodes"
     assert (
