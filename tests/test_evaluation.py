@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
@@ -11,11 +12,12 @@ from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
-from innerloop.experiments.evaluation import evaluate
+from innerloop.experiments.evaluation import evaluate, save_evaluation
 from innerloop.experiments.experiment import build_learner
 from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.results import Origin
+from making import make_run
 
 TINY = settings_of("fomaml", filters=4, device="cpu")
 
@@ -183,6 +185,48 @@ def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler)
     assert np.mean(row["query_accuracy_per_episode"]) == pytest.approx(
         row["query_accuracy"], abs=1e-6
     )
+
+
+def test_two_episodes_are_enough(sampler):
+    assert run(sampler, episodes=2)[0].row(step=2).episodes == 2
+
+
+def test_accuracies_of_episodes_are_kept_to_the_millionth(sampler):
+    """Thirds in float32 are 0.33333334 or 0.333333343 by the machine; both are 0.333333."""
+    (first, _) = run(sampler)
+    first.query_accuracy[:, 2] = [1 / 3, np.float32(1 / 3), 2 / 3, 0.1234564, 0.1234566, 1.0]
+
+    row = first.row(step=2)
+
+    assert row.query_accuracy_per_episode == [0.333333, 0.333333, 0.666667, 0.123456, 0.123457, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "5w2s3q-2steps-transductive"),
+        ({"episodes": 6}, "5w2s3q-2steps-transductive-6episodes"),
+        ({"batch_norm": "support"}, "5w2s3q-2steps-support"),
+        ({"adaptation": "head"}, "5w2s3q-2steps-transductive-head-at-0.4"),
+        ({"inner_lr": 0.05}, "5w2s3q-2steps-transductive-own-at-0.05"),
+        (
+            {"adaptation": "head-cosine", "inner_lr": None},
+            "5w2s3q-2steps-transductive-head-cosine",
+        ),
+    ],
+)
+def test_an_evaluation_is_written_whole_under_a_name_that_says_what_it_is(
+    changes, name, sampler, tmp_path
+):
+    row = run(sampler)[0].row(step=2)
+    row = replace(row, **({"episodes": 600} | changes))
+    directory = make_run(tmp_path, "fomaml")
+
+    path = save_evaluation(directory, row)
+
+    assert path == directory.path / f"evaluation-x-val-{name}.json"
+    assert json.loads(path.read_text("utf-8")) == row.to_json()
+    assert path.read_text("utf-8").endswith("}\n")
 
 
 def test_one_episode_has_no_interval(sampler):

@@ -10,7 +10,7 @@ from innerloop.methods.catalogue import find_learner, names, settings_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
-from innerloop.methods.parts import PARTS
+from innerloop.methods.parts import PARTS, HeadInit
 from innerloop.methods.transfer.learner import Transfer
 from innerloop.networks.conv4 import Conv4
 from laws.test_meta_gradient import SmallConv, random_episodes
@@ -69,6 +69,49 @@ def test_another_rate_is_the_same_method_built_with_it(name):
     assert (type(other), unchanged) == (type(learner), 0.4)
     for key, weight in other.adapt(EPISODES.support, steps=3).fast_weights.items():
         assert torch.equal(weight, expected[key])
+
+
+class HalfSteps(MAML):
+    """A method of somebody else's, whose steps are half as long."""
+
+    def _stepped(self, adapted, gradients, index):
+        return {
+            name: weight - 0.5 * self.inner_lr * gradients[name] for name, weight in adapted.items()
+        }
+
+
+def test_a_method_that_changes_mamls_inner_loop_does_not_lose_that_without_a_word():
+    learner = HalfSteps(network(), fresh_head="head")
+
+    assert type(learner.adapting(rate=0.1)) is HalfSteps
+    assert isinstance(learner.adapting("head", rate=0.1), FrozenFeatures)
+    with pytest.raises(ConfigError, match="HalfSteps adapts in its own way alone: 'all'"):
+        learner.adapting("all")
+
+
+def test_a_converged_head_has_the_documented_penalty_unless_another_is_given():
+    learner = MAML(network(), fresh_head="head")
+
+    def head(**penalty: float) -> torch.Tensor:
+        other = learner.adapting("head", head="logistic", **penalty)
+        return other.adapt(EPISODES.support, steps=1).fast_weights["weight"]
+
+    assert torch.equal(head(), head(penalty=0.1))
+    assert not torch.equal(head(), head(penalty=0.2))
+
+
+def test_a_fresh_head_starts_from_zero_or_from_glorots_draw_the_same_everywhere():
+    def start(init: HeadInit) -> dict[str, torch.Tensor]:
+        learner = MAML(network(), fresh_head="head", fresh_head_init=init)
+        return learner.adapt(EPISODES.support, steps=0).fast_weights
+
+    zero, drawn = start("zero"), start("glorot")
+
+    expected = nn.init.xavier_uniform_(
+        torch.empty(3, 4, dtype=torch.float64), generator=torch.Generator().manual_seed(0)
+    )
+    assert not zero["head.weight"].any() and not drawn["head.bias"].any()
+    assert torch.equal(drawn["head.weight"], expected.expand(2, -1, -1))
 
 
 def test_a_meta_learned_head_is_kept_unless_a_new_one_is_asked_for():

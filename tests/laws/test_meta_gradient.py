@@ -391,6 +391,12 @@ def test_training_objective_is_the_outer_loops_objective():
     full, metrics = learner.outer_loop(episodes)
 
     assert torch.equal(lean, full)
+    assert metrics.keys() == {
+        "support_accuracy_before",
+        "support_accuracy_after",
+        "query_accuracy_before",
+        "query_accuracy_after",
+    }
     assert torch.equal(logged["query_accuracy_after"], metrics["query_accuracy_after"].mean())
     assert torch.equal(logged["support_accuracy_before"], metrics["support_accuracy_before"].mean())
 

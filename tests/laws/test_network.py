@@ -231,6 +231,16 @@ class Derived(nn.Module):
         self.doubled = 2 * self.linear.weight
 
 
+def test_statistics_that_a_layer_does_not_know_are_refused():
+    """An unknown word would be the batch's own statistics, and would move the running ones."""
+    layer = BatchNorm2d(1)
+    keep_running_statistics(layer)
+
+    with pytest.raises(ConfigError, match="by None, Moments, 'stored', 'update': got 'running'"):
+        layer(torch.rand(2, 1, 3, 3), "running")
+    assert layer.running_mean is not None and not layer.running_mean.any()
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [

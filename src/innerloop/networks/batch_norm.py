@@ -1,7 +1,7 @@
 """Batch normalisation by named statistics: the batch's own, given ones, or stored ones."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -135,10 +135,16 @@ class BatchNorm2d(nn.Module):
                 gradients flow; or what the layer keeps, see `Stored`.
 
         Raises:
-            ConfigError: if the layer keeps no running statistics and is to use them.
+            ConfigError: if the layer keeps no running statistics and is to use them, or
+                ``statistics`` is none of these.
         """
         if isinstance(statistics, Moments):
             return self._normalise(x, *statistics)
+        if statistics not in (None, *get_args(Stored)):
+            known = ", ".join(map(repr, get_args(Stored)))
+            raise ConfigError(
+                f"BatchNorm2d normalises by None, Moments, {known}: got {statistics!r}."
+            )
         if x.device.type == "cpu":
             # In channels_last PyTorch's statistics are off by up to 1e-4 on a CPU.
             x = x.contiguous()

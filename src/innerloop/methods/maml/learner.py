@@ -217,6 +217,9 @@ class MAML(Descent):
                 inner_steps=self.inner_steps,
                 penalty=penalty,
             )
+        if type(self) is not MAML:
+            # What a subclass does in its inner loop would be lost without a word.
+            return super().adapting(parts, rate=rate, head=head, head_init=head_init)
         tuned = MAML(
             self.model,
             inner_lr=self.inner_lr if rate is None else rate,
