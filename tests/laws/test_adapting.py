@@ -1,5 +1,7 @@
 """Asking a learner to adapt its network another way."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -92,7 +94,7 @@ def test_a_method_that_changes_mamls_inner_loop_does_not_lose_that_without_a_wor
 def test_a_converged_head_has_the_documented_penalty_unless_another_is_given():
     learner = MAML(network(), fresh_head="head")
 
-    def head(**penalty: float) -> torch.Tensor:
+    def head(**penalty: Any) -> torch.Tensor:
         other = learner.adapting("head", head="logistic", **penalty)
         return other.adapt(EPISODES.support, steps=1).fast_weights["weight"]
 
