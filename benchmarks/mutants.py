@@ -30,16 +30,19 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 HEADS = ["laws/test_heads.py"]
-MAML = ["laws/test_meta_gradient.py", "laws/test_adapting.py"]
+MAML = ["laws/test_meta_gradient.py", "laws/test_adapting.py", "laws/test_door.py"]
 FAST = ["laws/test_meta_gradient.py", "laws/test_network.py", "laws/test_exactness.py"]
 COMPARISON = ["test_comparison.py"]
 TESTS = {
     "methods/maml/learner.py": [*MAML, "laws/test_transfer.py"],
-    "methods/maml/descent.py": [*MAML, "laws/test_adapted_module.py"],
-    "methods/mamlpp/learner.py": ["laws/test_mamlpp.py", "laws/test_adapted_module.py"],
+    "methods/maml/descent.py": [*MAML, "laws/test_adapted_module.py", "test_checks.py"],
+    "methods/mamlpp/learner.py": [
+        "laws/test_mamlpp.py",
+        "laws/test_adapting.py",
+        "laws/test_adapted_module.py",
+    ],
     "methods/mamlpp/schedules.py": ["laws/test_mamlpp.py"],
     "methods/mamlpp/sets.py": ["laws/test_mamlpp.py"],
-    "methods/mamlpp/card.py": ["laws/test_mamlpp.py", "test_cards.py", "test_config.py"],
     "methods/transfer/learner.py": ["laws/test_transfer.py", "laws/test_door.py"],
     "methods/meta_gradients.py": ["test_checks.py"],
     "methods/heads/frozen.py": ["laws/test_transfer.py", "laws/test_adapted_module.py"],

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
@@ -446,6 +447,43 @@ def test_image_passes_count_the_extra_query_passes_of_the_multi_step_loss():
     assert without.own.image_passes(without, 50) == 40_000
     maml = settings_of("maml")
     assert maml.own.image_passes(maml, 50) == 40_000
+
+
+@pytest.mark.parametrize(
+    ("preset", "learned_rates", "paper_s"),
+    [("paper", "layer", True), ("authors-code", "tensor", False)],
+)
+def test_presets_have_the_papers_outer_rate_and_what_the_authors_code_has(
+    preset, learned_rates, paper_s
+):
+    settings = settings_of("mamlpp", preset).flat()
+
+    expected = {
+        "outer_lr": 0.001,
+        "outer_lr_floor": 0.01,
+        "clip_gradient": 0.0,
+        "feature_scale": 1.0,
+        "learned_rates": learned_rates,
+        "derivative_order_annealing": paper_s,
+        "per_step_statistics": paper_s,
+    }
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_a_learner_has_its_runs_settings():
+    config = settings_of(
+        "mamlpp", filters=4, inner_steps=2, inner_lr=0.3, fresh_head=False, device="cpu"
+    )
+    usual = build_learner(config, 5)
+    other = build_learner(
+        config.replace(learned_rates="off", per_step_affine=False, fresh_head=True), 5
+    )
+
+    assert isinstance(usual, MAMLpp) and isinstance(other, MAMLpp)
+    assert (usual.inner_steps, usual.inner_lr, usual.outer_lr_floor) == (2, 0.3, 0.5)
+    assert usual.meta_learned_head and not other.meta_learned_head
+    assert len(usual.rates) > 0 and len(usual.affine) > 0
+    assert len(other.rates) == len(other.affine) == 0
 
 
 class RunsANormTwice(nn.Module):
