@@ -91,6 +91,14 @@ def test_a_method_that_changes_mamls_inner_loop_does_not_lose_that_without_a_wor
         learner.adapting("all")
 
 
+def test_another_rate_reaches_every_part():
+    for make in LEARNERS.values():
+        for parts in ("head", "all"):
+            other = make().adapting(parts, rate=0.05, head_init="glorot")
+            assert other.inner_lr == 0.05
+            assert make().adapting(parts, head_init="glorot").inner_lr == 0.4
+
+
 def test_a_converged_head_has_the_documented_penalty_unless_another_is_given():
     learner = MAML(network(), fresh_head="head")
 
@@ -100,6 +108,8 @@ def test_a_converged_head_has_the_documented_penalty_unless_another_is_given():
 
     assert torch.equal(head(), head(penalty=0.1))
     assert not torch.equal(head(), head(penalty=0.2))
+    frozen = FrozenFeatures(network(), batch_norm_modes=("transductive",))
+    assert frozen.penalty == frozen.adapting("head", head="logistic").penalty == 0.1
 
 
 def test_a_fresh_head_starts_from_zero_or_from_glorots_draw_the_same_everywhere():

@@ -230,6 +230,41 @@ def test_adapting_and_predicting_leave_weights_and_statistics_bit_equal():
     assert metrics["query_accuracy_before"].tolist() == pytest.approx([1 / 3] * 3)  # a zero head
 
 
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_transfer_learning_measures_before_and_after_its_steps(steps):
+    learner, batch = pretrained(inner_steps=steps), episodes()
+
+    loss, metrics = learner.transfer_learn(batch)
+
+    labels = batch.query.labels
+    for when, count in (("before", 0), ("after", steps)):
+        adaptation = learner.adapt(batch.support, steps=count)
+        logits = learner.predict(adaptation, batch.query.images)
+        correct = (logits.argmax(-1) == labels).double().mean(dim=1)
+        assert torch.allclose(metrics[f"query_accuracy_{when}"].double(), correct)
+        assert torch.equal(
+            metrics[f"support_accuracy_{when}"], adaptation.support_accuracy[:, count]
+        )
+        if when == "after":
+            expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+            assert loss.item() == pytest.approx(expected.item())
+    assert len(metrics) == 4
+
+
+def test_a_learner_takes_the_networks_own_statistics_where_all_layers_have_some():
+    """A layer without them makes a tree of its own; with all of them the network is shared."""
+    whole = network()
+    keep_running_statistics(whole)
+    half = network()
+    next(iter(batch_norm_layers(half).values())).running_mean = torch.zeros(4).double()
+
+    assert Transfer(whole).model is whole
+    assert Transfer(half).model is not half
+    assert all(
+        layer.running_mean is not None for layer in batch_norm_layers(Transfer(half).model).values()
+    )
+
+
 def test_with_running_statistics_an_image_is_classified_alone_as_among_others():
     learner, batch = pretrained(), episodes()
     adaptation = learner.adapt(batch.support, steps=5)
