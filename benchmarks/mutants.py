@@ -31,7 +31,6 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 HEADS = ["laws/test_heads.py"]
 MAML = ["laws/test_meta_gradient.py", "laws/test_adapting.py", "laws/test_door.py"]
-FAST = ["laws/test_meta_gradient.py", "laws/test_network.py", "laws/test_exactness.py"]
 COMPARISON = ["test_comparison.py"]
 TESTS = {
     "methods/maml/learner.py": [*MAML, "laws/test_transfer.py"],
@@ -57,7 +56,12 @@ TESTS = {
     "methods/heads/new_head.py": HEADS,
     "methods/heads/prototypes.py": HEADS,
     "fast_weights/functional.py": ["laws/test_functional.py"],
-    "fast_weights/network.py": [*FAST, "laws/test_threads.py"],
+    "fast_weights/network.py": [
+        "laws/test_network.py",
+        "laws/test_meta_gradient.py",
+        "laws/test_threads.py",
+        "laws/test_callers_network.py",
+    ],
     "experiments/evaluation.py": ["test_evaluation.py"],
     "experiments/state.py": ["test_training.py"],
     "runs/checkpoints.py": ["test_checkpoints.py"],
