@@ -1,9 +1,10 @@
-"""Publish finished, evaluated runs: their files into `results/accuracy/`, checksums beside them.
+"""Publish finished, evaluated runs: their files into `results/`, checksums beside them.
 
 A run that is named with a pretrained network goes into the package too, without what only its
 training used.
 
     python benchmarks/publish.py runs/maml-omniglot-5w5s-s0=maml-omniglot runs/maml-omniglot-5w5s-s1
+    python benchmarks/publish.py --to variants runs/maml-plain-omniglot-5w5s-s0
 """
 
 import argparse
@@ -19,7 +20,7 @@ from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
-ACCURACY = ROOT / "benchmarks" / "results" / "accuracy"
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGE = ROOT / "src" / "innerloop" / "experiments" / "pretrained"
 WITH_PLACES = ("env.json", "hyperparameters.md")
 LARGEST_METRICS = 300_000  # bytes: of a longer file the validations alone are published
@@ -82,11 +83,14 @@ def main() -> None:
     """Publish what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", help="RUN, or RUN=NAME of a pretrained network")
-    for text in parser.parse_args().runs:
+    parser.add_argument("--to", choices=("accuracy", "variants"), default="accuracy")
+    arguments = parser.parse_args()
+    folder = RESULTS / arguments.to
+    for text in arguments.runs:
         path, _, name = text.partition("=")
         run = RunDirectory(Path(path))
-        publish(run, ACCURACY / run.path.name)
-        note_checksum(ACCURACY / "SHA256SUMS", run.path.name, run.weights_sha256())
+        publish(run, folder / run.path.name)
+        note_checksum(folder / "SHA256SUMS", run.path.name, run.weights_sha256())
         if name:
             publish_weights(run, PACKAGE / name)
             checksum = RunDirectory(PACKAGE / name).weights_sha256()

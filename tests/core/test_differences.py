@@ -123,6 +123,28 @@ def test_an_interval_says_what_it_covers(classes, seeds, covers):
     assert interval_in_words(covers) == f"95 % interval over {covers}"
 
 
+@pytest.mark.parametrize("measure", [paired_difference, independent_difference])
+@pytest.mark.parametrize("seeds", [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 3)])
+def test_a_difference_covers_training_seeds_where_both_have_several(measure, seeds):
+    draw = np.random.default_rng(0)
+    a, b = (draw.uniform(0.5, 1.0, (count, 5)) for count in seeds)
+
+    assert covers_seeds(measure(a, b).covers) == (min(seeds) > 1)
+
+
+def test_the_same_seeds_are_paired_only_where_it_is_said():
+    """Seeds that move both alike cancel seed by seed, and not between two means."""
+    moved = np.array([[0.0], [0.1], [0.2]])
+    draw = np.random.default_rng(0)
+    a, b = (0.7 + moved + draw.normal(0, 0.001, (3, 5)) for _ in range(2))
+
+    apart = paired_difference(a, b)
+    by_seed = paired_difference(a, b, same_seeds=True)
+
+    assert by_seed.mean == apart.mean
+    assert by_seed.ci95 < 0.05 < apart.ci95
+
+
 def test_rows_that_cover_the_same_share_their_words_and_others_are_named():
     same: list[tuple[str, Covers]] = [("maml", "episodes"), ("fomaml", "episodes")]
     others: list[tuple[str, Covers]] = [
