@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.network import Network, refuse_wrong_outputs
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.base import last_of_blocks
@@ -229,6 +229,72 @@ class Derived(nn.Module):
         super().__init__()
         self.linear = nn.Linear(2, 2)
         self.doubled = 2 * self.linear.weight
+
+
+AT_ONCE: list[bool] = []
+
+
+class Told(nn.Module):
+    """Says of every call, in `AT_ONCE`, whether it is one of several at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        AT_ONCE.append(torch._C._functorch.is_batchedtensor(images))
+        return images.flatten(1) * self.scale
+
+
+@pytest.mark.parametrize(
+    ("vectorised", "device", "episodes", "calls"),
+    [
+        (None, "cpu", 1, [False]),
+        (None, "cpu", 3, [False, False, False]),
+        (None, "meta", 1, [False]),
+        (None, "meta", 2, [True]),
+        (True, "cpu", 3, [True]),
+        (True, "cpu", 1, [True]),
+        (False, "meta", 3, [False, False, False]),
+    ],
+)
+def test_episodes_run_at_once_where_it_is_asked_for_or_the_device_is_no_cpu(
+    vectorised, device, episodes, calls
+):
+    model = Told().to(device)
+    images = torch.zeros(episodes, 2, 1, 3, 3, device=device)
+    AT_ONCE.clear()
+
+    outputs = Network(model, vectorised=vectorised).call({}, images)
+
+    assert outputs.shape == (episodes, 2, 9)
+    assert AT_ONCE == calls
+
+
+def test_another_method_can_take_the_place_of_forward():
+    model = conv4()
+    images = EPISODES.query.images
+    expected = torch.stack([model.embed(of_one) for of_one in images])
+
+    assert expected.shape[-1] != 3
+    assert torch.allclose(Network(model, "embed").call({}, images), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        (lambda images: (images,), "output is of type tuple: let forward return one tensor"),
+        (lambda images: {"a": images}, "output is of type dict: let forward return one tensor"),
+        (
+            lambda images: images[:1],
+            r"of shape \(4, 1, 3, 3\) has shape \(1, 1, 3, 3\): let forward",
+        ),
+        (lambda images: images.sum(), r"of shape \(4, 1, 3, 3\) has shape \(\): let forward"),
+    ],
+)
+def test_what_is_no_row_for_each_image_is_refused(outputs, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        refuse_wrong_outputs(outputs(torch.zeros(4, 1, 3, 3)), torch.zeros(4, 1, 3, 3))
 
 
 def test_statistics_that_a_layer_does_not_know_are_refused():
