@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
@@ -242,7 +243,7 @@ class Told(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        AT_ONCE.append(torch._C._functorch.is_batchedtensor(images))
+        AT_ONCE.append(is_batchedtensor(images))
         return images.flatten(1) * self.scale
 
 
