@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import innerloop
 from innerloop.cli import main
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import expanded
+from innerloop.data.splits import find_split
 from innerloop.experiments.environment import environment
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, open_run, prepare
@@ -152,6 +154,23 @@ def test_a_run_trained_on_cuda_opens_without_one_and_says_so(from_cuda, found, u
     assert said == [f"{from_cuda.path} was trained on cuda; here it is computed on cpu."]
     assert next(learner.parameters()).device.type == "cpu"
     assert (from_cuda.path / "config.json").read_bytes() == before
+
+
+def test_a_run_of_other_classes_under_the_same_name_is_refused(found, usual, drawings, tmp_path):
+    """Those that another version's list held out may have been trained on."""
+    other = Path(shutil.copytree(usual.path, tmp_path / "run"))
+    recorded = json.loads((other / "env.json").read_text("utf-8"))
+    assert recorded["split_digest"] == find_split("alphabets", drawings).digest
+    (other / "env.json").write_text(json.dumps(recorded | {"split_digest": "another"}))
+    sentence = "trained on another list of classes than split 'alphabets' has now: split_digest"
+
+    with pytest.raises(ConfigError, match=sentence):
+        open_run(RunDirectory(other))
+    with pytest.raises(ConfigError, match=sentence):
+        train(prepare(TINY, dataset=drawings), RunDirectory(other), resume=True)
+    # Of a run that did not record it, nothing is known.
+    (other / "env.json").write_text(json.dumps(recorded | {"split_digest": "-"}))
+    open_run(RunDirectory(other))
 
 
 def test_a_device_that_was_asked_for_and_is_not_there_is_refused(usual, found):

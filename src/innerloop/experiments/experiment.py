@@ -261,7 +261,8 @@ def open_run(
     ``device`` is where to compute, see `device_for`.
 
     Raises:
-        ConfigError: if the run is unfinished or the data set is another than it was trained on.
+        ConfigError: if the run is unfinished, or the data set or the classes of its split are
+            others than it was trained on.
         DataError: if its weights are damaged.
     """
     run.refuse_unfinished()
@@ -273,12 +274,24 @@ def open_run(
     experiment = prepare(run.config, data_dir=data_dir, device=place, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")
+    refuse_other_classes(run, experiment)
     learner = experiment.build_learner()
     if untrained:
         experiment.gather_statistics(learner)
     else:
         load_trained(learner, run.weights_path)
     return experiment, learner
+
+
+def refuse_other_classes(run: RunDirectory, experiment: Experiment) -> None:
+    """Raise `ConfigError` if the run's split had other classes, so that some were trained on."""
+    recorded = run.environment.split_digest
+    if recorded not in ("-", experiment.split.digest):
+        raise ConfigError(
+            f"{run.path} was trained on another list of classes than split "
+            f"{experiment.split.name!r} has now: split_digest differs. Use the version of "
+            "innerloop that trained it, or train it again."
+        )
 
 
 def load_trained(learner: Learner, weights: Path) -> None:

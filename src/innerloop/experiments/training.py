@@ -19,7 +19,7 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments.adam import Adam
 from innerloop.experiments.evaluation import evaluate
-from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.experiment import Experiment, refuse_other_classes
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.state import (
@@ -274,6 +274,7 @@ def train(
     )
     with run.locked():
         if resume:
+            refuse_other_classes(run, experiment)
             for warning in training.resume():
                 say(warning)
         stop = training.train(validator(experiment), **hooks)
