@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from innerloop import cli
+from innerloop.assignment import check
+from innerloop.core.components import Design
+from innerloop.core.intervals import mean_and_interval
 from innerloop.data.images import FewShotDataset
 from innerloop.data.splits import find_split
 from innerloop.experiments import experiment as experiments
@@ -114,6 +117,43 @@ def test_accuracies_that_the_weights_do_not_give_are_refused(points, runs, capsy
 
     assert packed_and_checked() == 5
     assert "fomaml: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("episodes", [2, 9, 10, 11, 12, 99, 100, 101, 109, 600, 601])
+def test_any_episode_may_be_evaluated_again_and_of_few_all_are(episodes):
+    drawn = [check._drawn(episodes) for _ in range(300)]
+
+    for blocks in drawn:
+        numbers = [number for block in blocks for number in block]
+        assert all(len(block) >= 2 for block in blocks)
+        assert numbers == sorted(set(numbers)) and numbers[-1] < episodes
+        assert len(numbers) == episodes if episodes <= 101 else len(numbers) >= 91
+    seen = {number for blocks in drawn for block in blocks for number in block}
+    # A block of sixty is missed in 300 draws of ten once in 10^23 times.
+    assert seen == set(range(episodes))
+
+
+def test_an_interval_that_is_not_that_of_its_episodes_is_refused(runs, capsys):
+    for file in (runs / "fomaml").glob("evaluation-*.json"):
+        row = json.loads(file.read_text())
+        file.write_text(json.dumps(row | {"query_accuracy_ci95": 1e-4}))
+
+    assert packed_and_checked() == 5
+    assert "fomaml: its interval is not that of" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_classes_that_its_episodes_do_not_have_are_refused(runs, capsys):
+    """Each episode with classes of its own would make the interval narrower."""
+    for file in (runs / "fomaml").glob("evaluation-*.json"):
+        row = json.loads(file.read_text())
+        others = np.arange(EPISODES * 3).reshape(EPISODES, 3)
+        each = np.array(row["query_accuracy_per_episode"])
+        _, half = mean_and_interval(each, Design(EPISODES, others))
+        forged = {"episode_classes": others.tolist(), "query_accuracy_ci95": half}
+        file.write_text(json.dumps(row | forged))
+
+    assert packed_and_checked() == 5
+    assert "fomaml: its evaluation names other classes" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_episodes_that_were_exchanged_are_refused(runs, capsys):

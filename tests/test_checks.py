@@ -7,6 +7,8 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +121,14 @@ class Holding(OneLayer):
         return self.share * self.function(x) + (1 - self.share) * self.layer(x).tanh()
 
 
+class HoldingDeep(OneLayer):
+    """Calls its layer through a function somewhere in a collection, or with it in a partial."""
+
+    def __init__(self, wrap: Callable[[Any], Any]):
+        super().__init__(lambda layer, x: layer(x))
+        self.stages = wrap(lambda x: self.layer(x))
+
+
 class Elsewhere(OneLayer):
     """Computes with weights that are in a list, and so no parameters of it."""
 
@@ -212,6 +222,13 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a lock": (locked, r"'1\.guard', of type _thread\.lock, is in the way"),
     "a function that holds all": (lambda: Holding(1.0), "a function that holds a part"),
     "a function that holds half": (lambda: Holding(0.5), "a function that holds a part"),
+    "a function in a list": (lambda: HoldingDeep(lambda f: [f]), "'stages' of 'HoldingDeep'"),
+    "a function in a tuple": (lambda: HoldingDeep(lambda f: (1, f)), "'stages' of 'HoldingDeep'"),
+    "a function deeper": (
+        lambda: HoldingDeep(lambda f: {"a": [(f,)]}),
+        "'stages' of 'HoldingDeep'",
+    ),
+    "a partial": (lambda: HoldingDeep(lambda f: partial(f)), "'stages' of 'HoldingDeep'"),
     "nothing to train": (lambda: linear().requires_grad_(False), "No parameter of Sequential"),
 }
 """What learners refuse to take -> a network, and the sentence."""

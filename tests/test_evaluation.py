@@ -187,6 +187,13 @@ def test_a_row_says_everything_that_a_number_must_not_be_quoted_without(sampler)
     )
 
 
+def test_episodes_from_the_middle_are_those_of_the_whole(sampler):
+    whole, middle = run(sampler)[0], run(sampler, episodes=3, first=2)[0]
+
+    assert np.array_equal(middle.query_accuracy, whole.query_accuracy[2:5])
+    assert np.array_equal(middle.classes, whole.classes[2:5])
+
+
 def test_two_episodes_are_enough(sampler):
     assert run(sampler, episodes=2)[0].row(step=2).episodes == 2
 

@@ -1,6 +1,7 @@
 """Every learner answers wrong inputs with a sentence, a stranger's learner too."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -160,6 +161,88 @@ def test_a_wrong_query_set_is_refused_by_every_objective(query, sentence, learne
             objective(dataclasses.replace(EPISODES, query=query()))
         with pytest.raises(ConfigError, match=r"takes innerloop\.EpisodeBatch: got LabelledImages"):
             objective(SUPPORT)
+
+
+@pytest.mark.parametrize("name", ["maml", "maml++"])
+def test_one_query_image_under_its_own_statistics_is_no_objective(name):
+    lone = LabelledImages(QUERY.images[:, :1], QUERY.labels[:, :1])
+    drawings = torch.zeros(2, 3, 1, dtype=torch.int64)
+    batch = dataclasses.replace(EPISODES, query=lone, query_drawings=drawings)
+
+    with pytest.raises(ConfigError, match="One image alone has no batch"):
+        LEARNERS[name]().meta_loss(batch)
+
+
+class AdaptsToQueries(MAML):
+    """A method that takes a query set for a support set."""
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        self.adapt(batch.query, steps=1)
+        return torch.zeros(()), {}
+
+
+def test_what_was_checked_as_a_query_set_is_looked_at_again_as_a_support_set():
+    query = LabelledImages(QUERY.images, torch.full_like(QUERY.labels, 2))
+
+    with pytest.raises(DataError, match="labelled 0 to 2: in 2 of 2 a label is missing"):
+        AdaptsToQueries(network()).meta_loss(dataclasses.replace(EPISODES, query=query))
+
+
+def test_a_support_set_of_another_learner_must_fit_this_one():
+    checked = MAML(network()).adapt(SUPPORT, steps=0).support
+
+    with pytest.raises(DataError, match=r"images are torch\.float64 and the network's weights"):
+        MAML(network().float()).adapt(checked, steps=1)
+
+
+class Beside:
+    """Half a method, which is no learner itself."""
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return batch.support.labels.sum().double(), {}
+
+
+class FromBeside(Beside, Stranger):
+    """A method whose objective comes from a class beside."""
+
+
+def test_an_operation_from_a_class_beside_goes_through_the_door_too():
+    gap = dataclasses.replace(EPISODES, support=support(labels=2 * SUPPORT.labels))
+
+    with pytest.raises(DataError, match="in 2 of 2 a label is missing"):
+        FromBeside(network()).meta_loss(gap)
+
+
+class Drops(Conv4):
+    """A network with dropout before its head."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.drop(super().embed(images))
+
+
+def test_dropout_that_somebody_turned_on_is_refused_and_a_refusal_changes_nothing():
+    model = Drops(3, image_size=16, filters=4).double()
+    model.drop = nn.Dropout(0.5)
+    learner = MAML(model.eval())
+    expected = learner.adapt(SUPPORT, steps=1).fast_weights
+
+    with pytest.raises(ConfigError, match="is dropout"):
+        learner.train()
+    assert not any(module.training for module in model.modules())
+    for name, weight in learner.adapt(SUPPORT, steps=1).fast_weights.items():
+        assert torch.equal(weight, expected[name])
+    model.train()
+    for operate in (lambda: learner.adapt(SUPPORT, steps=1), lambda: learner.meta_loss(EPISODES)):
+        with pytest.raises(ConfigError, match="is dropout"):
+            operate()
+
+
+@pytest.mark.parametrize("name", ["maml", "transfer", "frozen"])
+@pytest.mark.parametrize("parts", ["own", "head", "all"])
+def test_another_rate_is_in_its_range_too(name, parts):
+    for rate, got in ((torch.nan, "nan"), (-1.0, "-1.0"), ("x", "'x'")):
+        with pytest.raises(ConfigError, match=f"inner_lr must be .*: got {got}"):
+            LEARNERS[name]().adapting(parts, rate=rate)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -361,9 +444,28 @@ def test_targets_of_several_numbers_are_learnt_as_by_plain_gradient_descent(fres
             assert relative(adapted.fast_weights[name][episode] - weight, weight) <= 1e-12
 
 
-def test_targets_that_would_be_broadcast_against_the_outputs_are_refused():
-    with pytest.raises(ConfigError, match=r"shape \(2, 6, 1\) and the targets \(2, 6\): give both"):
-        MAML(Line(1), loss_fn=half_squared_error).adapt(regression().support, steps=1)
+@pytest.mark.parametrize(
+    ("outputs", "of_each"),
+    # Images are 6 an episode: (6, 6) against (6,) is as many images as numbers of each.
+    [(1, ()), (6, ()), (1, (3,)), (3, (1,)), (3, (6, 3))],
+)
+def test_targets_that_would_be_broadcast_against_the_outputs_are_refused(outputs, of_each):
+    shapes = f"shape (2, 6, {outputs}) and the targets {(2, 6, *of_each)}: give both the same"
+
+    with pytest.raises(ConfigError, match=re.escape(shapes)):
+        MAML(Line(outputs), loss_fn=half_squared_error).adapt(regression(*of_each).support, steps=1)
+
+
+def test_a_loss_may_take_several_outputs_for_a_target():
+    """A mean and a log variance; (6, 2) and (6,) do not broadcast, so the loss means it."""
+
+    def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
+        mean, log_variance = outputs.T
+        return (log_variance + (targets - mean).square() / log_variance.exp()).mean()
+
+    adapted = MAML(Line(2), loss_fn=gaussian).adapt(regression().support, steps=1)
+
+    assert all(bool(weight.isfinite().all()) for weight in adapted.fast_weights.values())
 
 
 def test_targets_are_refused_where_classes_are_told_apart():

@@ -1,8 +1,9 @@
 """Check a hand-in: every checksum, every accuracy of its report, and what its weights do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from innerloop.assignment.rebuild import refuse_what_its_runs_do_not_give
 from innerloop.assignment.unpack import unpacked
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json, temporary_folder
+from innerloop.core.intervals import mean_and_interval
 from innerloop.experiments.evaluation import evaluate_run
 from innerloop.experiments.experiment import open_run
 from innerloop.methods.catalogue import names
@@ -20,7 +22,10 @@ from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
 from innerloop.runs.weights import weights_settings
 
-CHECKED_EPISODES = 100
+BLOCKS = 10
+BLOCK = 10
+"""So many times so many episodes in a row are evaluated again, drawn anew for every check: who
+changed others than these could not know it."""
 DIFFERENT = 0.02
 """Another processor rounds differently, so that a query picture may change its class. Of 1600
 episodes (4 methods, other threads, vector instructions and libraries) not one changed; this part of
@@ -35,7 +40,7 @@ class CheckedRun:
 
     Attributes:
         run: its name.
-        episodes: that were evaluated again.
+        episodes: how many were evaluated again.
         stored, again: mean accuracy over them, as the archive has it and as it is now.
         agree: so many episodes have the stored accuracy exactly.
     """
@@ -136,10 +141,16 @@ def _checked(
 ) -> CheckedRun:
     """Compare a run's evaluation with what its weights do."""
     _refuse_nameless(run)
-    episodes = min(CHECKED_EPISODES, row.episodes)
-    say(f"{row.run}: {episodes} episodes are evaluated again.")
-    again = _evaluated_again(run, row, episodes, data_dir, device, say)
-    stored = np.array(evaluation.query_accuracy_per_episode)[:episodes]
+    numbers = _drawn(row.episodes)
+    episodes = sum(map(len, numbers))
+    say(f"{row.run}: {episodes} of {row.episodes} episodes, drawn anew, are evaluated again.")
+    again, classes = _evaluated_again(run, row, numbers, data_dir, device, say)
+    chosen = np.concatenate([np.array(block) for block in numbers])
+    stored = np.array(evaluation.query_accuracy_per_episode)[chosen]
+    if evaluation.episode_classes is not None and not np.array_equal(
+        np.array(evaluation.episode_classes)[chosen], classes
+    ):
+        raise DataError(f"{row.run}: its evaluation names other classes than its episodes have.")
     agree = int(np.isclose(again, stored, atol=1e-5).sum())
     shown = (
         f"{100 * again.mean():.2f} % on {episodes} episodes, and the archive says "
@@ -149,6 +160,14 @@ def _checked(
         raise DataError(f"{row.run}: its weights give {shown}: that is more than rounding.")
     say(f"{row.run}: {shown}.")
     return CheckedRun(row.run, episodes, float(stored.mean()), float(again.mean()), agree)
+
+
+def _drawn(episodes: int) -> list[range]:
+    """Numbers of episodes in blocks, in order: all of them where they are few."""
+    # One episode alone cannot be evaluated: it belongs to the block before.
+    starts = range(0, max(episodes - 1, 1), BLOCK)
+    chosen = sorted(SystemRandom().sample(starts, min(BLOCKS, len(starts))))
+    return [range(start, episodes if start == starts[-1] else start + BLOCK) for start in chosen]
 
 
 def _refuse_nameless(run: RunDirectory) -> None:
@@ -178,32 +197,43 @@ def _evaluation_of(run: RunDirectory, row: HandInRow) -> EvaluationRow:
     evaluations = primary_rows(run, row.part, row.episodes)
     if not evaluations or not row.agrees_with(evaluations[0]):
         raise DataError(f"{row.run}: results.json and its evaluation do not agree.")
-    mean = np.mean(evaluations[0].query_accuracy_per_episode)
+    (evaluation, *_) = evaluations
+    each = np.array(evaluation.query_accuracy_per_episode)
+    mean, half = mean_and_interval(each, evaluation.design)
     if not np.isclose(mean, row.query_accuracy, atol=1e-6):
         raise DataError(f"{row.run}: its mean accuracy is not that of its episodes.")
-    return evaluations[0]
+    if not np.isclose(half, evaluation.query_accuracy_ci95, atol=1e-5):
+        raise DataError(f"{row.run}: its interval is not that of its episodes.")
+    return evaluation
 
 
 def _evaluated_again(
     run: RunDirectory,
     row: HandInRow,
-    episodes: int,
+    numbers: Sequence[range],
     data_dir: Path | None,
     device: str | None,
     say: Callable[[str], None],
-) -> np.ndarray:
-    """(episodes,) accuracies that the weights give on the first episodes."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies (episodes,) that the weights give on these episodes; their classes, by row."""
     experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
     mode = row.batch_norm
     if mode not in learner.batch_norm_modes:
         raise DataError(f"{row.run}: its method has no batch norm {mode!r}.")
-    (evaluation,) = evaluate_run(
-        experiment,
-        learner,
-        part=row.part,
-        episodes=episodes,
-        inner_steps=row.inner_steps,
-        batch_norms=(mode,),
-        on_episodes=lambda done: _say_quarters(done, episodes, say),
-    )
-    return evaluation.query_accuracy[:, row.inner_steps]
+    episodes = sum(map(len, numbers))
+    accuracies = []
+    classes = []
+    for block in numbers:
+        (evaluation,) = evaluate_run(
+            experiment,
+            learner,
+            part=row.part,
+            episodes=len(block),
+            first=block.start,
+            inner_steps=row.inner_steps,
+            batch_norms=(mode,),
+        )
+        accuracies.append(evaluation.query_accuracy[:, row.inner_steps])
+        classes.append(evaluation.classes)
+        _say_quarters(sum(map(len, accuracies)), episodes, say)
+    return np.concatenate(accuracies), np.concatenate(classes)

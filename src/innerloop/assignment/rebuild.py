@@ -39,7 +39,12 @@ def refuse_what_its_runs_do_not_give(
     if not drawn_alike:
         remarks.append(
             f"{REQUIREMENTS} names other versions than are installed here: figures and PDF are "
-            "not compared."
+            "not compared, and of the page the words."
+        )
+    elif not _has_own_fonts(wanted):
+        remarks.append(
+            "it has letters of other scripts, whose fonts are those of the machine that packed "
+            "it: the PDF is not compared."
         )
     for remark in remarks:
         say(f"{path}: {remark}")
@@ -119,8 +124,13 @@ def _refuse_difference(
 
 
 def _words(page: bytes) -> str:
-    """A page without its figures."""
-    return re.sub(r"<svg.*?</svg>", "", page.decode("utf-8", errors="replace"), flags=re.DOTALL)
+    """A page with nothing of its figures but what is written in them."""
+    text = page.decode("utf-8", errors="replace")
+    return re.sub(r"<svg.*?</svg>", lambda figure: _written_in(figure[0]), text, flags=re.DOTALL)
+
+
+def _written_in(figure: str) -> str:
+    return f"<svg>{' '.join(re.sub(r'<[^>]*>', ' ', figure).split())}</svg>"
 
 
 def _has_own_fonts(wanted: Mapping[str, bytes]) -> bool:

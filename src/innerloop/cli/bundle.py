@@ -51,7 +51,11 @@ def _check(options: BundleOptions, archive: Path) -> None:
 
     say = sayer(options)
     checked = check(archive, data_dir=options.data_dir, device=options.device, say=say)
-    say(f"{archive}: checksums, weights and report agree.")
+    doubts = " But see the remarks above." if checked.remarks else ""
+    say(
+        f"{archive}: checksums, weights and report agree.{doubts} Curves of the trainings and the "
+        "explanation are taken as the runs have them."
+    )
     print_json(options, {"archive": str(archive)} | asdict(checked))
 
 

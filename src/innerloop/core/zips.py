@@ -26,6 +26,7 @@ UNREADABLE = (
     struct.error,
     EOFError,
     OSError,
+    OverflowError,
     RuntimeError,
     ValueError,
 )

@@ -88,11 +88,12 @@ def evaluate(
     part: str,
     origin: Origin,
     extra_steps: int = 0,
+    first: int = 0,
     device: str = "cpu",
     episodes_per_chunk: int = 1,
     on_episodes: Callable[[int], None] = lambda done: None,
 ) -> list[Evaluation]:
-    """Adapt to each of the first ``episodes`` episodes and measure before, after and at every step.
+    """Adapt to each of ``episodes`` episodes in a row and measure before, after and at every step.
 
     The learner's weights are not changed.
 
@@ -107,6 +108,7 @@ def evaluate(
         part: name of the part of it.
         origin: whose result it is.
         extra_steps: go on this many steps beyond K.
+        first: number of the first episode; a result that is kept begins with 0.
         device: where the learner is.
         episodes_per_chunk: episodes computed at once.
         on_episodes: called with the number of episodes done so far.
@@ -119,7 +121,8 @@ def evaluate(
     chunks = []
     classes = []
     for start in range(0, episodes, episodes_per_chunk):
-        batch = sampler.batch(start, min(episodes_per_chunk, episodes - start)).to(device)
+        count = min(episodes_per_chunk, episodes - start)
+        batch = sampler.batch(first + start, count).to(device)
         chunks.append(_measured(learner, batch, batch_norms, steps, extra_steps))
         classes.append(batch.classes.numpy())
         on_episodes(start + len(batch))
@@ -193,6 +196,7 @@ def evaluate_run(
     episodes: int,
     inner_steps: int,
     batch_norms: tuple[BatchNormMode, ...],
+    first: int = 0,
     variant: Variant = OWN,
     on_episodes: Callable[[int], None] = lambda done: None,
     **shape: int,
@@ -208,6 +212,7 @@ def evaluate_run(
         steps=inner_steps,
         extra_steps=inner_steps,
         batch_norms=batch_norms,
+        first=first,
         split=experiment.split.name,
         part=part,
         origin=experiment.origin(variant),

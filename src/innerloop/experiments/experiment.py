@@ -181,7 +181,7 @@ def prepare(
         ConfigError: if settings do not fit the data or the device.
         DataError: if the data set is missing or damaged.
     """
-    device = _device(device or config.machine.device)
+    device = usable_device(device or config.machine.device)
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
     if dataset is None:
@@ -207,7 +207,12 @@ def prepare(
     return Experiment(resolved, dataset, split)
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """A device by its name; of ``auto``, what is here.
+
+    Raises:
+        ConfigError: if there is none of that name, or it cannot be used on this machine.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
@@ -237,11 +242,11 @@ def device_for(run: RunDirectory, device: str | None, say: Callable[[str], None]
     """
     trained_on = run.config.machine.device
     try:
-        here = _device(device or trained_on)
+        here = usable_device(device or trained_on)
     except ConfigError:
         if device:
             raise
-        here = _device("auto")
+        here = usable_device("auto")
     if here != trained_on:
         say(f"{run.path} was trained on {trained_on}; here it is computed on {here}.")
     return here

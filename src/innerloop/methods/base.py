@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.methods.door import OPERATIONS, guarded
+from innerloop.methods.door import OPERATIONS, guarded, is_guarded
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.checks import refuse_random_layers
@@ -87,8 +87,10 @@ class Learner(nn.Module):
         """Check what operations are given, those of anyone's subclass too: see `methods.door`."""
         super().__init_subclass__(**named)
         for name in OPERATIONS:
-            if name in vars(cls):
-                setattr(cls, name, guarded(vars(cls)[name]))
+            # It may come from a class beside, which is no learner.
+            operation = getattr(cls, name, None)
+            if operation and not is_guarded(operation):
+                setattr(cls, name, guarded(operation))
 
     def train(self, mode: bool = True) -> Self:
         """As every module's; a learner whose layers would then be random refuses.
@@ -96,8 +98,14 @@ class Learner(nn.Module):
         Raises:
             ConfigError: if there is active dropout.
         """
+        former = {module: module.training for module in self.modules()}
         super().train(mode)
-        refuse_random_layers(self)
+        try:
+            refuse_random_layers(self)
+        except ConfigError:
+            for module, training in former.items():
+                module.training = training
+            raise
         return self
 
     @classmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import wraps
 from numbers import Integral
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import version
 from innerloop.networks.batch_norm import LONE, BatchNorm2d, BatchNormMode
+from innerloop.networks.checks import refuse_random_layers
 
 ON_SUPPORT = ("adapt", "trajectory", "inner_loop")
 """Operations of a learner that take support sets."""
@@ -35,10 +37,12 @@ class Checked(LabelledImages):
     Attributes:
         ways: one more than the largest label; None where labels are targets, which are no classes.
         versions: of both tensors when they were looked at.
+        of_support: whether every class was looked for in every set.
     """
 
     ways: int | None
     versions: tuple[int, int]
+    of_support: bool
 
     @property
     def is_fresh(self) -> bool:
@@ -65,6 +69,8 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
         bound = signature.bind(*arguments, **named)
         learner: nn.Module = bound.args[0]
         given = bound.arguments
+        # Somebody may have called train() of the network itself.
+        refuse_random_layers(learner)
         for name, value in given.items():
             wanted = signature.parameters[name].annotation
             if wanted in (LabelledImages, EpisodeBatch) and not isinstance(value, wanted):
@@ -83,7 +89,16 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
             refuse_broken_weights(learner)
         return operation(*bound.args, **bound.kwargs)
 
+    _GUARDED.add(at_the_door)
     return at_the_door
+
+
+def is_guarded(operation: Callable[..., Any]) -> bool:
+    """Whether an operation's arguments come through the door already."""
+    return operation in _GUARDED
+
+
+_GUARDED: WeakSet[Callable[..., Any]] = WeakSet()
 
 
 def refuse_wrong_steps(steps: Any) -> None:
@@ -117,6 +132,8 @@ def admit(
 def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     support = _labelled(learner, batch.support, "support", True)
     query = _labelled(learner, batch.query, "query", False)
+    modes = getattr(learner, "batch_norm_modes", ("",))
+    _refuse_lone_images(learner, query.images, modes[0])
     if support is batch.support and query is batch.query:
         return batch
     if (support.ways is None) != (query.ways is None):
@@ -133,7 +150,9 @@ def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
 
 
 def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: bool) -> Checked:
-    if isinstance(batch, Checked) and batch.is_fresh:
+    if isinstance(batch, Checked) and batch.is_fresh and batch.of_support >= of_support:
+        # By a learner, which need not be of this one's type or device.
+        _refuse_misfit(learner, batch.images, what)
         return batch
     if torch.is_inference_mode_enabled():
         raise ConfigError(
@@ -151,7 +170,7 @@ def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: 
     if not labels.is_floating_point():
         labels = labels.long()
     ways = _looked_at(images, labels, what, of_support)
-    return Checked(images, labels, ways, (version(images), version(labels)))
+    return Checked(images, labels, ways, (version(images), version(labels)), of_support)
 
 
 def _refuse_wrong_tensors(learner: nn.Module, images: Any, labels: Any, what: str) -> None:
@@ -276,8 +295,7 @@ def refuse_other_images(
             f"{tuple(support.shape)}: got images of shape {tuple(images.shape)}. Give (E, n, ...), "
             "each episode's own."
         )
-    if mode == "transductive" and images.shape[1] == 1 and _has_batch_norm(learner):
-        raise ConfigError(LONE)
+    _refuse_lone_images(learner, images, mode)
     known = adaptation.memo.get("checked images")
     stamp = version(images)
     if known is not None and known[0] is images and known[1] == stamp != -1:
@@ -285,6 +303,12 @@ def refuse_other_images(
     _refuse_misfit(learner, images, "query")
     _refuse_not_finite(float(_total(images)), images, "query images")
     adaptation.memo["checked images"] = images, stamp
+
+
+def _refuse_lone_images(learner: nn.Module, images: Tensor, mode: str) -> None:
+    """Raise `ConfigError` for one image (E, 1, ...) that would be normalised by itself."""
+    if mode == "transductive" and images.shape[1] == 1 and _has_batch_norm(learner):
+        raise ConfigError(LONE)
 
 
 def _has_batch_norm(learner: nn.Module) -> bool:

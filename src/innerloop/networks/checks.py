@@ -1,7 +1,9 @@
 """What in a user's own network would break meta-learning, as far as it is seen without images."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import CellType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,8 +139,8 @@ def _functions(model: nn.Module) -> Iterator[str]:
     parts = {id(part) for part in [*model.modules(), *model.parameters()]}
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
-            for function in value.values() if isinstance(value, dict) else [value]:
-                if isinstance(function, FunctionType) and parts & _held_by(function):
+            for function in _functions_in(value):
+                if parts & _held_by(function):
                     yield (
                         f"{attribute!r} of {name or type(model).__name__!r} is or has a function "
                         "that holds a part of the network, and would call that one with its own "
@@ -146,9 +148,23 @@ def _functions(model: nn.Module) -> Iterator[str]:
                     )
 
 
+def _functions_in(value: Any) -> Iterator[FunctionType]:
+    """A function itself, or those that a partial or a collection holds, however deep."""
+    if isinstance(value, FunctionType):
+        yield value
+    elif isinstance(value, partial):
+        yield from _functions_in([value.func, *value.args, *value.keywords.values()])
+    elif isinstance(value, dict):
+        yield from _functions_in(list(value.values()))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for one in value:
+            yield from _functions_in(one)
+
+
 def _held_by(function: FunctionType) -> set[int]:
     held = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    return {id(value) for value in [*held, *(function.__defaults__ or ())]}
+    by_default = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return {id(value) for value in [*held, *by_default]}
 
 
 def _is_filled(cell: CellType) -> bool:

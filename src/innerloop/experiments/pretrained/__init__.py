@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError, did_you_mean
-from innerloop.experiments.experiment import build_learner, load_trained
+from innerloop.experiments.experiment import build_learner, load_trained, usable_device
 from innerloop.methods.base import Learner
 from innerloop.runs.directory import RunDirectory
 
@@ -44,14 +44,14 @@ def pretrained(name: str, *, device: str = "cpu") -> Learner:
 
     Args:
         name: one of `pretrained_names`, for instance ``transfer-omniglot``.
-        device: where it computes.
+        device: where it computes; ``auto`` is a GPU if there is one.
 
     Raises:
-        ConfigError: if there is none of that name.
-        DataError: if the weights were changed.
+        ConfigError: if there is no network or usable device of that name.
+        DataError: if the weights are damaged.
     """
     run = pretrained_run(name)
-    config = run.config.replace(device=device)
+    config = run.config.replace(device=usable_device(device))
     # One channel: Omniglot is grey.
     learner = build_learner(config, 1, training_labels=config.episode.ways)
     load_trained(learner, run.weights_path)

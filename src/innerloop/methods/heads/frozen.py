@@ -221,7 +221,7 @@ class FrozenFeatures(Learner):
         """Another head, or parts of the body with it; see `Learner.adapting`."""
         if parts == "own" and head == "gradient" and head_init is None:
             same = sharing_weights(self)
-            same.inner_lr = self.inner_lr if rate is None else rate
+            same.inner_lr = self.inner_lr if rate is None else checked("inner_lr", Rate, rate)
             return same
         parts = "head" if parts == "own" else parts
         refuse_steps_beside(head, parts)

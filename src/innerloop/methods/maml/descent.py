@@ -277,8 +277,14 @@ class Descent(Learner):
                 "or loss_fn, the loss of a regression."
             )
         # Losses broadcast: (n, 1) against (n,) would compare each output with every target.
-        if outputs.shape != targets.shape and outputs.numel() == targets.numel():
+        if outputs.shape != targets.shape and _broadcast(outputs.shape[1:], targets.shape[1:]):
             raise ConfigError(
                 f"The network's outputs have shape {tuple(outputs.shape)} and the targets "
                 f"{tuple(targets.shape)}: give both the same."
             )
+
+
+def _broadcast(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether arithmetic takes tensors of two shapes, whatever it then means."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return all(a == b or 1 in (a, b) for a, b in pairs)

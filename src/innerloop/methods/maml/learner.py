@@ -26,7 +26,7 @@ from innerloop.methods.parts import (
     submodules,
 )
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.settings.fields import between
+from innerloop.settings.fields import Rate, between
 from innerloop.settings.run import RunConfig
 
 
@@ -200,7 +200,7 @@ class MAML(Descent):
         """Other parts of the network by the same steps; see `Learner.adapting`."""
         if parts == "own" and head == "gradient" and head_init is None:
             same = sharing_weights(self)
-            same.inner_lr = self.inner_lr if rate is None else rate
+            same.inner_lr = self.inner_lr if rate is None else checked("inner_lr", Rate, rate)
             return same
         refuse_steps_beside(head, parts)
         named = submodules(self.model, parts)
