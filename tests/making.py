@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from innerloop.core.files import json_text, write_atomic
+from innerloop.core.intervals import mean_and_interval
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment
@@ -107,7 +108,7 @@ def evaluate(
         "inner_steps": config.own.adaptation_steps,
         "batch_norm": mode,
         "query_accuracy": mean,
-        "query_accuracy_ci95": float(1.96 * np.std(each, ddof=1) / np.sqrt(8)),
+        "query_accuracy_ci95": mean_and_interval(np.array(each))[1],
         "query_accuracy_before": 0.2,
         "query_accuracy_before_ci95": 0.0,
         "query_loss": 0.1,

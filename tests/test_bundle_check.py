@@ -75,10 +75,15 @@ def change_evaluations(run: Path, change: Callable[[list[float]], list[float]]) 
     for file in run.glob("evaluation-*.json"):
         row: dict[str, Any] = json.loads(file.read_text())
         each = change(row["query_accuracy_per_episode"])
-        mean = float(np.mean(each))
+        design = Design(len(each), np.array(row["episode_classes"]))
+        mean, half = mean_and_interval(np.array(each), design)
         row["query_accuracy_per_step"][row["inner_steps"]] = mean
         file.write_text(
-            json.dumps(row | {"query_accuracy": mean, "query_accuracy_per_episode": each})
+            json.dumps(
+                row
+                | {"query_accuracy": mean, "query_accuracy_ci95": half}
+                | {"query_accuracy_per_episode": each}
+            )
         )
 
 
@@ -144,7 +149,7 @@ def test_an_interval_that_is_not_that_of_its_episodes_is_refused(runs, capsys):
 
 def test_classes_that_its_episodes_do_not_have_are_refused(runs, capsys):
     """Each episode with classes of its own would make the interval narrower."""
-    for file in (runs / "fomaml").glob("evaluation-*.json"):
+    for file in runs.glob("*/evaluation-*.json"):
         row = json.loads(file.read_text())
         others = np.arange(EPISODES * 3).reshape(EPISODES, 3)
         each = np.array(row["query_accuracy_per_episode"])

@@ -3,6 +3,7 @@
 Networks that strangers bring; each is either served rightly or refused in a sentence.
 """
 
+import dataclasses
 import re
 import threading
 import warnings
@@ -129,6 +130,41 @@ class HoldingDeep(OneLayer):
         self.stages = wrap(lambda x: self.layer(x))
 
 
+@dataclasses.dataclass(eq=False)
+class Box:
+    """Something that holds something."""
+
+    held: Any
+
+
+class Slotted:
+    """The same, in a slot."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any):
+        self.held = held
+
+
+class HoldingWeights(OneLayer):
+    """Computes with its layer's own parameters, which it has in a collection."""
+
+    def __init__(self, wrap: Callable[[nn.Linear], Any], unused: bool = False):
+        super().__init__(lambda layer, x: layer(x))
+        self.held = wrap(self.layer)
+        self.unused = nn.Linear(1, 1) if unused else None
+
+
+class InPlace(OneLayer):
+    """Changes its input in place before it looks at it."""
+
+    def __init__(self):
+        super().__init__(lambda layer, x: layer(x))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(torch.tanh(images.sub_(0.5)).flatten(1))
+
+
 class Elsewhere(OneLayer):
     """Computes with weights that are in a list, and so no parameters of it."""
 
@@ -229,6 +265,32 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "'stages' of 'HoldingDeep'",
     ),
     "a partial": (lambda: HoldingDeep(lambda f: partial(f)), "'stages' of 'HoldingDeep'"),
+    "its weights in a list": (
+        lambda: HoldingWeights(lambda layer: [layer.weight, layer.bias]),
+        "'held' of 'HoldingWeights' holds the parameter 'layer.weight' as a plain value",
+    ),
+    "its weights in a dict of tuples": (
+        lambda: HoldingWeights(lambda layer: {"a": (layer.bias,)}),
+        "holds the parameter 'layer.bias' as a plain value",
+    ),
+    "its weights in a partial": (
+        lambda: HoldingWeights(lambda layer: partial(F.linear, weight=layer.weight)),
+        "holds the parameter 'layer.weight' as a plain value",
+    ),
+    "its weights in a dataclass": (
+        lambda: HoldingWeights(lambda layer: Box(layer.weight)),
+        "holds the parameter 'layer.weight' as a plain value",
+    ),
+    "its weights in a slot": (
+        lambda: HoldingWeights(lambda layer: Slotted(layer.weight)),
+        "holds the parameter 'layer.weight' as a plain value",
+    ),
+    "its weights in a list, beside some unused": (
+        lambda: HoldingWeights(lambda layer: [layer.weight], unused=True),
+        "holds the parameter 'layer.weight' as a plain value",
+    ),
+    "a class": (lambda: nn.Linear, "A network is a torch.nn.Module, made already: got the class"),
+    "no network": (lambda: 3, "A network is a torch.nn.Module, made already: got int"),
     "nothing to train": (lambda: linear().requires_grad_(False), "No parameter of Sequential"),
 }
 """What learners refuse to take -> a network, and the sentence."""
@@ -245,7 +307,14 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "checkpointed, reentrant": (lambda: Checkpointed(reentrant=True), ["use_reentrant=True"]),
     "checkpointed first, reentrant": (
         lambda: Checkpointed(reentrant=True, first=True),
-        [f"'convs.{n}.{kind}' has no influence" for n in (0, 1) for kind in ("weight", "bias")],
+        [
+            "Episodes at once, as on a GPU, fail under torch.vmap",
+            *(
+                f"'convs.{n}.{kind}' has no influence"
+                for n in (0, 1)
+                for kind in ("weight", "bias")
+            ),
+        ],
     ),
     "an LSTM": (Recurrent, ["as on a GPU, fail under torch.vmap: Batching rule not implemented"]),
     "attention": (Attending, ["Derivatives of second order fail.*sdpa_kernel"]),
@@ -526,3 +595,18 @@ def test_pytorchs_norms_are_given_the_default_layout(norm):
 def test_maml_refuses_a_fresh_head_that_is_not_there():
     with pytest.raises(ConfigError, match="no parameters under 'classifier'"):
         MAML(Conv4(5), fresh_head="classifier")
+
+
+def test_images_of_the_caller_are_left_as_they_are_and_the_gradient_is_right():
+    """A network that changes its input in place gets a copy, everywhere."""
+    model = InPlace()
+    images = IMAGES.clone()
+
+    assert check_model(model, images) == []
+    assert torch.equal(images, IMAGES)
+
+
+@pytest.mark.parametrize("images", [IMAGES[:0], 3, torch.zeros(5)])
+def test_what_is_no_batch_of_images_is_refused(images):
+    with pytest.raises(ConfigError, match="A check needs a batch of images"):
+        check_model(linear(), images)

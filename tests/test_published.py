@@ -218,12 +218,12 @@ AGAINST_FASTER = tables.difference(SAME_SEEDS, FASTER)
 SENTENCES = [
     (
         "README.md",
-        "of 0.003 FO-MAML has {} (seed {})",
+        "of 0.003 FO-MAML has {} (seeds {})",
         [tables.accuracy(FASTER), tables.seeds(FASTER)],
     ),
     (
         "docs/methods/mamlpp.md",
-        "{} (seed {}), and MAML++ minus that is {}.",
+        "{} (seeds {}), and MAML++ minus that is {}.",
         [
             tables.accuracy(FASTER),
             tables.seeds(FASTER),

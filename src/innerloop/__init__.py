@@ -70,7 +70,9 @@ _HOME = {
     "settings_of": "methods.catalogue",
 }
 
-__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+# The learners of this package too; those of methods that are installed beside it are found by name.
+_LEARNERS = ["MAML", "MAMLpp", "Transfer"]
+__all__ = ["__version__", *sorted([*_HOME, *_LEARNERS])]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

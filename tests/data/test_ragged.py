@@ -102,6 +102,7 @@ def test_classes_with_too_few_examples_are_named_with_what_to_do():
         ([np.zeros((1, 2, 2), np.uint8)], "a", "uint8 images of shape"),
         ([], "", "no class"),
         (np.zeros((2, 1, 1, 2, 2), np.uint8), "aa", "two classes called 'a'"),
+        (np.zeros((2, 1, 1, 2, 2), np.uint8), (1, 2), "has a class called 1: names are texts"),
         (np.zeros((1, 1, 1, 2, 2), np.uint8), ["a\nb"], "without control characters"),
         (np.zeros((1, 1, 1, 2, 2), np.uint8), [""], "a class called ''"),
     ],

@@ -216,6 +216,8 @@ def test_an_operation_from_a_class_beside_goes_through_the_door_too():
 class Drops(Conv4):
     """A network with dropout before its head."""
 
+    drop: nn.Dropout
+
     def embed(self, images: Tensor) -> Tensor:
         return self.drop(super().embed(images))
 
@@ -235,6 +237,86 @@ def test_dropout_that_somebody_turned_on_is_refused_and_a_refusal_changes_nothin
     for operate in (lambda: learner.adapt(SUPPORT, steps=1), lambda: learner.meta_loss(EPISODES)):
         with pytest.raises(ConfigError, match="is dropout"):
             operate()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_learner_that_was_made_coarse_later_is_refused(dtype):
+    learner = MAML(network()).to(dtype)
+
+    with pytest.raises(ConfigError, match=r"weights are .*, too coarse for inner steps"):
+        learner.adapt(support(images=SUPPORT.images.to(dtype)), steps=1)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("adaptation", [None, {}, SUPPORT])
+def test_what_is_no_adaptation_is_refused(adaptation, learner):
+    with pytest.raises(ConfigError, match="predict takes what adapt returned: got"):
+        LEARNERS[learner]().predict(adaptation, QUERY.images)
+
+
+def test_an_adaptation_of_another_network_is_refused():
+    other = MAML(Line(3), loss_fn=F.cross_entropy).adapt(SUPPORT, steps=1)
+
+    with pytest.raises(ConfigError, match="The adaptation is another learner's"):
+        MAML(network()).predict(other, QUERY.images)
+
+
+class Wide(nn.Module):
+    """Logits with a dimension too many."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(256, 9).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1)).view(-1, 3, 3)
+
+
+def test_logits_with_a_dimension_too_many_are_refused():
+    with pytest.raises(ConfigError, match=r"shape \(6, 3, 3\) for 6 images: let forward return"):
+        MAML(Wide()).adapt(SUPPORT, steps=1)
+
+
+class MapEmbedded(Conv4):
+    """An ``embed`` that gives a map, which forward flattens."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        return super().embed(images)[:, :, None, None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.embed(images).flatten(1))
+
+
+def test_features_that_are_a_map_are_refused():
+    model = MapEmbedded(3, image_size=16, filters=4).double()
+
+    with pytest.raises(ConfigError, match=r"embed of MapEmbedded returns \(6, 4, 1, 1\) for 6 im"):
+        Transfer(model).adapt(SUPPORT, steps=1)
+
+
+class ByMode(Conv4):
+    """A network that is another function in evaluation mode."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        return super().embed(images) * (2 if self.training else 1)
+
+
+@pytest.mark.parametrize("kind", [MAML, Transfer])
+def test_an_episodes_module_is_the_function_that_predicted_or_is_refused(kind):
+    learner = kind(ByMode(3, image_size=16, filters=4, head_init="glorot").double())
+    training = learner.adapt(SUPPORT, steps=2)
+
+    with pytest.raises(ConfigError, match="The network computes otherwise in evaluation mode"):
+        learner.as_module(training)
+    learner.eval()
+    plain = learner.as_module(learner.adapt(SUPPORT, steps=2))
+    assert not plain.training
+
+
+@pytest.mark.parametrize(("step", "total"), [(0, 0), (-1, 10), (10, 10)])
+def test_outer_steps_that_there_are_not_are_refused(step, total):
+    with pytest.raises(ConfigError, match=f"got step {step} of {total}"):
+        MAMLpp(network(), inner_steps=2).begin_outer_step(step, total)
 
 
 @pytest.mark.parametrize("name", ["maml", "transfer", "frozen"])

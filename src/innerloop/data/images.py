@@ -230,6 +230,9 @@ def _by_class(name: str, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarra
 
 def _refuse_class_names(name: str, class_names: tuple[str, ...]) -> None:
     """Raise `DataError` for a name that two classes have, or that no list could show."""
+    for one in class_names:
+        if not isinstance(one, str):
+            raise DataError(f"Data set {name!r} has a class called {one!r}: names are texts.")
     twice = [one for one, count in Counter(class_names).items() if count > 1]
     if twice:
         raise DataError(f"Data set {name!r} has two classes called {twice[0]!r}: rename one.")

@@ -204,13 +204,15 @@ class Network:
             # A single episode is called as it is; under vmap no running statistics could be moved.
             vectorised = len(images) > 1 and images.device.type != "cpu"
         if vectorised:
-            return torch.vmap(of_one)(dict(weights), images, given)
+            # A copy, since a network may change its input in place, and these are the caller's.
+            return torch.vmap(of_one)(dict(weights), images.clone(), given)
         values = [
             of_one(
                 {name: weight[episode] for name, weight in weights.items()},
-                # Not in channels_last, whatever the caller's layout: there PyTorch's norms on a CPU
-                # have statistics off by up to 1e-4, which a rectifier's kinks amplify.
-                images[episode].contiguous(),
+                # A copy for the same reason. Not in channels_last, whatever the caller's layout:
+                # there PyTorch's norms on a CPU have statistics off by up to 1e-4, which a
+                # rectifier's kinks amplify.
+                images[episode].clone(memory_format=torch.contiguous_format),
                 {name: Moments(*(part[episode] for part in of)) for name, of in given.items()},
             )
             for episode in range(len(images))

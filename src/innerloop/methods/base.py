@@ -303,3 +303,25 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
         return torch.full((len(labels),), torch.nan)
     # Where all logits are equal, as of a zero head, the first class wins: one in `ways` is right.
     return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)
+
+
+def refuse_another_function(
+    plain: nn.Module, learner: Learner, adaptation: Adaptation, batch_norm: BatchNormMode
+) -> None:
+    """Raise `ConfigError` unless a module says of the support images what its learner predicts.
+
+    Args:
+        plain: in evaluation mode.
+        learner: in the mode that it is in.
+        adaptation: of one episode.
+        batch_norm: whose statistics normalise.
+    """
+    images = adaptation.support.images
+    expected = learner.predict(adaptation, images, batch_norm=batch_norm)[0]
+    said = plain(images[0].clone())
+    if not torch.allclose(said, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
+        raise ConfigError(
+            "The network computes otherwise in evaluation mode, in which the module of an episode "
+            "is, than the learner does now: call eval() of the learner before adapting, or let "
+            "forward not look at self.training."
+        )

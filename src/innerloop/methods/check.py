@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.errors import InnerloopError, first_line
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.copies import changed_buffer
 from innerloop.fast_weights.functional import expand
 from innerloop.fast_weights.network import Network, refuse_wrong_outputs
@@ -61,6 +61,9 @@ def check_model(model: nn.Module, images: Tensor) -> list[str]:
         meta-gradient of two inner steps, of first and second order, in a loop and by `torch.vmap`
         as on a GPU, is that of a copy that holds the weights.
     """
+    if not isinstance(images, Tensor) or images.ndim < 2 or 0 in images.shape:
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ConfigError(f"A check needs a batch of images (n, channels, ...): got {got}.")
     if found := faults(model):
         return found
     try:
@@ -72,9 +75,12 @@ def check_model(model: nn.Module, images: Tensor) -> list[str]:
     # What it warns of is found by its effect, and nothing of the caller's is drawn.
     with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        found = _in_one_pass(trial, images)
-        if not found:
+        found, unused = _in_one_pass(trial, images)
+        trained = sum(weight.requires_grad for weight in trial.parameters())
+        # Where nothing has influence, inner steps fail for that reason.
+        if not found and (len(unused) < trained or not trained):
             found = _in_two_steps(trial, images)
+        found += unused
         if not _is_same(_state(trial), before):
             found.append(
                 "A forward pass changes the network's own parameters, or its train and eval modes: "
@@ -83,21 +89,24 @@ def check_model(model: nn.Module, images: Tensor) -> list[str]:
     return remarks(model) + found
 
 
-def _in_one_pass(trial: nn.Module, images: Tensor) -> list[str]:
-    """What one forward and backward pass tells."""
+def _in_one_pass(trial: nn.Module, images: Tensor) -> tuple[list[str], list[str]]:
+    """What one forward and backward pass tells: faults, and parameters that have no influence."""
     buffers = {name: buffer.clone() for name, buffer in trial.named_buffers()}
     try:
-        outputs = trial(images)
+        # Of copies, here and below: a network may change its input in place.
+        outputs = trial(images.clone())
         refuse_wrong_outputs(outputs, images)
-        again = trial(images)
-        cut = _without_influence(trial, outputs)
+        again = trial(images.clone())
+        unused = _without_influence(trial, outputs)
     except InnerloopError as error:
-        return [str(error)]
+        return [str(error)], []
     except Exception as error:  # whatever a user's own network raises
         return [
             f"The network fails on images of shape {tuple(images.shape)}, {images.dtype}: "
             f"{_why(error)}."
-        ]
+        ], []
+    if not bool(outputs.isfinite().all()):
+        return ["The output for these images holds NaN or infinity: let it be finite."], []
     changed = [
         name for name, buffer in trial.named_buffers() if not torch.equal(buffer, buffers[name])
     ]
@@ -107,7 +116,7 @@ def _in_one_pass(trial: nn.Module, images: Tensor) -> list[str]:
             "The output for the same images changes from pass to pass, by random numbers or by "
             "state that is kept: leave them out, or call model.eval()."
         )
-    return found + _with_other_weights(trial, outputs) + cut
+    return found + _with_other_weights(trial, outputs), unused
 
 
 def _with_other_weights(trial: nn.Module, outputs: Tensor) -> list[str]:
@@ -141,8 +150,8 @@ def _without_influence(trial: nn.Module, outputs: Tensor) -> list[str]:
         else [None] * len(named)
     )
     return [
-        f"Parameter {name!r} has no influence on the output, so it is never learnt: remove it, "
-        "or use it, outside of detach, no_grad and activation checkpointing."
+        f"Parameter {name!r} has no influence on the output for these images, so they teach it "
+        "nothing: remove it, or use it, outside of detach, no_grad and activation checkpointing."
         for name, gradient in zip(named, gradients, strict=True)
         if gradient is None
     ]

@@ -82,6 +82,11 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
                 given[name] = admit(learner, value, on_support)
         if "steps" in given:
             refuse_wrong_steps(given["steps"])
+        if "adaptation" in given and not hasattr(given["adaptation"], "fast_weights"):
+            raise ConfigError(
+                f"{type(learner).__name__}.{operation.__name__} takes what adapt returned: got "
+                f"{type(given['adaptation']).__name__}."
+            )
         if "adaptation" in given and "images" in given:
             mode = learner.mode(given.get("batch_norm"))  # pyright: ignore[reportCallIssue]
             refuse_other_images(learner, given["adaptation"], given["images"], mode)
@@ -203,6 +208,11 @@ def _refuse_misfit(learner: nn.Module, images: Tensor, what: str) -> None:
     if images.ndim < 2 or 0 in images.shape:
         raise DataError(f"{what} images have shape {tuple(images.shape)}: there are none.")
     weight = next((of for of in learner.parameters() if of.is_floating_point()), None)
+    if weight is not None and weight.dtype in (torch.float16, torch.bfloat16):
+        raise ConfigError(
+            f"The learner's weights are {weight.dtype} by now, too coarse for inner steps: call "
+            "float() of it."
+        )
     wanted = torch.float32 if weight is None else weight.dtype
     if not images.is_floating_point() or (weight is not None and images.dtype != wanted):
         raise DataError(

@@ -40,7 +40,7 @@ def episodes_of(trial: nn.Module, images: Tensor) -> EpisodeBatch:
     """Episodes with these images in several orders, and random targets."""
     several = torch.stack([images.roll(episode, 0) for episode in range(EPISODES)])
     with torch.no_grad():
-        outputs = torch.stack([trial(of_one) for of_one in several])
+        outputs = torch.stack([trial(of_one.clone()) for of_one in several])
     targets = noise(torch.stack([outputs, outputs]))
     nothing = torch.zeros(EPISODES, 1, 1, dtype=torch.int64)
     return EpisodeBatch(
@@ -55,7 +55,7 @@ def episodes_of(trial: nn.Module, images: Tensor) -> EpisodeBatch:
 def rate_of(trial: nn.Module, batch: EpisodeBatch) -> float:
     """An inner rate by which a step changes the weights by some percent."""
     weights = [weight for weight in trial.parameters() if weight.requires_grad]
-    loss = F.mse_loss(trial(batch.support.images[0]), batch.support.labels[0])
+    loss = F.mse_loss(trial(batch.support.images[0].clone()), batch.support.labels[0])
     gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
     ratio = float(get_total_norm(weights) / get_total_norm(gradients).clamp(min=1e-6))
     return min(0.05 * ratio, 1.0)
@@ -106,7 +106,7 @@ def by_copies(
 def _gradients(
     holder: nn.Module, names: list[str], images: Tensor, targets: Tensor, create_graph: bool = False
 ) -> list[Tensor]:
-    loss = F.mse_loss(holder(images), targets)
+    loss = F.mse_loss(holder(images.clone()), targets)
     return _derivatives(loss, holder, names, create_graph)
 
 

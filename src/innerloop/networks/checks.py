@@ -1,5 +1,6 @@
 """What in a user's own network would break meta-learning, as far as it is seen without images."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import CellType, FunctionType
@@ -28,8 +29,11 @@ def refuse_faults(model: nn.Module) -> None:
 
 def faults(model: nn.Module) -> list[str]:
     """What makes a learner refuse a network: a sentence each, with the remedy."""
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        return [f"A network is a torch.nn.Module, made already: got {got}."]
     # In this order: what has no values, or runs elsewhere, cannot be looked at any further.
-    for kind in (_other_ways_to_run, _values, _functions, _layers):
+    for kind in (_other_ways_to_run, _values, _functions, _held_parameters, _layers):
         if found := list(kind(model)):
             return found
     return []
@@ -146,6 +150,42 @@ def _functions(model: nn.Module) -> Iterator[str]:
                         "that holds a part of the network, and would call that one with its own "
                         "weights, not the episode's: make it a method."
                     )
+
+
+def _held_parameters(model: nn.Module) -> Iterator[str]:
+    """Parameters of the network in a list or the like, where those of an episode never come."""
+    parameters = {id(parameter): name for name, parameter in model.named_parameters()}
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            # PyTorch's own lists: those of a recurrent layer follow what is set.
+            if attribute in ("_parameters", "_modules", "_buffers", "_flat_weights"):
+                continue
+            for held in _parameters_in(value):
+                if id(held) in parameters:
+                    yield (
+                        f"{attribute!r} of {name or type(model).__name__!r} holds the parameter "
+                        f"{parameters[id(held)]!r} as a plain value, which would stay as it is "
+                        "while the episode's changes: use the layer's own, or keep it in a "
+                        "torch.nn.ParameterList."
+                    )
+                    return
+
+
+def _parameters_in(value: Any) -> Iterator[nn.Parameter]:
+    if isinstance(value, nn.Parameter):
+        yield value
+    elif isinstance(value, partial):
+        yield from _parameters_in([value.func, *value.args, *value.keywords.values()])
+    elif isinstance(value, dict):
+        yield from _parameters_in(list(value.values()))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for one in value:
+            yield from _parameters_in(one)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _parameters_in([getattr(value, of.name) for of in dataclasses.fields(value)])
+    elif slots := getattr(type(value), "__slots__", ()):
+        names = [slots] if isinstance(slots, str) else slots
+        yield from _parameters_in([getattr(value, name, None) for name in names])
 
 
 def _functions_in(value: Any) -> Iterator[FunctionType]:

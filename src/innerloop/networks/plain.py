@@ -43,7 +43,8 @@ def plain_network(
     # deepcopy asks the memo first: what is in it under the id of a part stands in the copy instead.
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(
-            weights.get(name, parameter).detach().clone(memory_format=torch.contiguous_format)
+            weights.get(name, parameter).detach().clone(memory_format=torch.contiguous_format),
+            requires_grad=parameter.is_floating_point(),
         )
         for name, parameter in model.named_parameters()
     }

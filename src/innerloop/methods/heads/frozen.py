@@ -12,7 +12,13 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy, version
 from innerloop.fast_weights.network import Network
-from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
+from innerloop.methods.base import (
+    Adaptation,
+    Learner,
+    accuracy,
+    refuse_another_function,
+    sharing_weights,
+)
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.new_head import NewHead
 from innerloop.methods.parts import (
@@ -180,7 +186,14 @@ class FrozenFeatures(Learner):
     def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
         """Features (E, n, features) of images (E, n, C, H, W), normalised as the mode says."""
         network = Network(self.model, "embed")
-        return network.call({}, images, self._statistics(network, support_images, batch_norm))
+        statistics = self._statistics(network, support_images, batch_norm)
+        features = network.call({}, images, statistics)
+        if features.ndim != 3:
+            raise ConfigError(
+                f"embed of {type(self.model).__name__} returns {tuple(features.shape[1:])} for "
+                f"{images.shape[1]} images: let it return features (n, features), one row each."
+            )
+        return features
 
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
@@ -207,7 +220,9 @@ class FrozenFeatures(Learner):
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
         body = plain_network(self.model, {}, of_first_episode(statistics), unused)
         head = self.new_head.module(alone.fast_weights, 0)
-        return refusing_lone_images(CutNetwork(body, head).eval())
+        plain = CutNetwork(body, head).eval()
+        refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
+        return refusing_lone_images(plain)
 
     def adapting(
         self,

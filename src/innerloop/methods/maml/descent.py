@@ -10,7 +10,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
 from innerloop.fast_weights.network import Network
-from innerloop.methods.base import Adaptation, Learner, accuracy
+from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
 from innerloop.methods.parts import (
     HeadInit,
@@ -133,16 +133,22 @@ class Descent(Learner):
         statistics = self._statistics(
             Network(self.model), weights, alone, self.lone_mode(batch_norm)
         )
-        return refusing_lone_images(
-            plain_network(
-                self.model,
-                {name: weight[0] for name, weight in weights.items()},
-                of_first_episode(statistics),
-            )
+        plain = plain_network(
+            self.model,
+            {name: weight[0] for name, weight in weights.items()},
+            of_first_episode(statistics),
         )
+        refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
+        return refusing_lone_images(plain)
 
     def _weights(self, adaptation: Adaptation) -> FastWeights:
         """What predictions at φ_K are computed with."""
+        names = {*self.params, *self._fresh}
+        if adaptation.fast_weights.keys() != names:
+            raise ConfigError(
+                f"The adaptation is another learner's: it has no weights for this network's "
+                f"{min(names ^ adaptation.fast_weights.keys())!r}."
+            )
         return adaptation.fast_weights
 
     def _statistics(
@@ -246,6 +252,11 @@ class Descent(Learner):
         """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
         outputs = self._outputs(network, fast_weights, batch.images, index)
         ways = ways_of(batch)
+        if ways is not None and outputs.ndim != 3 and self.loss_fn is F.cross_entropy:
+            raise ConfigError(
+                f"The network's output has shape {tuple(outputs.shape[1:])} for "
+                f"{outputs.shape[1]} images: let forward return logits (n, ways), one row each."
+            )
         if ways is None:
             self._refuse_targets(outputs, batch.labels)
         elif ways > outputs.shape[-1]:

@@ -157,6 +157,8 @@ class MAMLpp(MAML):
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Take the schedules to outer step ``step`` of ``total``; returns the outer-rate factor."""
+        if not (total >= 1 and 0 <= step < total):
+            raise ConfigError(f"Outer steps are 0 to total - 1: got step {step} of {total}.")
         self._fraction = step / total
         self._gathered = {}
         # Outer steps before the switch are of first order: exactly step < fraction * total.
