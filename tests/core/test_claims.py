@@ -13,7 +13,7 @@ import pytest
 
 from innerloop.core import claims
 from innerloop.core.claims import claim
-from innerloop.core.errors import DiskError
+from innerloop.core.errors import ConfigError, DiskError
 
 SOURCE = Path(__file__).parents[2] / "src" / "innerloop"
 HOLDER = (
@@ -141,6 +141,30 @@ def test_the_lease_of_a_killed_process_that_nobody_waits_for_is_taken_over_at_on
     with claim(lock) as ours:
         assert ours
     process.communicate()
+
+
+def test_a_lease_without_content_is_taken_over_once_it_is_old(lock, monkeypatch):
+    """A process was killed, or the disk was full, between its creation and its content."""
+    monkeypatch.setattr(claims, "LEASE_S", 0.3)
+    lease = lock.with_name("lock.lease")
+    lease.touch()
+
+    with claim(lock) as ours:
+        assert not ours, "it may be another host's that has just begun"
+    os.utime(lease, (0, 0))
+    with claim(lock) as ours:
+        assert ours
+
+
+def test_the_lease_of_another_version_is_a_sentence(lock, monkeypatch):
+    leased(lock, host="elsewhere", pid=ended_process())
+    monkeypatch.setattr(claims, "LEASE_S", 0.5)
+
+    with (
+        pytest.raises(ConfigError, match=r"lock\.lease was made by another version of innerloop"),
+        claim(lock),
+    ):
+        pass
 
 
 def test_the_lease_of_another_host_is_taken_over_only_once_it_is_old(lock, monkeypatch):

@@ -14,12 +14,14 @@ it was not touched for `LEASE_S`.
 
 import errno
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
+from filelock import BaseFileLock, FileLock, LeaseSettingsMismatch, SoftFileLease, Timeout
 
+from innerloop.core.errors import ConfigError
 from innerloop.core.files import disk_errors
 
 LEASE_S = 60.0
@@ -44,6 +46,7 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[bool]:
         Whether this process has it.
 
     Raises:
+        ConfigError: if another version's lease is in the way.
         DiskError: if the lock file cannot be written.
     """
     with ExitStack() as held:
@@ -72,10 +75,22 @@ def _among_machines(path: Path, wait: bool, held: ExitStack, *, alone_here: bool
     file = path.with_name(f"{path.name}.lease")
     lease = SoftFileLease(file, lease_duration=LEASE_S)
     with disk_errors(str(file)):
-        if alone_here and lease.owner and lease.owner.hostname == platform.node():
+        if _is_dead(file, lease, alone_here):
             lease.force_break()
         # It is this process's by the first lock already, but for what another host says.
         return _acquired(lease, WITHOUT_END if wait else 1.5 * LEASE_S, held)
+
+
+def _is_dead(file: Path, lease: SoftFileLease, alone_here: bool) -> bool:
+    """Whether nobody alive has a lease: filelock waits for what it cannot read without end."""
+    if owner := lease.owner:
+        return alone_here and owner.hostname == platform.node()
+    try:
+        age_s = time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    # Of a kill or a full disk between its creation and its content; not of one just begun.
+    return age_s > LEASE_S
 
 
 def _acquired(lock: BaseFileLock, timeout: float, held: ExitStack) -> bool:
@@ -83,5 +98,10 @@ def _acquired(lock: BaseFileLock, timeout: float, held: ExitStack) -> bool:
         lock.acquire(timeout=timeout)
     except Timeout:  # an OSError too, but not the disk's
         return False
+    except LeaseSettingsMismatch as error:
+        raise ConfigError(
+            f"{lock.lock_file} was made by another version of innerloop ({error}): stop what still "
+            "runs of that, and remove the file."
+        ) from error
     held.callback(lock.release)
     return True
