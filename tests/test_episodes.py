@@ -183,6 +183,16 @@ def test_more_drawings_than_there_are_are_refused():
         sampler(shots=6)
 
 
+def test_a_picture_of_each_class_is_too_few_for_any_episode():
+    images = np.zeros((5, 1, 1, 8, 8), np.uint8)
+    lone = FewShotDataset("lone", images, tuple("abcde"))
+
+    with pytest.raises(ConfigError, match=r"has 1 drawing of each. Give at least two of each"):
+        EpisodeSampler(
+            lone, np.arange(5), ways=2, shots=1, queries=1, seed=0, stream_name="episodes/val"
+        )
+
+
 def test_query_batches_that_do_not_divide_the_queries_are_refused():
     with pytest.raises(
         ConfigError, match=r"query_batches=4 must divide the queries per class \(15\)"

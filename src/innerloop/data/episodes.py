@@ -272,10 +272,11 @@ def _refuse_too_few_examples(
     if not len(few):
         return
     if dataset.counts.min() == dataset.counts.max():
+        most = counts[0]
+        remedy = f"Choose shots + queries <= {most}" if most > 1 else "Give at least two of each"
         raise ConfigError(
             f"Cannot sample {shots} shots and {queries} queries per class: data set "
-            f"{dataset.name!r} has {counts[0]} drawings of each. Choose shots + queries <= "
-            f"{counts[0]}."
+            f"{dataset.name!r} has {most} drawing{'' if most == 1 else 's'} of each. {remedy}."
         )
     rarest = few[counts[few].argsort(kind="stable")]
     named = [

@@ -58,7 +58,8 @@ def rate_of(trial: nn.Module, batch: EpisodeBatch) -> float:
     loss = F.mse_loss(trial(batch.support.images[0].clone()), batch.support.labels[0])
     gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
     ratio = float(get_total_norm(weights) / get_total_norm(gradients).clamp(min=1e-6))
-    return min(0.05 * ratio, 1.0)
+    # Weights of zero have no scale of their own, and must move all the same.
+    return min(0.05 * ratio or 0.1, 1.0)
 
 
 def by_learner(trial: nn.Module, batch: EpisodeBatch, rate: float, kind: Kind) -> dict[str, Tensor]:
