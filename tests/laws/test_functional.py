@@ -103,8 +103,9 @@ def test_what_fails_in_a_backward_pass_is_a_sentence_and_our_own_errors_stay(
 def test_a_step_goes_against_the_gradient_and_leaves_the_weights():
     fast = weights()
 
-    following = step(fast, {name: torch.ones_like(value) for name, value in fast.items()}, 0.5)
+    gradients = {name: torch.full_like(value, 4.0) for name, value in fast.items()}
+    following = step(fast, gradients, 0.5)
 
-    assert following["a"].tolist() == [[0.5, 1.5], [2.5, 3.5]]
-    assert following["b"].tolist() == [4.5, 5.5]
+    assert following["a"].tolist() == [[-1.0, 0.0], [1.0, 2.0]]
+    assert following["b"].tolist() == [3.0, 4.0]
     assert fast["b"].tolist() == [5.0, 6.0]
