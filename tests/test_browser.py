@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from innerloop.cli import main
-from making import make_run
+from making import explanation_of_made_runs, make_run
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-EXPLANATION = Path(__file__).parents[1] / "benchmarks" / "results" / "explanation"
+EXPLANATION = explanation_of_made_runs()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(

@@ -776,6 +776,8 @@ def test_a_part_that_the_split_lacks_is_refused(finished, capsys, monkeypatch):
         )
 
     monkeypatch.setattr("innerloop.experiments.experiment.find_split", without_test)
+    # Another list of classes is refused before that.
+    monkeypatch.setattr("innerloop.experiments.experiment.refuse_other_classes", lambda *_: None)
 
     sentence = "Split 'alphabets' has no part 'test'; it has: train, val."
     assert (

@@ -31,10 +31,10 @@ from innerloop.report.sections.methods import train_command
 from innerloop.report.words import describe_row, table_of_rows
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.method import EpisodicSettings
-from making import evaluate, make_run
+from making import evaluate, explanation_of_made_runs, make_run
 
 REPOSITORY = Path(__file__).parents[1]
-EXPLANATION = REPOSITORY / "benchmarks" / "results" / "explanation"
+EXPLANATION = explanation_of_made_runs()
 
 
 @pytest.fixture(scope="module")
