@@ -165,7 +165,7 @@ _EXPLAINED = tempfile.TemporaryDirectory()
 
 @functools.cache
 def explanation_of_made_runs() -> Path:
-    """The committed explanation, without the checksums of weights, which runs made here have not."""
+    """The committed explanation, without the checksums of weights: runs made here have others."""
     published = Path(__file__).parents[1] / "benchmarks" / "results" / "explanation"
     content = json.loads((published / "explanation.json").read_text("utf-8"))
     for subject in content["subjects"]:
