@@ -206,6 +206,15 @@ def test_two_methods_are_two_rows_and_a_pair(tmp_path):
     assert compared.learning_curves[0].machine == a.machine
 
 
+def test_a_row_of_learnt_rates_says_so(tmp_path):
+    learnt = run_with(tmp_path / "a", [0.9] * 4, settings_of("mamlpp", **SETTINGS))
+    fixed = run_with(tmp_path / "b", [0.8] * 4)
+
+    rows = compare([learnt, fixed], episodes=EPISODES).rows
+
+    assert {row.method: row.learned_rates for row in rows} == {"mamlpp": True, "fomaml": False}
+
+
 def test_a_pair_is_found_either_way_and_every_part_is_in_the_file_by_its_name(tmp_path):
     a = run_with(tmp_path / "a", [0.9, 0.8, 0.7, 0.8])
     b = run_with(tmp_path / "b", [0.8, 0.8, 0.6, 0.6], settings_of("maml", **SETTINGS))

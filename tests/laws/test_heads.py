@@ -103,6 +103,7 @@ def test_one_episodes_head_is_a_layer_with_copies_of_its_numbers(episode):
     head, x = random_head(), features()
 
     layer = linear_module(head, episode)
+    assert (layer.in_features, layer.out_features) == (4, 3)
     with torch.no_grad():
         logits = layer(x[episode])
         layer.weight.zero_()
