@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -143,17 +144,37 @@ def test_the_lease_of_a_killed_process_that_nobody_waits_for_is_taken_over_at_on
     process.communicate()
 
 
-def test_a_lease_without_content_is_taken_over_once_it_is_old(lock, monkeypatch):
+@pytest.mark.parametrize("content", ["", "filelock/2\n", "pid="])
+def test_a_lease_without_its_content_is_taken_over_after_a_moment(lock, content, monkeypatch):
     """A process was killed, or the disk was full, between its creation and its content."""
-    monkeypatch.setattr(claims, "LEASE_S", 0.3)
-    lease = lock.with_name("lock.lease")
-    lease.touch()
+    acquired = claims._acquired
+    at_once = lambda lock, timeout, held: acquired(lock, 0.0, held)  # noqa: E731
+    monkeypatch.setattr(claims, "_acquired", at_once)
+    lock.with_name("lock.lease").write_text(content)
 
     with claim(lock) as ours:
-        assert not ours, "it may be another host's that has just begun"
-    os.utime(lease, (0, 0))
-    with claim(lock) as ours:
         assert ours
+
+
+def test_a_lease_that_another_host_has_just_begun_is_its(lock, monkeypatch):
+    monkeypatch.setattr(claims, "LEASE_S", 0.5)
+    monkeypatch.setattr(claims, "BEGUN_S", 5.0)
+    lease = lock.with_name("lock.lease")
+    lease.touch()
+    done = threading.Event()
+
+    def begin() -> None:
+        time.sleep(0.2)
+        leased(lock, host="elsewhere", pid=1)
+        while not done.wait(0.02):
+            os.utime(lease)
+
+    other = threading.Thread(target=begin)
+    other.start()
+    with claim(lock) as ours:
+        assert not ours
+    done.set()
+    other.join()
 
 
 def test_the_lease_of_another_version_is_a_sentence(lock, monkeypatch):

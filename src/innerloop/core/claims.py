@@ -26,6 +26,8 @@ from innerloop.core.files import disk_errors
 
 LEASE_S = 60.0
 """A lease of another host that was not touched for so long is stale; all hosts must agree on it."""
+BEGUN_S = 1.0
+"""A lease without content for so long was left so; its content follows within a millisecond."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What a file system answers that has no locks."""
 WITHOUT_END = -1.0
@@ -83,14 +85,16 @@ def _among_machines(path: Path, wait: bool, held: ExitStack, *, alone_here: bool
 
 def _is_dead(file: Path, lease: SoftFileLease, alone_here: bool) -> bool:
     """Whether nobody alive has a lease: filelock waits for what it cannot read without end."""
-    if owner := lease.owner:
-        return alone_here and owner.hostname == platform.node()
-    try:
-        age_s = time.time() - file.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    # Of a kill or a full disk between its creation and its content; not of one just begun.
-    return age_s > LEASE_S
+    # One without content is of a kill or a full disk between its creation and its content; or
+    # another host has just begun it, and is at once done.
+    until = time.monotonic() + (BEGUN_S if alone_here else LEASE_S)
+    while file.exists():
+        if owner := lease.owner:
+            return alone_here and owner.hostname == platform.node()
+        if time.monotonic() > until:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _acquired(lock: BaseFileLock, timeout: float, held: ExitStack) -> bool:
