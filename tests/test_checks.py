@@ -610,3 +610,15 @@ def test_images_of_the_caller_are_left_as_they_are_and_the_gradient_is_right():
 def test_what_is_no_batch_of_images_is_refused(images):
     with pytest.raises(ConfigError, match="A check needs a batch of images"):
         check_model(linear(), images)
+
+
+def test_a_collection_that_holds_itself_is_looked_through_once():
+    model = linear()
+    cyclic: list[Any] = [1]
+    cyclic.append({"itself": cyclic})
+    model.notes = cyclic  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert check_model(model, IMAGES) == []
+    cyclic.append(next(model.parameters()))
+    with pytest.raises(ConfigError, match="'notes' of 'Sequential' holds the parameter"):
+        MAML(model)

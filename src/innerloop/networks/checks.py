@@ -1,7 +1,7 @@
 """What in a user's own network would break meta-learning, as far as it is seen without images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import CellType, FunctionType
 from typing import Any
@@ -143,8 +143,8 @@ def _functions(model: nn.Module) -> Iterator[str]:
     parts = {id(part) for part in [*model.modules(), *model.parameters()]}
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
-            for function in _functions_in(value):
-                if parts & _held_by(function):
+            for held in _held_in(value):
+                if isinstance(held, FunctionType) and parts & _held_by(held):
                     yield (
                         f"{attribute!r} of {name or type(model).__name__!r} is or has a function "
                         "that holds a part of the network, and would call that one with its own "
@@ -160,7 +160,7 @@ def _held_parameters(model: nn.Module) -> Iterator[str]:
             # PyTorch's own lists: those of a recurrent layer follow what is set.
             if attribute in ("_parameters", "_modules", "_buffers", "_flat_weights"):
                 continue
-            for held in _parameters_in(value):
+            for held in _held_in(value):
                 if id(held) in parameters:
                     yield (
                         f"{attribute!r} of {name or type(model).__name__!r} holds the parameter "
@@ -171,34 +171,28 @@ def _held_parameters(model: nn.Module) -> Iterator[str]:
                     return
 
 
-def _parameters_in(value: Any) -> Iterator[nn.Parameter]:
-    if isinstance(value, nn.Parameter):
-        yield value
-    elif isinstance(value, partial):
-        yield from _parameters_in([value.func, *value.args, *value.keywords.values()])
+def _held_in(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """A value, and what a partial, a collection, a dataclass or slots hold, however deep."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:  # what holds itself, or is held twice
+        return
+    seen.add(id(value))
+    yield value
+    held: Iterable[Any] = ()
+    if isinstance(value, partial):
+        held = (value.func, value.args, value.keywords)
     elif isinstance(value, dict):
-        yield from _parameters_in(list(value.values()))
+        held = list(value.values())
     elif isinstance(value, list | tuple | set | frozenset):
-        for one in value:
-            yield from _parameters_in(one)
+        held = value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _parameters_in([getattr(value, of.name) for of in dataclasses.fields(value)])
+        held = [getattr(value, of.name, None) for of in dataclasses.fields(value)]
     elif slots := getattr(type(value), "__slots__", ()):
-        names = [slots] if isinstance(slots, str) else slots
-        yield from _parameters_in([getattr(value, name, None) for name in names])
-
-
-def _functions_in(value: Any) -> Iterator[FunctionType]:
-    """A function itself, or those that a partial or a collection holds, however deep."""
-    if isinstance(value, FunctionType):
-        yield value
-    elif isinstance(value, partial):
-        yield from _functions_in([value.func, *value.args, *value.keywords.values()])
-    elif isinstance(value, dict):
-        yield from _functions_in(list(value.values()))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for one in value:
-            yield from _functions_in(one)
+        held = [
+            getattr(value, name, None) for name in ([slots] if isinstance(slots, str) else slots)
+        ]
+    for one in held:
+        yield from _held_in(one, seen)
 
 
 def _held_by(function: FunctionType) -> set[int]:
