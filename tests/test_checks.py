@@ -616,7 +616,7 @@ def test_a_collection_that_holds_itself_is_looked_through_once():
     model = linear()
     cyclic: list[Any] = [1]
     cyclic.append({"itself": cyclic})
-    model.notes = cyclic  # pyright: ignore[reportAttributeAccessIssue]
+    model.notes = cyclic  # pyright: ignore[reportArgumentType]
 
     assert check_model(model, IMAGES) == []
     cyclic.append(next(model.parameters()))
