@@ -146,6 +146,19 @@ def test_one_episode_of_an_adaptation_is_that_of_the_episode_alone():
         assert relative(together.fast_weights[name] - weight, weight) <= 1e-10
 
 
+@pytest.mark.parametrize("name", ["transfer", "frozen, cosine"])
+def test_without_a_number_the_module_is_that_of_the_first_episode(name):
+    learner = LEARNERS[name]()
+    learner = trained(learner) if isinstance(learner, Transfer) else learner
+    adaptation = learner.adapt(EPISODES.support, steps=1)
+    images = EPISODES.query.images[0]
+
+    with torch.no_grad():
+        said = learner.as_module(adaptation)(images)
+        assert torch.equal(said, learner.as_module(adaptation, episode=0)(images))
+        assert not torch.equal(said, learner.as_module(adaptation, episode=1)(images))
+
+
 @pytest.mark.parametrize("episode", [-1, 3])
 def test_an_episode_that_is_not_there_is_refused(episode):
     learner = MAML(network())

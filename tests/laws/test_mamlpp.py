@@ -431,6 +431,25 @@ def test_wrong_settings_are_refused(settings, sentence):
         MAMLpp(SmallConv(F.relu), **settings)
 
 
+def test_one_inner_step_in_one_outer_step_is_enough():
+    made = MAMLpp(SmallConv(F.relu), inner_steps=1)
+
+    assert made.begin_outer_step(0, 1) == 1.0
+    assert made.step_weights == [1.0]
+
+
+def test_before_adaptation_the_first_set_serves():
+    made = learner()
+    episodes = random_episodes(6)
+    _, logged = made.outer_loop(episodes)
+    start = plain_weights(made, dict(made.model.named_parameters()), 0)
+
+    for episode, images in enumerate(episodes.query.images):
+        logits = functional_call(made.model, start, (images,))
+        correct = (logits.argmax(1) == episodes.query.labels[episode]).double().mean()
+        assert logged["query_accuracy_before"][episode].item() == pytest.approx(correct.item())
+
+
 def test_a_parameter_of_the_network_itself_has_a_rate_of_its_own():
     switches: dict[str, Any] = OFF | {"learned_rates": "layer"}
     made = MAMLpp(nn.Linear(3, 2), **switches)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from innerloop.core.errors import ConfigError
 from innerloop.fast_weights.functional import FastWeights
@@ -318,3 +319,30 @@ def test_statistics_that_a_layer_does_not_know_are_refused():
 def test_a_network_that_cannot_be_copied_is_refused_with_the_attribute(model, sentence):
     with pytest.raises(ConfigError, match=sentence):
         MAML(model())
+
+
+class Complaining(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ConfigError("not like that")
+
+
+def test_what_a_network_says_itself_comes_as_it_is():
+    with pytest.raises(ConfigError, match=r"^not like that$"):
+        Network(Complaining(3, 2)).call({}, torch.rand(1, 4, 3))
+
+
+class Checkpointed(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+def test_activation_checkpointing_is_refused_instead_of_taking_the_models_own_weights():
+    model = Checkpointed(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    weights = {
+        name: weight.detach()[None].clone().requires_grad_()
+        for name, weight in model.named_parameters()
+    }
+    outputs = Network(model).call(weights, torch.rand(1, 5, 3))
+
+    with pytest.raises(ConfigError, match="do without activation checkpointing"):
+        torch.autograd.grad(outputs.square().sum(), list(weights.values()))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 
 import pytest
 import torch
@@ -393,3 +394,34 @@ def test_running_statistics_are_saved_and_only_where_they_are_kept():
 def test_contradicting_variants_are_refused(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Variant(**settings)
+
+
+def test_the_classification_layer_is_what_only_training_uses():
+    names = {name for name in pretrained().state_dict() if name.startswith(Transfer.training_only)}
+
+    assert names == {"model.head.weight", "model.head.bias"}
+
+
+def test_a_new_head_takes_five_steps_unless_another_number_is_asked_for():
+    assert FrozenFeatures(network()).inner_steps == 5
+
+
+def test_blocks_and_new_head_are_told_image_by_image():
+    learner, episodes = pretrained(), random_episodes(3, size=16)
+    adaptation = learner.adapt(episodes.support, steps=2)
+    outputs = learner.block_outputs(adaptation, episodes.query.images)
+    images = episodes.query.images.shape[1]
+
+    assert outputs["logits"].shape == (3, images, 3)
+    # Four blocks of 6 filters, over 8, 4, 2 and 1 positions a side, and the features.
+    assert [of.shape[1:] for name, of in outputs.items() if name != "logits"] == [
+        (images, values) for values in (384, 96, 24, 6, 6)
+    ]
+
+
+def test_frozen_features_of_a_network_that_cannot_be_copied_are_refused():
+    model = network()
+    model.guard = threading.Lock()
+
+    with pytest.raises(ConfigError, match=r"'guard', of type _thread\.lock, is in the way"):
+        FrozenFeatures(model)
