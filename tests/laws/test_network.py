@@ -322,7 +322,7 @@ def test_a_network_that_cannot_be_copied_is_refused_with_the_attribute(model, se
 
 
 class Complaining(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         raise ConfigError("not like that")
 
 
@@ -332,8 +332,8 @@ def test_what_a_network_says_itself_comes_as_it_is():
 
 
 class Checkpointed(nn.Sequential):
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(super().forward, x, use_reentrant=False)
+    def forward(self, input: Tensor) -> Tensor:
+        return checkpoint(super().forward, input, use_reentrant=False)
 
 
 def test_activation_checkpointing_is_refused_instead_of_taking_the_models_own_weights():

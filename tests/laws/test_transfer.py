@@ -421,7 +421,7 @@ def test_blocks_and_new_head_are_told_image_by_image():
 
 def test_frozen_features_of_a_network_that_cannot_be_copied_are_refused():
     model = network()
-    model.guard = threading.Lock()
+    vars(model)["guard"] = threading.Lock()
 
     with pytest.raises(ConfigError, match=r"'guard', of type _thread\.lock, is in the way"):
         FrozenFeatures(model)
