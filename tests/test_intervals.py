@@ -26,7 +26,7 @@ REPETITIONS = 1000
 
 def _benchmark() -> Any:
     """The script; by its path, since a well-known package has its name."""
-    spec = importlib.util.spec_from_file_location("benchmark", BENCHMARKS / "coverage.py")
+    spec = importlib.util.spec_from_file_location("benchmark", BENCHMARKS / "intervals.py")
     assert spec and spec.loader
     sys.modules["benchmark"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -21,7 +21,7 @@ FEWEST = 3.0
 """Degrees of freedom that an estimate over episodes has at least.
 
 Where 30 episodes of 20 classes hardly tell classes from episodes, Satterthwaite's would be 1, and
-intervals three to six times too wide (``benchmarks/coverage.py``).
+intervals three to six times too wide (``benchmarks/intervals.py``).
 """
 
 

@@ -3,7 +3,7 @@
 Every setting draws accuracies by the model of `innerloop.core.components`, whose mean is known, and
 counts the intervals that hold it. A part of the same settings is in ``tests/test_intervals.py``.
 
-    python benchmarks/coverage.py                # writes benchmarks/results/coverage.json
+    python benchmarks/intervals.py                # writes benchmarks/results/coverage.json
 """
 
 import argparse
@@ -132,7 +132,7 @@ def main() -> None:
         rows.append(asdict(setting) | {"coverage": held})
         print(f"{setting}: {100 * held:.1f} %", flush=True)
     values = {
-        "command": "python benchmarks/coverage.py",
+        "command": "python benchmarks/intervals.py",
         "repetitions": options.repetitions,
         "shares": SHARES,
         "interaction": INTERACTION,
