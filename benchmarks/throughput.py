@@ -3,7 +3,7 @@
 The plain loop is what a user would write: NCHW, one task at a time, autograd. Both take the same
 episodes and start from the same weights, and their meta-gradients are compared first. Writes JSON.
 
-    python benchmarks/throughput.py [--rounds 15] [--threads 2] [--out
+    python benchmarks/throughput.py [--engine fused] [--rounds 15] [--threads 2] [--out
     benchmarks/results/throughput.json]
 """
 
@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from innerloop import MAML, Conv4, EpisodeBatch, EpisodeSampler, load_dataset
 from innerloop.data import strokes
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
+from innerloop.fast_weights.engine import Engine
 
 WARM_UP_STEPS = 20
 
@@ -87,7 +89,9 @@ def train(learner: MAML, sampler: EpisodeSampler, *, steps: int) -> None:
         optimiser.step()
 
 
-def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds: int) -> dict:
+def measure(
+    sampler: EpisodeSampler, downsample: str, first_order: bool, rounds: int, engine: Engine
+) -> dict:
     ours = Conv4(5, downsample=downsample)  # type: ignore[arg-type]
     # Some training first: at random weights enough pre-activations lie on a ReLU's kink for
     # rounding to show in the third digit of a float32 gradient, whatever the implementation (in
@@ -98,6 +102,7 @@ def measure(sampler: EpisodeSampler, downsample: str, first_order: bool, rounds:
     for weight, value in zip(in_our_order(plain), ours.state_dict().values(), strict=True):
         weight.copy_(value)
     learner = MAML(ours, first_order=first_order)
+    learner.engine = engine
     run_plain = lambda: plain_step(plain, episodes, first_order=first_order)  # noqa: E731
     run_ours = lambda: accumulate_meta_gradient(learner, episodes, 1)  # noqa: E731
     run_plain()
@@ -138,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--data", default="auto")
+    parser.add_argument("--engine", choices=get_args(Engine), default="reference")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -151,13 +157,14 @@ def main() -> None:
     rows = []
     for downsample, first_order in (("stride", True), ("max-pool", True), ("stride", False)):
         torch.manual_seed(0)
-        rows.append(measure(sampler, downsample, first_order, options.rounds))
+        rows.append(measure(sampler, downsample, first_order, options.rounds, options.engine))
         print(rows[-1], flush=True)
     result = {
         "what": (
             "milliseconds per training episode, 5-way 5-shot, 5 inner steps, 15 queries, float32"
         ),
         "data": dataset.name,
+        "engine": options.engine,
         "threads": options.threads,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",

@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -15,6 +17,10 @@ def drawings() -> FewShotDataset:
 
 # The networks of the tests are small: a second thread would cost more than it brings.
 torch.set_num_threads(1)
+
+if find_spec("numba") is None:
+    # Without it everything works by the reference; these are about the other engine.
+    collect_ignore = ["test_engine.py", "laws/test_fused.py", "laws/test_fused_kernels.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -1086,6 +1086,7 @@ def test_doctor_says_versions_device_threads_data_and_disk(capsys):
         "python",
         "torch",
         "device",
+        "engine",
         "threads",
         "processor",
         "omniglot",

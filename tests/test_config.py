@@ -105,9 +105,10 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
 
     config = read_config(json.dumps(old))
 
-    # Version 1 read no folders, whose classes alone can be left out.
+    # Version 1 read no folders, whose classes alone can be left out, and had one engine.
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
-        "fewest_images": 0
+        "fewest_images": 0,
+        "engine": "reference",
     }
     assert json.loads(config.to_json())["format_version"] == 2
 
@@ -126,6 +127,13 @@ def test_a_setting_younger_than_the_file_is_as_it_was_then(name):
     del values[name]
 
     assert read_config(json.dumps(values)) == whole
+
+
+def test_a_file_of_this_version_that_names_no_engine_is_of_the_one_that_there_was():
+    values = json.loads(settings_of("maml").to_json())
+    assert values["machine"].pop("engine") == "auto"
+
+    assert read_config(json.dumps(values)).machine.engine == "reference"
 
 
 def test_turned_images_were_one_class_before_there_was_a_setting_for_it():
@@ -402,6 +410,7 @@ COURSE_OF_ALL = dict(
     validation_episodes=100,
     checkpoint_every=50,
     device="auto",
+    engine="auto",
     threads=0,
     episodes_per_chunk=0,
 )

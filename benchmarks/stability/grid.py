@@ -29,6 +29,7 @@ COMMON: dict[str, Any] = dict(
     averaging=0.0,
     meta_batch_size=4,
     threads=1,
+    engine="reference",
     checkpoint_every=50,
     # Whatever a method's own defaults become:
     conv_init="pytorch",

@@ -16,6 +16,7 @@ from innerloop.core.files import read_json, temporary_folder
 from innerloop.core.intervals import mean_and_interval
 from innerloop.experiments.evaluation import evaluate_run
 from innerloop.experiments.experiment import open_run
+from innerloop.fast_weights.engine import Engine
 from innerloop.methods.catalogue import names
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
@@ -70,6 +71,7 @@ def check(
     *,
     data_dir: Path | None = None,
     device: str | None = None,
+    engine: Engine = "auto",
     say: Callable[[str], None] = print,
 ) -> Checked:
     """Unpack an archive to a temporary place, verify it, and evaluate its weights again.
@@ -77,7 +79,8 @@ def check(
     Args:
         path: the archive.
         data_dir: where Omniglot's archives are.
-        device: where to compute, see `experiments.experiment.device_for`.
+        device: where to compute, see `experiments.machine.device_for`.
+        engine: what computes.
         say: told in sentences what is done.
 
     Returns:
@@ -98,7 +101,15 @@ def check(
         evaluations = [_evaluation_of(RunDirectory(root / "runs" / row.run), row) for row in rows]
         remarks = refuse_what_its_runs_do_not_give(path, root, content, say)
         runs = [
-            _checked(RunDirectory(root / "runs" / row.run), row, evaluation, data_dir, device, say)
+            _checked(
+                RunDirectory(root / "runs" / row.run),
+                row,
+                evaluation,
+                data_dir,
+                device,
+                engine,
+                say,
+            )
             for row, evaluation in zip(rows, evaluations, strict=True)
         ]
     return Checked(runs, remarks)
@@ -137,6 +148,7 @@ def _checked(
     evaluation: EvaluationRow,
     data_dir: Path | None,
     device: str | None,
+    engine: Engine,
     say: Callable[[str], None],
 ) -> CheckedRun:
     """Compare a run's evaluation with what its weights do."""
@@ -144,7 +156,7 @@ def _checked(
     numbers = _drawn(row.episodes)
     episodes = sum(map(len, numbers))
     say(f"{row.run}: {episodes} of {row.episodes} episodes, drawn anew, are evaluated again.")
-    again, classes = _evaluated_again(run, row, numbers, data_dir, device, say)
+    again, classes = _evaluated_again(run, row, numbers, data_dir, device, engine, say)
     chosen = np.concatenate([np.array(block) for block in numbers])
     stored = np.array(evaluation.query_accuracy_per_episode)[chosen]
     if evaluation.episode_classes is not None and not np.array_equal(
@@ -213,10 +225,11 @@ def _evaluated_again(
     numbers: Sequence[range],
     data_dir: Path | None,
     device: str | None,
+    engine: Engine,
     say: Callable[[str], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies (episodes,) that the weights give on these episodes; their classes, by row."""
-    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
+    experiment, learner = open_run(run, data_dir=data_dir, device=device, engine=engine, say=say)
     mode = row.batch_norm
     if mode not in learner.batch_norm_modes:
         raise DataError(f"{row.run}: its method has no batch norm {mode!r}.")

@@ -9,6 +9,7 @@ from innerloop.experiments.evaluation import evaluate_run, save_evaluation
 from innerloop.experiments.experiment import Experiment, open_run
 from innerloop.experiments.monitor import stop_on_signals
 from innerloop.experiments.training import train
+from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
@@ -62,6 +63,7 @@ def evaluate_if_needed(
     *,
     data_dir: Path | None,
     device: str | None = None,
+    engine: Engine | None = None,
     say: Callable[[str], None],
     quiet: bool = False,
     overall: Overall | None = None,
@@ -70,7 +72,9 @@ def evaluate_if_needed(
     if primary_rows(run, part, episodes):
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
-    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
+    experiment, learner = open_run(
+        run, data_dir=data_dir, device=device, engine=engine or "auto", say=say
+    )
     evaluate_and_save(
         run,
         experiment,

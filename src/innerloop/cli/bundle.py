@@ -50,7 +50,13 @@ def _check(options: BundleOptions, archive: Path) -> None:
     from innerloop.assignment.check import check
 
     say = sayer(options)
-    checked = check(archive, data_dir=options.data_dir, device=options.device, say=say)
+    checked = check(
+        archive,
+        data_dir=options.data_dir,
+        device=options.device,
+        engine=options.engine or "auto",
+        say=say,
+    )
     doubts = " But see the remarks above." if checked.remarks else ""
     say(
         f"{archive}: checksums, weights and report agree.{doubts} Curves of the trainings and the "

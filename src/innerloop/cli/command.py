@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -49,6 +49,10 @@ class DeviceOptions(DataOptions):
     device: str | None = None
     """Where to compute: cpu, cuda, mps or auto; default: where the run was trained, or as auto
     where that cannot be used."""
+    engine: Literal["auto", "reference", "fused"] | None = None
+    """What computes the network: PyTorch's operations (reference), kernels for the usual network on
+    a CPU (fused), or these where they apply (auto); default: auto, or for resume that of the
+    training."""
 
 
 def parse(

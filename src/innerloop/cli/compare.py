@@ -49,6 +49,7 @@ def run(arguments: list[str]) -> int:
             episodes,
             data_dir=options.data_dir,
             device=options.device,
+            engine=options.engine,
             say=say,
             quiet=options.json,
         )

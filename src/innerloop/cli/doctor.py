@@ -12,7 +12,7 @@ from innerloop.core.errors import DataError
 
 @dataclass(frozen=True)
 class DoctorOptions(DataOptions):
-    """Say what this installation can do: versions, device, threads, data, free disk."""
+    """Say what this installation can do: versions, device, engine, threads, data, disk."""
 
 
 def run(arguments: list[str]) -> int:
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
 
 
 def diagnose(data_dir: Path | None) -> dict[str, str]:
-    """Versions, device, threads, data and free disk, ready to print.
+    """Versions, device, engine, threads, data and free disk, ready to print.
 
     Args:
         data_dir: where to look for Omniglot before the other places.
@@ -43,6 +43,7 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": f"{torch.__version__}{_cuda_remark()}",
         "device": "cuda: " + torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "engine": _engine(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
         "processor": processor(),
         "omniglot": _omniglot(data_dir),
@@ -50,6 +51,15 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
         "free disk": f"{free_gb:.1f} GB here"
         + ("" if free_gb > 1 else "; a run needs up to 0.1 GB"),
     }
+
+
+def _engine() -> str:
+    """What computes the usual network here."""
+    from innerloop.fast_weights.engine import why_reference
+    from innerloop.networks.conv4 import Conv4
+
+    because = why_reference(Conv4(2), "auto")
+    return "fused" if because is None else f"reference, because {because}"
 
 
 def _cuda_remark() -> str:

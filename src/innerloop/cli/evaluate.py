@@ -75,6 +75,7 @@ def run(arguments: list[str]) -> int:
         directory,
         data_dir=options.data_dir,
         device=options.device,
+        engine=options.engine or "auto",
         untrained=options.untrained,
         say=say,
     )

@@ -50,14 +50,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanation":
-    import torch
-
     from innerloop.analysis.comparison import check_runs, refuse_differences
     from innerloop.analysis.explanation.explain import explain_runs
     from innerloop.cli.actions import evaluate_if_needed
 
     say = sayer(options)
-    threads = torch.get_num_threads()
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     for directory in runs:
@@ -67,6 +64,7 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
             options.episodes,
             data_dir=options.data_dir,
             device=options.device,
+            engine=options.engine,
             say=say,
             quiet=options.json,
         )
@@ -74,8 +72,8 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
         *runs,
         episodes=options.episodes,
         few_episodes=options.few_episodes,
-        threads=threads,
         data_dir=options.data_dir,
         device=options.device,
+        engine=options.engine,
         say=say,
     )

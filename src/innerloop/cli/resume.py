@@ -22,7 +22,8 @@ class ResumeOptions(DeviceOptions):
 def run(arguments: list[str]) -> int:
     """Go on where the last checkpoint is; of a finished run, draw the figures again."""
     options = parse(ResumeOptions, "resume", arguments)
-    from innerloop.experiments.experiment import device_for, prepare
+    from innerloop.experiments.experiment import prepare
+    from innerloop.experiments.machine import device_for
     from innerloop.report import write_results
     from innerloop.runs.directory import RunDirectory
 
@@ -36,7 +37,13 @@ def run(arguments: list[str]) -> int:
         if directory.remark:
             say(directory.remark)
         place = device_for(directory, options.device, say)
-        experiment = prepare(directory.config, data_dir=options.data_dir, device=place, say=say)
+        experiment = prepare(
+            directory.config,
+            data_dir=options.data_dir,
+            device=place,
+            engine=options.engine,
+            say=say,
+        )
         code = run_to_end(experiment, directory, options, resume=True)
     print_json(options, outcome(directory))
     return code

@@ -26,6 +26,7 @@ def environment(experiment: Experiment) -> Environment:
         trains_on=experiment.config.own.trains_on,
         device=experiment.config.machine.device,
         threads=experiment.config.machine.threads,
+        engine=experiment.engine,
         git=git_state(),
         data_source=experiment.dataset.source,
         data_fingerprint=experiment.dataset.fingerprint,

@@ -1,19 +1,20 @@
 """A run put together: data, split, episodes and learner, from the settings alone."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from innerloop.core.errors import ConfigError, DataError, did_you_mean
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.seeding import EVALUATION_SEED, stream
 from innerloop.data import load_dataset
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.splits import Split, find_split
+from innerloop.experiments.machine import device_for, on_this_machine, usable_device
+from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import find_learner, read_config
 from innerloop.methods.variants import Variant
@@ -36,11 +37,13 @@ class Experiment:
         config: nothing is ``auto`` any more.
         dataset: the images.
         split: which classes are whose.
+        engine: what computes, in words.
     """
 
     config: RunConfig
     dataset: FewShotDataset
     split: Split
+    engine: str = "reference"
 
     @property
     def _trains_on_images(self) -> bool:
@@ -101,7 +104,7 @@ class Experiment:
             unit = f"{config.own.batch} images of {sampler.labels} classes ({epochs:.1f} epochs)"
         return (
             f"{config.method} on {config.data.name}, split {config.data.split}, "
-            f"{config.training.meta_steps} outer steps of {unit}"
+            f"{config.training.meta_steps} outer steps of {unit}; engine: {self.engine}"
         )
 
     def origin(self, variant: Variant = OWN) -> Origin:
@@ -156,7 +159,9 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
             config.network, outputs, channels=channels, image_size=config.data.image_size
         )
         # Drawn on the CPU and then moved, so that every device starts from the same weights.
-        return method.from_config(config, model).to(config.machine.device)
+        learner = method.from_config(config, model).to(config.machine.device)
+    learner.engine = config.machine.engine
+    return learner
 
 
 @usual_torch()
@@ -166,24 +171,24 @@ def prepare(
     data_dir: Path | None = None,
     dataset: FewShotDataset | None = None,
     device: str | None = None,
+    engine: Engine | None = None,
     say: Callable[[str], None] = print,
 ) -> Experiment:
-    """Resolve what is ``auto``, load the data, and set the threads.
+    """Resolve what is ``auto``, load the data, and make the machine ready.
 
     Args:
         config: the settings asked for.
         data_dir: where Omniglot's archives are, or now a run's folder of pictures.
         dataset: the images, if they are loaded already.
         device: where to compute, if not where the settings say.
+        engine: what computes, if not what the settings say.
         say: told in sentences what a user should know.
 
     Raises:
         ConfigError: if settings do not fit the data or the device.
         DataError: if the data set is missing or damaged.
     """
-    device = usable_device(device or config.machine.device)
-    if config.machine.threads:
-        torch.set_num_threads(config.machine.threads)
+    place = usable_device(device or config.machine.device)
     if dataset is None:
         dataset = load_dataset(
             config.data.name,
@@ -194,62 +199,13 @@ def prepare(
             say=say,
         )
     split = find_split(config.data.split, dataset)
-    resolved = config.replace(
-        data=dataset.name,
-        folder=dataset.folder,
-        split=split.name,
-        device=device,
-        # What 0 stands for on this machine, since bits are equal at equal threads alone.
-        threads=torch.get_num_threads(),
-        episodes_per_chunk=config.machine.episodes_per_chunk
-        or (1 if device == "cpu" else config.own.batch),
+    resolved, words = on_this_machine(
+        config.replace(data=dataset.name, folder=dataset.folder, split=split.name, device=place),
+        dataset.image_shape[0],
+        engine or config.machine.engine,
+        say,
     )
-    return Experiment(resolved, dataset, split)
-
-
-def usable_device(name: str) -> str:
-    """A device by its name; of ``auto``, what is here.
-
-    Raises:
-        ConfigError: if there is none of that name, or it cannot be used on this machine.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise ConfigError(
-            f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}"
-        )
-    try:
-        # Tried out: a device that has a name need not work.
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"Device {name!r} cannot be used on this machine: choose --device cpu or auto."
-        ) from error
-    return name
-
-
-def device_for(run: RunDirectory, device: str | None, say: Callable[[str], None]) -> str:
-    """Where to compute with a run: a device is where it was trained, and not what it is.
-
-    Args:
-        run: of which ``config.json`` keeps where it was trained.
-        device: what was asked for; None: there, where that can be used, else as ``auto``.
-        say: told if it is elsewhere.
-
-    Raises:
-        ConfigError: if what was asked for cannot be used.
-    """
-    trained_on = run.config.machine.device
-    try:
-        here = usable_device(device or trained_on)
-    except ConfigError:
-        if device:
-            raise
-        here = usable_device("auto")
-    if here != trained_on:
-        say(f"{run.path} was trained on {trained_on}; here it is computed on {here}.")
-    return here
+    return Experiment(resolved, dataset, split, words)
 
 
 @usual_torch()
@@ -258,12 +214,14 @@ def open_run(
     *,
     data_dir: Path | None = None,
     device: str | None = None,
+    engine: Engine = "auto",
     untrained: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, Learner]:
     """The experiment and trained learner of a finished run; or the learner with initial weights.
 
-    ``device`` is where to compute, see `device_for`.
+    ``device`` is where to compute, see `device_for`; ``engine`` is what computes, whatever the run
+    was trained with.
 
     Raises:
         ConfigError: if the run is unfinished, or the data set or the classes of its split are
@@ -276,7 +234,11 @@ def open_run(
     if run.remark:
         say(run.remark)
     place = device_for(run, device, say)
-    experiment = prepare(run.config, data_dir=data_dir, device=place, say=say)
+    # As many threads as there are here: those of its training matter for its bits alone.
+    config = run.config.replace(threads=0)
+    if place == "cpu":
+        config = config.replace(episodes_per_chunk=0)
+    experiment = prepare(config, data_dir=data_dir, device=place, engine=engine, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")
     refuse_other_classes(run, experiment)

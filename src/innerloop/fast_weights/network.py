@@ -7,13 +7,14 @@ threads that call one module would see each other's weights. A `Network` calls a
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
+from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.networks.batch_norm import (
     Moments,
@@ -27,6 +28,45 @@ from innerloop.networks.batch_norm import (
 
 FastWeights = dict[str, Tensor]
 """Name of a parameter -> (E, *shape): one copy for each episode."""
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
+
+
+class Objective(NamedTuple):
+    """What is to be minimised, and what will be asked of it.
+
+    Attributes:
+        loss_fn: of each episode.
+        check: raises where outputs (E, n, ...) do not suit the labels.
+        measure: takes moments of each batch norm's input; None: nothing is measured.
+        zero_head: path of a linear layer whose weights are zero, so that nothing before it has a
+            gradient; None: there is none.
+        twice: whether the gradient will be differentiated.
+    """
+
+    loss_fn: LossFunction
+    check: Callable[[Tensor], None] = lambda outputs: None
+    measure: Callable[[Tensor], Moments] | None = None
+    zero_head: str | None = None
+    twice: bool = False
+
+
+class Losses(NamedTuple):
+    """What `Network.losses` gives.
+
+    Attributes:
+        values: (E,) one loss an episode.
+        outputs: (E, n, ...); not always with a graph.
+        seen: what batch norm saw, if it was measured.
+        head_alone: whether the ``zero_head`` alone has a gradient that is not zero.
+    """
+
+    values: Tensor
+    outputs: Tensor
+    seen: Statistics
+    head_alone: bool
+
 
 OfOne = Callable[[dict[str, Tensor], Tensor, Statistics], dict[str, Tensor]]
 """(weights, images, statistics) of one episode -> named outputs."""
@@ -47,6 +87,9 @@ class Network:
             images' device. On a CPU per-episode convolutions under vmap become grouped ones, which
             are slower than a loop.
 
+    Attributes:
+        gathered: where a method puts what batch norm saw, by its own numbers; None: nowhere.
+
     Raises:
         ConfigError: if the module cannot be copied.
     """
@@ -58,6 +101,8 @@ class Network:
         self._model = self._copy.module
         self._layers = batch_norm_layers(self._model)
         self._vectorised = vectorised
+        self.gathered: dict[int, list[Statistics]] | None = None
+        self._watched: _Watched | None = None
         if method != "forward":
             # functional_call knows only how to call a module, so the method takes forward's place.
             self._model.forward = getattr(self._model, method)
@@ -122,6 +167,40 @@ class Network:
             if f"mean {name}" in values
         }
 
+    def losses(
+        self,
+        weights: Mapping[str, Tensor],
+        batch: LabelledImages,
+        objective: Objective,
+        statistics: Statistics | Stored | None = None,
+    ) -> Losses:
+        """Each episode's loss on its labelled images.
+
+        Args:
+            weights: as in `call`.
+            batch: images (E, n, channels, height, width), labels (E, n, ...).
+            objective: the loss.
+            statistics: as in `call`; None, where moments are measured.
+
+        Raises:
+            ConfigError: if outputs do not suit the labels, or a loss is no scalar.
+        """
+        seen: Statistics = {}
+        with self._watching(objective.zero_head) as watched:
+            if objective.measure:
+                outputs, seen = self.call_and_measure(weights, batch.images, objective.measure)
+            else:
+                outputs = self.call(weights, batch.images, statistics)
+        objective.check(outputs)
+        pairs = zip(outputs, batch.labels, strict=True)
+        values = [objective.loss_fn(*pair) for pair in pairs]
+        refuse_wrong_loss(values[0])
+        return Losses(torch.stack(values), outputs, seen, watched is not None and watched.alone)
+
+    def laid_out(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights as they are best kept in memory; the same numbers, with their graph."""
+        return dict(params)
+
     def call_by_support(
         self, weights: Mapping[str, Tensor], support_images: Tensor, images: Tensor
     ) -> Tensor:
@@ -160,6 +239,8 @@ class Network:
     def _outputs(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
         """Outputs (n, ...) of one episode."""
         outputs = functional_call(self._model, weights, (images,))
+        if self._watched is not None:
+            self._watched.look_at(outputs)
         refuse_wrong_outputs(outputs, images)
         return outputs
 
@@ -260,6 +341,23 @@ class Network:
         seen |= {name: in_one(of) for name, of in passes.items()}
 
     @contextmanager
+    def _watching(self, path: str | None) -> Iterator["_Watched | None"]:
+        """Within the context it is seen whether a layer's outputs are the network's, and no more.
+
+        Then, and where the layer's weights are zero, nothing before it has a gradient.
+        """
+        if path is None:
+            yield None
+            return
+        self._watched = watched = _Watched()
+        hook = self._model.get_submodule(path).register_forward_hook(watched.keep)
+        try:
+            yield watched
+        finally:
+            hook.remove()
+            self._watched = None
+
+    @contextmanager
     def _outputs_of(self, blocks: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
         """Within the context the submodules leave their outputs in the dict."""
         outputs: dict[str, Tensor] = {}
@@ -275,6 +373,37 @@ class Network:
                 module = self._model.get_submodule(path)
                 hooks.enter_context(module.register_forward_hook(keeping(name)))
             yield outputs
+
+
+class _Watched:
+    """Whether in each pass a layer ran once, and gave what the network gave.
+
+    Attributes:
+        alone: whether it was so in every pass.
+    """
+
+    def __init__(self):
+        self.alone = True
+        self._outputs: list[Any] = []
+
+    def keep(self, _module: nn.Module, _inputs: object, output: Any) -> None:
+        """The layer's output in a pass."""
+        self._outputs.append(output)
+
+    def look_at(self, outputs: Any) -> None:
+        """The network's output in that pass."""
+        self.alone &= len(self._outputs) == 1 and self._outputs[0] is outputs
+        self._outputs.clear()
+
+
+def refuse_wrong_loss(loss: Any) -> None:
+    """Raise `ConfigError` unless an episode's loss is a scalar."""
+    if not isinstance(loss, Tensor) or loss.shape:
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ConfigError(
+            "loss_fn must return a tensor without dimensions, the mean over the examples "
+            f"of one episode: got {shape}."
+        )
 
 
 def refuse_wrong_outputs(outputs: Any, images: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.engine import Engine
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.methods.door import OPERATIONS, guarded, is_guarded
 from innerloop.methods.parts import Head, HeadInit, Parts
@@ -80,6 +81,8 @@ class Learner(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     """How names of tensors begin that adaptation and prediction do not use; published weights are
     without them."""
+    engine: Engine = "auto"
+    """What computes the network; ``auto``, or one that is to be used."""
     meta_learned_head: bool = False
     """Whether the head is part of what training learns, and episodes start from it."""
 

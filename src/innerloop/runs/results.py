@@ -204,6 +204,7 @@ class Environment:
         trains_on: episodes or images.
         device: where tensors are.
         threads: of the CPU.
+        engine: what computed, and why the reference did if it did.
         git: commit of the source; empty outside a checkout.
         data_source: where the data came from.
         data_fingerprint: of the data set's pixels and names.
@@ -221,6 +222,7 @@ class Environment:
     trains_on: str = "-"
     device: str = "-"
     threads: int | None = None
+    engine: str = "-"
     git: str = "-"
     data_source: str = "-"
     data_fingerprint: str | None = None

@@ -37,7 +37,7 @@ def setting(
     *,
     flag: str = "",
     seldom: bool = False,
-    younger: bool = False,
+    formerly: Any = dataclasses.MISSING,
     place: bool = False,
 ) -> Any:
     """A field of which more is said than its type and default.
@@ -47,10 +47,10 @@ def setting(
         flag: its name among all settings and on the command line, where that is not the
             attribute's.
         seldom: leave it out of ``--help``, for ``--help-all``.
-        younger: files of this version that lack it are read, with its default.
+        formerly: what files of this version mean that lack it, since they are older.
         place: where something lies, which decides no number: kept in files, and no option.
     """
-    metadata: dict[str, Any] = {"seldom": seldom, "younger": younger, "place": place}
+    metadata: dict[str, Any] = {"seldom": seldom, "formerly": formerly, "place": place}
     if flag:
         metadata["flag"] = flag
     return dataclasses.field(default=default, metadata=metadata)
@@ -96,9 +96,13 @@ class Section:
         return {flag_of(field): field.name for field in dataclasses.fields(cls)}
 
     @classmethod
-    def younger(cls) -> list[str]:
-        """Names of the attributes that a file of this version may lack."""
-        return [field.name for field in dataclasses.fields(cls) if field.metadata.get("younger")]
+    def formerly(cls) -> dict[str, Any]:
+        """Attributes that a file of this version may lack, with what that means."""
+        missing = dataclasses.MISSING
+        values = {
+            field.name: field.metadata.get("formerly", missing) for field in dataclasses.fields(cls)
+        }
+        return {name: value for name, value in values.items() if value is not missing}
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:

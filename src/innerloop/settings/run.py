@@ -179,8 +179,9 @@ def _section(kind: type[Section], values: Any, name: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"section {name!r} must be an object, not {shown(values)}.")
     names = list(kind.flags().values())
-    refuse_other_names(values, names, "setting", optional=kind.younger())
-    return kind(**values)
+    formerly = kind.formerly()
+    refuse_other_names(values, names, "setting", optional=formerly)
+    return kind(**formerly | values)
 
 
 def _from_version_1(
@@ -194,9 +195,8 @@ def _from_version_1(
     sections = {}
     for name, kind in kinds.items():
         named = version1.named(kind)
-        sections[name] = kind(
-            **{attribute: values[flag] for flag, attribute in named.items() if flag in values}
-        )
+        known = {attribute: values[flag] for flag, attribute in named.items() if flag in values}
+        sections[name] = kind(**kind.formerly() | known)
     return RunConfig(method, **sections)
 
 

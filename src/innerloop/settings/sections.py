@@ -15,9 +15,9 @@ class DataSettings(Section):
     """omniglot, strokes (synthetic), auto, or the path of a folder of pictures."""
     split: str = "auto"
     """assignment, background-heldout, 1100-100-423; alphabets; a folder's groups, classes."""
-    fewest_images: Annotated[int, between(0, 1_000_000)] = setting(0, seldom=True, younger=True)
+    fewest_images: Annotated[int, between(0, 1_000_000)] = setting(0, seldom=True, formerly=0)
     """Leave out classes of a folder with fewer images than this; 0 keeps all."""
-    folder: str = setting("", younger=True, place=True)
+    folder: str = setting("", formerly="", place=True)
     """Where the pictures of a folder lie; its data set is called by the folder's name."""
     rotations: bool = True
     """Turn training images by multiples of 90 degrees; never at validation."""
@@ -107,10 +107,16 @@ class MachineSettings(Section):
 
     device: str = setting("auto", seldom=True)
     """Where to compute: cpu, cuda, mps, or auto (cuda where there is one, else cpu)."""
+    engine: Literal["auto", "reference", "fused"] = setting(
+        "auto", seldom=True, formerly="reference"
+    )
+    """What computes the network: PyTorch's operations (reference), kernels several times faster
+    for the usual network on a CPU (fused), or these where they apply (auto)."""
     threads: Annotated[int, between(0, 1024)] = 0
-    """CPU threads; 0 takes what PyTorch chooses. Bits are reproducible at equal threads only."""
+    """CPU threads; 0 takes what PyTorch chooses. The reference engine's bits depend on them."""
     episodes_per_chunk: Annotated[int, between(0, 10_000)] = setting(0, seldom=True)
-    """Episodes computed at once; 0 chooses by device (1 on a CPU, all on a GPU)."""
+    """Episodes computed at once; 0 chooses (1 on a CPU, or up to 8 by the fused engine; all on a
+    GPU)."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from innerloop.analysis.explanation.measurements import explain
 from innerloop.analysis.explanation.results import Explanation
 from innerloop.analysis.explanation.subjects import Subject
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import open_run
+from innerloop.fast_weights.engine import Engine
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 
@@ -22,9 +22,9 @@ def explain_runs(
     *,
     episodes: int = 600,
     few_episodes: int = 16,
-    threads: int = 0,
     data_dir: Path | None = None,
     device: str | None = None,
+    engine: Engine | None = None,
     say: Callable[[str], None] = print,
 ) -> Explanation:
     """Why two runs differ.
@@ -34,17 +34,15 @@ def explain_runs(
         b: another, of the same data, split, ways, shots and queries.
         episodes: of what is quick to measure.
         few_episodes: of what adapts whole networks, hundreds of steps long.
-        threads: CPU threads; 0 takes those of the second run's training.
         data_dir: where Omniglot's archives are.
-        device: where to compute, see `experiments.experiment.device_for`.
+        device: where to compute, see `experiments.machine.device_for`.
+        engine: what computes; None: as ``auto``.
         say: told in sentences what is being done.
 
     Raises:
         ConfigError: if a run was not evaluated, or its network is not `innerloop.Conv4`.
     """
-    first, second = (_subject(run, episodes, data_dir, device, say) for run in (a, b))
-    if threads:  # opening a run sets those of its training, which matter for its bits alone
-        torch.set_num_threads(threads)
+    first, second = (_subject(run, episodes, data_dir, device, engine, say) for run in (a, b))
     if first.name == second.name:
         first, second = (
             subject.renamed(name)
@@ -70,12 +68,15 @@ def _subject(
     episodes: int,
     data_dir: Path | None,
     device: str | None,
+    engine: Engine | None,
     say: Callable[[str], None],
 ) -> Subject:
     rows = primary_rows(run, "val", episodes)
     if not rows:
         raise ConfigError(f"{run.path} was not evaluated on {episodes} episodes of part val.")
-    experiment, learner = open_run(run, data_dir=data_dir, device=device, say=say)
+    experiment, learner = open_run(
+        run, data_dir=data_dir, device=device, engine=engine or "auto", say=say
+    )
     return Subject(
         run.config.method, experiment, learner, np.array(rows[0].query_accuracy_per_episode)
     )

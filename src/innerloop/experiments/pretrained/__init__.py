@@ -8,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError, did_you_mean
-from innerloop.experiments.experiment import build_learner, load_trained, usable_device
+from innerloop.experiments.experiment import build_learner, load_trained
+from innerloop.experiments.machine import usable_device
 from innerloop.methods.base import Learner
 from innerloop.runs.directory import RunDirectory
 
@@ -51,7 +52,7 @@ def pretrained(name: str, *, device: str = "cpu") -> Learner:
         DataError: if the weights are damaged.
     """
     run = pretrained_run(name)
-    config = run.config.replace(device=usable_device(device))
+    config = run.config.replace(device=usable_device(device), engine="auto")
     # One channel: Omniglot is grey.
     learner = build_learner(config, 1, training_labels=config.episode.ways)
     load_trained(learner, run.weights_path)

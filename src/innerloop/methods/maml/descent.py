@@ -1,6 +1,7 @@
 """Gradient descent of a network on every support set, each episode with weights of its own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.network import Losses, LossFunction, Network, Objective
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
 from innerloop.methods.parts import (
@@ -20,13 +22,16 @@ from innerloop.methods.parts import (
     possible_modes,
 )
 from innerloop.networks.base import last_of_blocks
-from innerloop.networks.batch_norm import BatchNormMode, Statistics, Stored, of_first_episode
+from innerloop.networks.batch_norm import (
+    BatchNormMode,
+    Moments,
+    Statistics,
+    Stored,
+    of_first_episode,
+)
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import plain_network, refusing_lone_images
 from innerloop.settings.fields import Rate
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
 
 
 class Descent(Learner):
@@ -97,14 +102,14 @@ class Descent(Learner):
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
         # Evaluation needs gradients within a step, and none across steps.
         theta = {name: weight.detach() for name, weight in self.params.items()}
-        network = Network(self.model)
+        network = network_of(self.model, self.engine)
         yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
 
     def predict(
         self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
     ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
-        network = Network(self.model)
+        network = network_of(self.model, self.engine)
         weights = self._weights(adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
         return network.call(weights, images, statistics)
@@ -112,7 +117,7 @@ class Descent(Learner):
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
-        network = Network(self.model)
+        network = network_of(self.model, self.engine)
         weights = self._weights(adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(None))
         blocks = last_of_blocks(self.model)
@@ -131,7 +136,7 @@ class Descent(Learner):
         alone = adaptation.of_episode(episode)
         weights = self._weights(alone)
         statistics = self._statistics(
-            Network(self.model), weights, alone, self.lone_mode(batch_norm)
+            network_of(self.model, self.engine), weights, alone, self.lone_mode(batch_norm)
         )
         plain = plain_network(
             self.model,
@@ -159,9 +164,11 @@ class Descent(Learner):
             return network.call_and_measure(weights, adaptation.support.images)[1]
         return "stored" if mode == "running" else None
 
-    def _start(self, params: Mapping[str, Tensor], support: LabelledImages) -> FastWeights:
+    def _start(
+        self, network: Network, params: Mapping[str, Tensor], support: LabelledImages
+    ) -> FastWeights:
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
-        fast_weights = expand(params, len(support))
+        fast_weights = expand(network.laid_out(params), len(support))
         if self._fresh:
             ways = ways_of(support)
             for name in self._fresh:
@@ -189,9 +196,9 @@ class Descent(Learner):
         detach: bool = False,
     ) -> Iterator[Adaptation]:
         """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
-        fast_weights = self._start(params, support)
+        fast_weights = self._start(network, params, support)
         memo = {}
-        losses = []
+        values = []
         accuracies = []
         for index in range(steps + 1):
             if index < steps:
@@ -203,12 +210,13 @@ class Descent(Learner):
             else:
                 following = fast_weights
                 with torch.no_grad():
-                    loss, correct = self._losses(network, fast_weights, support, index)
+                    losses, correct = self._losses(network, fast_weights, support, index)
+                loss = losses.values
             # For the record alone: with its graph it would hold every step's in memory.
-            losses.append(loss.detach())
+            values.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(
-                fast_weights, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
+                fast_weights, support, torch.stack(values, 1), torch.stack(accuracies, 1), memo
             )
             fast_weights = following
 
@@ -231,26 +239,73 @@ class Descent(Learner):
             for weight in adapted.values():
                 if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
                     weight.requires_grad_()
-            loss, correct = self._losses(network, fast_weights, support, index)
-            gradients = gradient(loss, adapted, create_graph=create_graph)
-            return fast_weights | self._stepped(adapted, gradients, index), loss, correct
+            fresh = {name: adapted[name] for name in self._fresh if name in adapted}
+            from_zero = index == 0 and bool(fresh) and self.fresh_head_init == "zero"
+            zero_head = self._fresh[0].rpartition(".")[0] if from_zero else None
+            losses, correct = self._losses(
+                network, fast_weights, support, index, zero_head=zero_head, twice=create_graph
+            )
+            if losses.head_alone:
+                # A head that starts from zero hands no gradient on: nothing else moves. Views, so
+                # that the next step's gradient is not also that of the head's step behind it.
+                still = {name: of.view_as(of) for name, of in fast_weights.items()}
+                fast_weights, adapted = still | fresh, fresh
+            gradients = gradient(losses.values, adapted, create_graph=create_graph)
+            following = fast_weights | self._stepped(adapted, gradients, index)
+            return following, losses.values, correct
 
     def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
         """What is adapted, after step number ``index``; the same rate for every tensor and step."""
         return step(adapted, gradients, self.inner_lr)
 
+    def _call(self, fast_weights: FastWeights, index: int) -> tuple[FastWeights, Stored | None]:
+        """What the network is called with at φ_k, k = ``index``: the same at every step."""
+        return fast_weights, "stored" if self.batch_norm_modes[0] == "running" else None
+
     def _outputs(
         self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
     ) -> Tensor:
-        """Outputs (E, n, ways) at φ_k with k = ``index``; the same network at every step."""
-        stored = self.batch_norm_modes[0] == "running"
-        return network.call(fast_weights, images, "stored" if stored else None)
+        """Outputs (E, n, ways) at φ_k with k = ``index``."""
+        weights, statistics = self._call(fast_weights, index)
+        return network.call(weights, images, statistics)
 
     def _losses(
-        self, network: Network, fast_weights: FastWeights, batch: LabelledImages, index: int
-    ) -> tuple[Tensor, Tensor]:
-        """Loss (E,) and accuracy (E,) of a labelled batch at φ_k with k = ``index``."""
-        outputs = self._outputs(network, fast_weights, batch.images, index)
+        self,
+        network: Network,
+        fast_weights: FastWeights,
+        batch: LabelledImages,
+        index: int,
+        *,
+        zero_head: str | None = None,
+        twice: bool = False,
+    ) -> tuple[Losses, Tensor]:
+        """Losses and accuracy (E,) of a labelled batch at φ_k with k = ``index``.
+
+        Args:
+            network: of this learner's model.
+            fast_weights: φ_k.
+            batch: labelled images.
+            index: k.
+            zero_head: see `Objective`.
+            twice: see `Objective`.
+        """
+        weights, statistics = self._call(fast_weights, index)
+        objective = Objective(
+            self.loss_fn,
+            partial(self._refuse_outputs, batch),
+            self._measure(network),
+            zero_head,
+            twice,
+        )
+        losses = network.losses(weights, batch, objective, statistics)
+        return losses, accuracy(losses.outputs.detach(), batch.labels)
+
+    def _measure(self, network: Network) -> Callable[[Tensor], Moments] | None:
+        """How batch norm's moments are to be taken on the way; None: not."""
+        return None
+
+    def _refuse_outputs(self, batch: LabelledImages, outputs: Tensor) -> None:
+        """Raise `ConfigError` where outputs (E, n, ...) do not suit the labels."""
         ways = ways_of(batch)
         if ways is not None and outputs.ndim != 3 and self.loss_fn is F.cross_entropy:
             raise ConfigError(
@@ -265,15 +320,6 @@ class Descent(Learner):
                 "MAML learns the initial weights of every output, so it cannot tell more classes "
                 f"apart than it was trained for: train with ways={ways}, or with a fresh head."
             )
-        losses = [self.loss_fn(*pair) for pair in zip(outputs, batch.labels, strict=True)]
-        for loss in losses[:1]:
-            if not isinstance(loss, Tensor) or loss.shape:
-                shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-                raise ConfigError(
-                    "loss_fn must return a tensor without dimensions, the mean over the examples "
-                    f"of one episode: got {shape}."
-                )
-        return torch.stack(losses), accuracy(outputs.detach(), batch.labels)
 
     def _refuse_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise `ConfigError` where targets of a regression would be compared with other outputs.

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
+from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.network import LossFunction, Network
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.maml.descent import Descent, LossFunction
+from innerloop.methods.maml.descent import Descent
 from innerloop.methods.parts import (
     PARTS,
     Head,
@@ -139,7 +140,7 @@ class MAML(Descent):
 
         Note: needs autograd, also at evaluation. With second order all K graphs are kept.
         """
-        network = Network(self.model)
+        network = network_of(self.model, self.engine)
         second_order = not self.first_order
         *_, last = self._descend(network, params, support, steps, create_graph=second_order)
         return last
@@ -155,10 +156,10 @@ class MAML(Descent):
             meta-gradient; and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
-        network = Network(self.model)
+        network = network_of(self.model, self.engine)
         loss, fast_weights, logged = self._objective(network, episodes)
         with torch.no_grad():
-            start = self._start(self.params, episodes.support)
+            start = self._start(network, self.params, episodes.support)
             before = self._outputs(network, start, episodes.query.images, 0)
             _, support_after = self._losses(
                 network, fast_weights, episodes.support, self.inner_steps
@@ -170,14 +171,14 @@ class MAML(Descent):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        loss, _, logged = self._objective(Network(self.model), batch)
+        loss, _, logged = self._objective(network_of(self.model, self.engine), batch)
         return loss, {name: value.mean() for name, value in logged.items()}
 
     def _objective(
         self, network: Network, batch: EpisodeBatch
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
-        fast_weights = self._start(self.params, batch.support)
+        fast_weights = self._start(network, self.params, batch.support)
         # Without an inner step nothing is measured on the support set.
         first = torch.full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
@@ -244,4 +245,5 @@ class MAML(Descent):
             parts = episodes.query_batches(self.query_batches)
         measured = [self._losses(network, fast_weights, part, index) for part in parts]
         losses, accuracies = zip(*measured, strict=True)
-        return torch.stack(losses).mean(), torch.stack(accuracies).mean(dim=0)
+        values = torch.stack([of.values for of in losses])
+        return values.mean(), torch.stack(accuracies).mean(dim=0)

@@ -1,6 +1,7 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import torch
@@ -8,15 +9,24 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy
+from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.network import Losses, Network
 from innerloop.methods.base import Adaptation, Learner
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
-from innerloop.methods.mamlpp.sets import Gathering, key_of, name_of
+from innerloop.methods.mamlpp.sets import key_of, name_of
 from innerloop.methods.parts import Head, HeadInit, Parts
-from innerloop.networks.batch_norm import BatchNormMode, Moments, Statistics, Stored
+from innerloop.networks.batch_norm import (
+    BatchNormMode,
+    Moments,
+    Statistics,
+    Stored,
+    refuse_several_passes,
+    unbiased_moments,
+)
 from innerloop.networks.batch_norm import batch_norm_layers as norms_of
 from innerloop.settings.run import RunConfig
 
@@ -201,7 +211,7 @@ class MAMLpp(MAML):
         # Where the last loss alone counts, the query passes after the other steps are spared.
         if not any(weights[:-1]):
             return super()._objective(network, batch)
-        fast_weights = self._start(self.params, batch.support)
+        fast_weights = self._start(network, self.params, batch.support)
         first = torch.full((len(batch),), torch.nan)
         total = torch.zeros(())
         after = first
@@ -219,7 +229,8 @@ class MAMLpp(MAML):
         """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
         if not self.per_step_statistics:
             return super().meta_loss(batch)
-        network = Gathering(self.model)
+        network = network_of(self.model, self.engine)
+        network.gathered = {}
         loss, _, logged = self._objective(network, batch)
         for number, passes in network.gathered.items():
             self._gathered.setdefault(number, []).extend(passes)
@@ -279,14 +290,26 @@ class MAMLpp(MAML):
         # The query pass at φ_{i+1} shares set i with the support pass at φ_i.
         return super()._query_loss(network, fast_weights, episodes, max(index - 1, 0))
 
-    def _outputs(
-        self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
-    ) -> Tensor:
-        number = self._set(index)
-        weights = self._with_affine(fast_weights, number)
-        if isinstance(network, Gathering):
-            return network.call_and_gather(weights, images, number)
-        return network.call(weights, images)
+    def _call(self, fast_weights: FastWeights, index: int) -> tuple[FastWeights, Stored | None]:
+        return self._with_affine(fast_weights, self._set(index)), None
+
+    def _losses(
+        self,
+        network: Network,
+        fast_weights: FastWeights,
+        batch: LabelledImages,
+        index: int,
+        **how: Any,
+    ) -> tuple[Losses, Tensor]:
+        losses, correct = super()._losses(network, fast_weights, batch, index, **how)
+        if network.gathered is not None:
+            refuse_several_passes(losses.seen, episodes=1)
+            network.gathered.setdefault(self._set(index), []).append(losses.seen)
+        return losses, correct
+
+    def _measure(self, network: Network) -> Callable[[Tensor], Moments] | None:
+        # Unbiased, as PyTorch's running variances are.
+        return None if network.gathered is None else unbiased_moments
 
     def _with_affine(self, fast_weights: FastWeights, number: int) -> FastWeights:
         """Fast weights with batch norm's scale and shift of set ``number``, if there are sets."""

@@ -1,26 +1,6 @@
-"""What MAML++ has a set of for every inner step: how it is called, and what batch norm saw."""
+"""How what MAML++ has a set of for every inner step is called."""
 
-from torch import Tensor, nn
-
-from innerloop.fast_weights.network import FastWeights, Network
-from innerloop.networks.batch_norm import Statistics, refuse_several_passes, unbiased_moments
-
-
-class Gathering(Network):
-    """A network that keeps what batch norm saw, by set."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__(model)
-        self.gathered: dict[int, list[Statistics]] = {}
-
-    def call_and_gather(self, weights: FastWeights, images: Tensor, number: int) -> Tensor:
-        """`Network.call`; the moments (E, channels) go to set ``number``."""
-        # Unbiased, as PyTorch's running variances are.
-        outputs, seen = self.call_and_measure(weights, images, unbiased_moments)
-        refuse_several_passes(seen, episodes=1)
-        self.gathered.setdefault(number, []).append(seen)
-        return outputs
-
+from torch import nn
 
 _ESCAPES = (("~", "~0"), ("/", "~1"), (".", "/"))
 """Dots become slashes, since PyTorch keeps dots for submodules; slashes are escaped before."""

@@ -1,5 +1,6 @@
 """Transfer learning: pretrain on all training classes, freeze, train a head per support set."""
 
+from functools import partial
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
@@ -7,7 +8,8 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.engine import network_of
+from innerloop.fast_weights.network import Objective
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.settings.run import RunConfig
@@ -48,12 +50,17 @@ class Transfer(FrozenFeatures):
                 f"labels of shape {tuple(batch.labels.shape)}, {batch.labels.dtype}."
             )
         # One set of images with the network's own weights: an episode dimension of one.
-        logits = Network(self.model).call({}, batch.images[None], "update")[0]
-        if ways > logits.shape[-1]:
-            raise ConfigError(
-                f"A mini-batch has label {ways - 1} and the network {logits.shape[-1]} outputs: "
-                "give it one for each training class."
-            )
-        return F.cross_entropy(logits, batch.labels), {
-            "accuracy": (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        }
+        one = LabelledImages(batch.images[None], batch.labels[None])
+        objective = Objective(F.cross_entropy, partial(_refuse_few_outputs, ways))
+        losses = network_of(self.model, self.engine).losses({}, one, objective, "update")
+        correct = losses.outputs[0].detach().argmax(dim=1) == batch.labels
+        return losses.values[0], {"accuracy": correct.float().mean()}
+
+
+def _refuse_few_outputs(ways: int, outputs: Tensor) -> None:
+    """Raise `ConfigError` if a mini-batch has more classes than the network outputs."""
+    if ways > outputs.shape[-1]:
+        raise ConfigError(
+            f"A mini-batch has label {ways - 1} and the network {outputs.shape[-1]} outputs: "
+            "give it one for each training class."
+        )
