@@ -22,7 +22,7 @@ def make_ready(model: Conv4, say: Callable[[str], None]) -> None:
     mark = CACHE / f"{model.downsample}.ready" if CACHE else None
     if mark is None or not mark.exists():
         kept = "" if mark else ", anew in each process, since no folder for them can be written"
-        say(f"Compiling the fused engine for this processor: about half a minute, once{kept}.")
+        say(f"Compiling the fused engine for this processor: one or two minutes, once{kept}.")
     channels = model.get_parameter("convs.0.weight").shape[1]
     network = FusedNetwork(model)
     parameters = {
