@@ -223,6 +223,20 @@ def test_weights_that_changed_in_place_are_not_taken_for_the_former_ones():
     assert torch.equal(network.call(weights, batch.images), expected)
 
 
+def test_what_counts_no_changes_is_computed_each_time():
+    model = conv4()
+    with torch.inference_mode():
+        batch = batch_of()
+        weights = {name: of.clone() for name, of in different_weights(model).items()}
+        network = FusedNetwork(model)
+        network.call(weights, batch.images)
+        weights["convs.1.weight"][0, 0] += 0.5
+        batch.images[0, 0] += 0.5
+
+        expected = FusedNetwork(model).call(weights, batch.images)
+        assert torch.equal(network.call(weights, batch.images), expected)
+
+
 # Learners
 
 

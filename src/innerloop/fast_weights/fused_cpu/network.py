@@ -159,10 +159,10 @@ class FusedNetwork(Network):
         plan = plan_of(self._architecture, images.shape[1], images.shape[3])
         body = parameters[:-HEAD]
         held = [images, *body]
-        stamp = [(of.data_ptr(), of.shape, of.stride(), version(of)) for of in held]
+        stamp = [_stamp(of) for of in held]
         known = None
         # Statistics that are given are new ones at every call.
-        if statistics is None and self._last is not None and self._last[0] == stamp:
+        if statistics is None and self._last is not None and _equal(self._last[0], stamp):
             known = self._last[2]
         episodes = Episodes(
             plan,
@@ -177,8 +177,8 @@ class FusedNetwork(Network):
         return episodes
 
     def _patches_of(self, images: Tensor, plan: Plan) -> list[Patches]:
-        stamp = images.data_ptr(), images.shape, images.stride(), version(images)
-        if self._patches is None or self._patches[0] != stamp:
+        stamp = [_stamp(images)]
+        if self._patches is None or not _equal(self._patches[0], stamp):
 
             def of_one(episode: int) -> Patches:
                 values = images[episode].detach().numpy().transpose(2, 3, 1, 0)
@@ -225,6 +225,16 @@ class FusedNetwork(Network):
             layer = self._layers[name]
             for running, value in zip(layer.running(), of_batch, strict=True):
                 running.lerp_(value[0], layer.momentum)
+
+
+def _stamp(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells a tensor's memory and its changes; the version last."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), version(tensor)
+
+
+def _equal(former: list[tuple[Any, ...]], stamps: list[tuple[Any, ...]]) -> bool:
+    """Whether tensors are the same, unchanged; what counts no changes never is."""
+    return former == stamps and all(stamp[-1] != -1 for stamp in stamps)
 
 
 def _is_transformed(tensor: Tensor) -> bool:

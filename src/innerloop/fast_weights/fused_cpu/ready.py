@@ -19,7 +19,8 @@ def make_ready(model: Conv4, say: Callable[[str], None]) -> None:
         model: a small one of the same kind, of 32 x 32 pixels.
         say: told if that takes long.
     """
-    mark = CACHE / f"{model.downsample}.ready" if CACHE else None
+    # One for all networks: what one does not run is compiled with it.
+    mark = CACHE / "ready" if CACHE else None
     if mark is None or not mark.exists():
         kept = "" if mark else ", anew in each process, since no folder for them can be written"
         say(f"Compiling the fused engine for this processor: one or two minutes, once{kept}.")
