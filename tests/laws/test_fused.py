@@ -16,7 +16,8 @@ from innerloop.fast_weights import engine
 from innerloop.fast_weights.engine import network_of, why_reference
 from innerloop.fast_weights.fused_cpu.compiling import HOST
 from innerloop.fast_weights.fused_cpu.network import FusedNetwork
-from innerloop.fast_weights.network import Losses, Network, Objective
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import Losses, Objective
 from innerloop.methods.base import Learner
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML

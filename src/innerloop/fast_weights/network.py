@@ -7,7 +7,7 @@ threads that call one module would see each other's weights. A `Network` calls a
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.func import functional_call
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
+from innerloop.fast_weights.objectives import Losses, Objective, Watched, refuse_wrong_loss
 from innerloop.networks.batch_norm import (
     Moments,
     Statistics,
@@ -28,45 +29,6 @@ from innerloop.networks.batch_norm import (
 
 FastWeights = dict[str, Tensor]
 """Name of a parameter -> (E, *shape): one copy for each episode."""
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""(outputs of one episode (n, ...), labels (n,)) -> scalar mean over the n examples."""
-
-
-class Objective(NamedTuple):
-    """What is to be minimised, and what will be asked of it.
-
-    Attributes:
-        loss_fn: of each episode.
-        check: raises where outputs (E, n, ...) do not suit the labels.
-        measure: takes moments of each batch norm's input; None: nothing is measured.
-        zero_head: path of a linear layer whose weights are zero, so that nothing before it has a
-            gradient; None: there is none.
-        twice: whether the gradient will be differentiated.
-    """
-
-    loss_fn: LossFunction
-    check: Callable[[Tensor], None] = lambda outputs: None
-    measure: Callable[[Tensor], Moments] | None = None
-    zero_head: str | None = None
-    twice: bool = False
-
-
-class Losses(NamedTuple):
-    """What `Network.losses` gives.
-
-    Attributes:
-        values: (E,) one loss an episode.
-        outputs: (E, n, ...); not always with a graph.
-        seen: what batch norm saw, if it was measured.
-        head_alone: whether the ``zero_head`` alone has a gradient that is not zero.
-    """
-
-    values: Tensor
-    outputs: Tensor
-    seen: Statistics
-    head_alone: bool
-
 
 OfOne = Callable[[dict[str, Tensor], Tensor, Statistics], dict[str, Tensor]]
 """(weights, images, statistics) of one episode -> named outputs."""
@@ -102,7 +64,7 @@ class Network:
         self._layers = batch_norm_layers(self._model)
         self._vectorised = vectorised
         self.gathered: dict[int, list[Statistics]] | None = None
-        self._watched: _Watched | None = None
+        self._watched: Watched | None = None
         if method != "forward":
             # functional_call knows only how to call a module, so the method takes forward's place.
             self._model.forward = getattr(self._model, method)
@@ -341,7 +303,7 @@ class Network:
         seen |= {name: in_one(of) for name, of in passes.items()}
 
     @contextmanager
-    def _watching(self, path: str | None) -> Iterator["_Watched | None"]:
+    def _watching(self, path: str | None) -> Iterator[Watched | None]:
         """Within the context it is seen whether a layer's outputs are the network's, and no more.
 
         Then, and where the layer's weights are zero, nothing before it has a gradient.
@@ -349,7 +311,7 @@ class Network:
         if path is None:
             yield None
             return
-        self._watched = watched = _Watched()
+        self._watched = watched = Watched()
         hook = self._model.get_submodule(path).register_forward_hook(watched.keep)
         try:
             yield watched
@@ -373,37 +335,6 @@ class Network:
                 module = self._model.get_submodule(path)
                 hooks.enter_context(module.register_forward_hook(keeping(name)))
             yield outputs
-
-
-class _Watched:
-    """Whether in each pass a layer ran once, and gave what the network gave.
-
-    Attributes:
-        alone: whether it was so in every pass.
-    """
-
-    def __init__(self):
-        self.alone = True
-        self._outputs: list[Any] = []
-
-    def keep(self, _module: nn.Module, _inputs: object, output: Any) -> None:
-        """The layer's output in a pass."""
-        self._outputs.append(output)
-
-    def look_at(self, outputs: Any) -> None:
-        """The network's output in that pass."""
-        self.alone &= len(self._outputs) == 1 and self._outputs[0] is outputs
-        self._outputs.clear()
-
-
-def refuse_wrong_loss(loss: Any) -> None:
-    """Raise `ConfigError` unless an episode's loss is a scalar."""
-    if not isinstance(loss, Tensor) or loss.shape:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigError(
-            "loss_fn must return a tensor without dimensions, the mean over the examples "
-            f"of one episode: got {shape}."
-        )
 
 
 def refuse_wrong_outputs(outputs: Any, images: Tensor) -> None:

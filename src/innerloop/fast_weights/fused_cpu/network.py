@@ -17,7 +17,8 @@ from innerloop.fast_weights.fused_cpu.layout import as_taps, from_taps
 from innerloop.fast_weights.fused_cpu.operation import LabelledLoss
 from innerloop.fast_weights.fused_cpu.passes import Given
 from innerloop.fast_weights.fused_cpu.threads import each
-from innerloop.fast_weights.network import Losses, Network, Objective
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import Losses, Objective
 from innerloop.networks.batch_norm import (
     Moments,
     Statistics,

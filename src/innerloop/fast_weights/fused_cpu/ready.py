@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.fused_cpu.compiling import CACHE
 from innerloop.fast_weights.fused_cpu.network import FusedNetwork
-from innerloop.fast_weights.network import Objective
+from innerloop.fast_weights.objectives import Objective
 from innerloop.networks.conv4 import Conv4
 
 

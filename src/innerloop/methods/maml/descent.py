@@ -11,7 +11,8 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
-from innerloop.fast_weights.network import Losses, LossFunction, Network, Objective
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import Losses, LossFunction, Objective
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
 from innerloop.methods.parts import (

@@ -12,7 +12,8 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.fast_weights.network import LossFunction, Network
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import LossFunction
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.descent import Descent

@@ -13,7 +13,8 @@ from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy
 from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
-from innerloop.fast_weights.network import Losses, Network
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import Losses
 from innerloop.methods.base import Adaptation, Learner
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.engine import network_of
-from innerloop.fast_weights.network import Objective
+from innerloop.fast_weights.objectives import Objective
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.settings.run import RunConfig
