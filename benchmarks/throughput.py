@@ -8,6 +8,7 @@ episodes and start from the same weights, and their meta-gradients are compared 
 """
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -155,7 +156,7 @@ def main() -> None:
         dataset, classes, ways=5, shots=5, queries=15, seed=0, stream_name="benchmark"
     )
     rows = []
-    for downsample, first_order in (("stride", True), ("max-pool", True), ("stride", False)):
+    for downsample, first_order in itertools.product(("stride", "max-pool"), (True, False)):
         torch.manual_seed(0)
         rows.append(measure(sampler, downsample, first_order, options.rounds, options.engine))
         print(rows[-1], flush=True)
