@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from innerloop.core.errors import DiskError, NonFiniteError
+from innerloop.core.errors import ConfigError, DiskError, NonFiniteError
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from innerloop.runs.directory import RunDirectory
@@ -57,6 +57,27 @@ def test_what_is_saved_is_loaded(run):
     assert warnings == []
     assert found and (found.step, found.state) == (7, {"elapsed_s": 1.5})
     assert torch.equal(found.tensors["learner.head"], torch.full((3,), 7.0))
+
+
+def test_a_folder_of_checkpoints_that_was_deleted_is_made_again(run):
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+
+    save_checkpoint(run, checkpoint(7))
+
+    assert newest_step(run) == 7
+
+
+def test_what_refuses_changed_settings_sees_the_state_and_is_passed_on(run):
+    save_checkpoint(run, checkpoint(7))
+    seen = []
+
+    def refuse(state):
+        seen.append(state)
+        raise ConfigError("another configuration")
+
+    with pytest.raises(ConfigError, match="another configuration"):
+        load_checkpoint(run, EXPECTED, refuse)
+    assert seen == [{"elapsed_s": 1.5}]
 
 
 def test_a_new_checkpoint_is_never_dropped_for_damaged_ones_of_later_steps(run):

@@ -497,6 +497,74 @@ def test_a_learners_meta_gradient_is_that_of_copies_that_hold_the_weights(kind):
     assert meta_gradients.difference(ours, other) > 1e-2
 
 
+class Weighted(nn.Module):
+    """Two numbers times the image; the second is of no use."""
+
+    def __init__(self, *numbers: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(numbers).double())
+
+    def forward(self, images):
+        return images * self.weight[0]
+
+
+def batch_of(images: Tensor, targets: Tensor) -> EpisodeBatch:
+    """Episodes whose query sets are their support sets."""
+    nothing = torch.zeros(len(images), 1, 1, dtype=torch.int64)
+    of_both = LabelledImages(images, targets)
+    return EpisodeBatch(of_both, of_both, nothing[:, 0], nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "rate"),
+    [
+        # The gradient of (w x - y)^2 by w at x = 1: 2 (w - y), with y = w - 5 always 10.
+        ((3.0, 4.0), 0.05 * 5 / 10),  # the weights' norm is 5
+        ((0.0, 0.0), 0.1),  # no scale of their own
+        ((3000.0, 4000.0), 1.0),  # 25, and one is the largest
+    ],
+)
+def test_an_inner_rate_of_the_check_moves_the_weights_by_some_percent(numbers, rate):
+    images = torch.ones(2, 1, 1).double()
+    targets = images * (numbers[0] - 5)
+    targets[1] = 0  # the first episode alone counts
+
+    found = meta_gradients.rate_of(Weighted(*numbers), batch_of(images, targets))
+
+    assert found == pytest.approx(rate)
+
+
+def test_episodes_of_the_check_have_the_images_in_several_orders():
+    images = torch.arange(4.0).reshape(4, 1)
+
+    batch = meta_gradients.episodes_of(nn.Identity(), images)
+
+    assert batch.support.images.flatten(1).tolist() == [[0, 1, 2, 3], [3, 0, 1, 2]]
+    assert batch.query.images.flatten(1).tolist() == [[3, 2, 1, 0], [2, 1, 0, 3]]
+    assert batch.support.labels.shape == batch.query.labels.shape == batch.support.images.shape
+    assert not torch.equal(batch.support.labels, batch.query.labels)
+
+
+def test_a_gradients_difference_is_relative_and_small_gradients_are_of_no_weight():
+    theirs = {"large": torch.tensor([30.0, 40.0]), "small": torch.tensor([0.0])}
+    ours = {"large": torch.tensor([30.0, 41.0]), "small": torch.tensor([0.1])}
+
+    # A part of 0.5 in 50 joins every parameter's own size.
+    assert meta_gradients.difference(ours, theirs) == pytest.approx(0.1 / 0.5)
+    ours["small"] = torch.tensor([0.0])
+    assert meta_gradients.difference(ours, theirs) == pytest.approx(1 / 50.5)
+
+
+def test_gradients_of_the_check_keep_a_graph_only_where_they_are_asked_to():
+    image = torch.ones(1).double()
+
+    for create_graph in (False, True):
+        (found,) = meta_gradients._gradients(
+            Weighted(1.0, 0.0), ["weight"], image, 0 * image, create_graph
+        )
+        assert found.requires_grad == create_graph
+
+
 def test_a_wrong_meta_gradient_is_found(monkeypatch):
     """Of steps that are half as long again."""
     monkeypatch.setattr(

@@ -25,7 +25,7 @@ from innerloop.experiments.environment import environment
 from innerloop.experiments.experiment import Experiment, open_run
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
-from innerloop.experiments.state import MovingAverage
+from innerloop.experiments.state import MovingAverage, refuse_changes
 from innerloop.experiments.training import Training, train, validator
 from innerloop.methods.base import Adaptation, accuracy
 from innerloop.methods.card import Card
@@ -574,6 +574,16 @@ def test_a_changed_setting_is_refused_by_its_name(experiment, stopped, name):
         training.resume()
 
     assert {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"config": "{}"}, {"elapsed_s": 1.5}, {"config": 1, "elapsed_s": 1.5}]
+)
+def test_a_checkpoint_that_lacks_its_configuration_or_its_seconds_is_damaged(
+    experiment, tmp_path, state
+):
+    with pytest.raises(DataError, match="lacks the configuration or the elapsed seconds"):
+        refuse_changes(state, tmp_path, experiment().config, "0")
 
 
 def test_another_data_set_is_refused(experiment, stopped):
