@@ -32,7 +32,7 @@ WARM_UP_STEPS = 20
 class PlainConv4(nn.Module):
     """The same network with PyTorch's own batch norm, in PyTorch's default layout."""
 
-    def __init__(self, downsample: str):
+    def __init__(self, downsample: str, ways: int = 5):
         super().__init__()
         stride = 2 if downsample == "stride" else 1
         layers: list[nn.Module] = []
@@ -42,10 +42,10 @@ class PlainConv4(nn.Module):
             layers += [nn.MaxPool2d(2)] if downsample == "max-pool" else []
         self.body = nn.Sequential(*layers)
         self.feature_norm = nn.BatchNorm1d(64, affine=False, track_running_stats=False)
-        self.head = nn.Linear(64, 5)
+        self.head = nn.Linear(64, ways)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, 5)."""
+        """Logits (n, ways)."""
         return self.head(self.feature_norm(self.body(images).mean(dim=(2, 3))))
 
 
