@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights import engine
 from innerloop.fast_weights.engine import network_of, why_reference
+from innerloop.fast_weights.fused_cpu import threads
 from innerloop.fast_weights.fused_cpu.compiling import HOST
 from innerloop.fast_weights.fused_cpu.network import FusedNetwork
 from innerloop.fast_weights.network import Network
@@ -500,3 +502,43 @@ def test_nan_in_the_weights_comes_through():
     losses = FusedNetwork(model).losses(weights, batch, Objective(F.cross_entropy)).values
 
     assert losses[0].isnan() and losses[1].isfinite()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
+def test_every_episode_is_computed_once_by_several_threads_of_which_the_caller_is_one(
+    number, monkeypatch
+):
+    monkeypatch.setattr(engine, "_threads", number)
+    together = threading.Barrier(number)
+    of_each = {}
+
+    def compute(episode: int) -> int:
+        of_each.setdefault(episode, []).append(threading.get_ident())
+        if episode < number:
+            together.wait(timeout=20)  # until so many are at work
+        return 10 * episode
+
+    assert threads.each(compute, 8) == [10 * episode for episode in range(8)]
+    assert sorted(of_each) == list(range(8)) and all(len(of) == 1 for of in of_each.values())
+    assert len({identity for (identity,) in of_each.values()}) == number
+    assert threading.get_ident() in {identity for (identity,) in of_each.values()}
+
+
+@pytest.mark.parametrize("failing", [0, 5])
+def test_what_an_episode_raises_on_any_thread_is_raised(failing, monkeypatch):
+    monkeypatch.setattr(engine, "_threads", 2)
+
+    def compute(episode: int) -> int:
+        if episode == failing:
+            raise ConfigError("so")
+        return episode
+
+    with pytest.raises(ConfigError, match="so"):
+        threads.each(compute, 6)
+    assert threads.each(abs, 3) == [0, 1, 2], "and the next work is done"
+
+
+def test_work_within_work_comes_to_an_end(monkeypatch):
+    monkeypatch.setattr(engine, "_threads", 2)
+
+    assert threads.each(lambda one: threads.each(abs, one), 4) == [[], [0], [0, 1], [0, 1, 2]]

@@ -36,15 +36,13 @@ class LabelledLoss(torch.autograd.Function):
         """Each episode's gradient, times that of its loss."""
         factor = upstream[0]
         gradients = _Gradient.apply(ctx.episodes, *ctx.saved_tensors)
-        return (
-            None,
-            None,
-            None,
-            *(
+        # An inner step's are of the sum of the losses: times one.
+        if factor.requires_grad or bool((factor != 1).any()):
+            gradients = (
                 None if gradient is None else gradient * _beside(factor, gradient)
                 for gradient in gradients
-            ),
-        )
+            )
+        return None, None, None, *gradients
 
 
 class _Gradient(torch.autograd.Function):
