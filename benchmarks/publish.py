@@ -35,14 +35,18 @@ def begin(run: RunDirectory, target: Path) -> None:
         write_atomic(target / file, without_places(run.path / file))
 
 
-def publish(run: RunDirectory, target: Path) -> None:
-    """Copy settings, environment, metrics, evaluations and the validation figure."""
+def publish(run: RunDirectory, target: Path, *, whole: bool) -> None:
+    """Copy settings, environment, evaluations, and metrics; of a whole run the figure too.
+
+    Of one that is not whole, and of a long one, only the validations among the metrics.
+    """
     begin(run, target)
-    shutil.copy(run.path / "figures" / "validation.png", target)
     for evaluation in run.path.glob("evaluation-*.json"):
         shutil.copy(evaluation, target)
+    if whole:
+        shutil.copy(run.path / "figures" / "validation.png", target)
     metrics = run.path / "metrics.jsonl"
-    if metrics.stat().st_size <= LARGEST_METRICS:
+    if whole and metrics.stat().st_size <= LARGEST_METRICS:
         shutil.copy(metrics, target)
     else:
         lines = [json.dumps(record) for record in run.read_metrics("validation")]
@@ -89,7 +93,7 @@ def main() -> None:
     for text in arguments.runs:
         path, _, name = text.partition("=")
         run = RunDirectory(Path(path))
-        publish(run, folder / run.path.name)
+        publish(run, folder / run.path.name, whole=arguments.to == "accuracy")
         note_checksum(folder / "SHA256SUMS", run.path.name, run.weights_sha256())
         if name:
             publish_weights(run, PACKAGE / name)

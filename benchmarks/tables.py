@@ -27,6 +27,8 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "docs" / "comparison.md",
+    ROOT / "docs" / "tuning.md",
+    ROOT / "docs" / "engine.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
 ]
 TITLES = {
@@ -206,6 +208,78 @@ def of_variants() -> str:
     return table("training | seeds | transductive | support | against the defaults, points", cells)
 
 
+def trials() -> list[dict[str, Any]]:
+    """Every trial of the tuning, the best of each method first."""
+    return json.loads((RESULTS / "tuning.json").read_text("utf-8"))["trials"]
+
+
+def of_tuning() -> str:
+    """tuning.md's: every trial of each method."""
+    methods = list(TITLES)
+    settings = ("outer_lr", "start", "feature_scale")
+    known = {(row["method"], *(row[name] for name in settings)): row for row in trials()}
+    best = {method: next(row for row in trials() if row["method"] == method) for method in methods}
+    cells = []
+    for trial in sorted({tuple(row[name] for name in settings) for row in trials()}):
+        outer_lr, start, feature_scale = trial
+        accuracies = []
+        for method in methods:
+            row = known[method, *trial]
+            cell = shown(row["query_accuracy"], row["query_accuracy_ci95"])
+            accuracies.append(f"**{cell}**" if row is best[method] else cell)
+        cells.append([f"{outer_lr:g}", start, f"{feature_scale:g}", *accuracies])
+    titles = " | ".join(TITLES[method] for method in methods)
+    return table(f"outer rate | start | features times | {titles}", cells)
+
+
+def of_runs_named(name: str) -> list[EvaluationRow]:
+    """The evaluations of runs under `VARIANTS`, by training seed."""
+    found = (row(run, own_mode(run.config.method)) for run in runs(name, folder=VARIANTS))
+    return [row for row in found if row]
+
+
+def chosen(method: str) -> list[EvaluationRow]:
+    """The evaluations of what was chosen for a method, by training seed."""
+    return of_runs_named(f"{method}-chosen")
+
+
+def of_engines() -> str:
+    """engine.md's: the same trainings by both engines."""
+    cells = []
+    for method in ("fomaml", "maml"):
+        by_kernels = chosen(method)[:3]
+        by_reference = of_runs_named(f"{method}-003")
+        apart = difference(by_kernels, by_reference)
+        cells.append(
+            [
+                TITLES[method],
+                seeds(by_reference),
+                accuracy(by_reference),
+                accuracy(by_kernels),
+                f"{round(100 * apart.mean, 2) + 0.0:+.2f} ± {100 * apart.ci95:.2f}",
+            ]
+        )
+    return table("training | seeds | reference | fused | fused minus reference, points", cells)
+
+
+def of_chosen() -> str:
+    """tuning.md's: the best trial of each method, in its usual length and from several seeds."""
+    cells = []
+    for method in sorted(TITLES, key=lambda method: -float(values(chosen(method)).mean())):
+        own = chosen(method)
+        apart = difference(own, chosen("fomaml"))
+        cells.append(
+            [
+                TITLES[method],
+                seeds(own),
+                accuracy(own),
+                ", ".join(f"{100 * row.query_accuracy:.2f}" for row in own),
+                "-" if method == "fomaml" else f"{100 * apart.mean:+.2f} ± {100 * apart.ci95:.2f}",
+            ]
+        )
+    return table("method | seeds | accuracy, % | of each seed, % | against FO-MAML, points", cells)
+
+
 def of_mamlpp() -> str:
     """mamlpp.md's: every seed in every batch-norm mode."""
     modes = ("transductive", "support", "running")
@@ -383,6 +457,9 @@ def tables() -> dict[str, str]:
         "runs": of_runs(),
         "maml": of_maml(),
         "variants": of_variants(),
+        "tuning": of_tuning(),
+        "chosen": of_chosen(),
+        "engines": of_engines(),
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),

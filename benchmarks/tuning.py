@@ -7,10 +7,14 @@ usual length. Each trial is evaluated once, on 600 fixed episodes of the held-ou
 method's own batch-norm mode; the highest mean is chosen, of equal ones the one with fewer changes.
 
     python benchmarks/tuning.py RUNS [--methods fomaml maml mamlpp transfer]
+    python benchmarks/tuning.py RUNS --seeds 0 1 2 3 4
 
 Trials are run directories in the folder RUNS; one that is there is gone on with or skipped. Several
 processes may share the folder if each has methods of its own. Writes
 `benchmarks/results/tuning.json` of all trials that are in it.
+
+With training seeds, what `tuning.json` has chosen is trained in its usual length from each of them,
+on `assignment`, into run directories METHOD-chosen-omniglot-5w5s-sSEED of the folder.
 """
 
 import argparse
@@ -49,18 +53,33 @@ def innerloop(*arguments: str) -> None:
 
 def run_trial(folder: Path, method: str, number: int) -> None:
     """Train and evaluate a trial, or what is left of it."""
-    rate, start, scale = TRIALS[number]
-    path = folder / name_of(method, number)
+    steps = str(STEPS[method])
+    length = ["--meta-steps", steps, "--validation-every", steps, "--split", "background-heldout"]
+    run(folder / name_of(method, number), method, [*length, *flags(*TRIALS[number])])
+
+
+def flags(outer_lr: float, start: str, feature_scale: float) -> list[str]:
+    """A trial's settings."""
+    return ["--outer-lr", str(outer_lr), "--feature-scale", str(feature_scale), *STARTS[start]]
+
+
+def run(path: Path, method: str, settings: list[str]) -> None:
+    """Train in a run directory, or go on with it, and evaluate."""
     if path.is_dir():
         innerloop("resume", str(path))
     else:
-        steps = str(STEPS[method])
-        shared = ["--meta-steps", steps, "--validation-every", steps, "--threads", "1"]
-        trial = ["--outer-lr", str(rate), "--feature-scale", str(scale), *STARTS[start]]
-        place = ["--split", "background-heldout", "--run-dir", str(path)]
-        innerloop("train", method, *shared, *trial, *place)
+        innerloop("train", method, *settings, "--threads", "1", "--run-dir", str(path))
     if not row_of(path):
         innerloop("evaluate", str(path), "--episodes", str(EPISODES))
+
+
+def run_chosen(folder: Path, method: str, seed: int) -> None:
+    """Train what was chosen for a method in its usual length."""
+    trials = json.loads(RESULTS.read_text("utf-8"))["trials"]
+    best = next(trial for trial in trials if trial["method"] == method)
+    settings = flags(best["outer_lr"], best["start"], best["feature_scale"])
+    path = folder / f"{method}-chosen-omniglot-5w5s-s{seed}"
+    run(path, method, [*settings, "--seed", str(seed)])
 
 
 def row_of(path: Path) -> EvaluationRow | None:
@@ -103,7 +122,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--methods", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="train what was chosen from these")
     arguments = parser.parse_args()
+    for seed, method in itertools.product(arguments.seeds or (), arguments.methods):
+        run_chosen(arguments.runs, method, seed)
+    if arguments.seeds:
+        return
     for method, number in itertools.product(arguments.methods, range(len(TRIALS))):
         run_trial(arguments.runs, method, number)
         write_atomic(RESULTS, json_text({"trials": collected(arguments.runs)}, indent=1) + "\n")

@@ -215,7 +215,43 @@ SAME_SEEDS = [
     if row.training_seed in {faster.training_seed for faster in FASTER}
 ]
 AGAINST_FASTER = tables.difference(SAME_SEEDS, FASTER)
+
+
+def of_chosen(method: str) -> str:
+    """What was chosen for a method by the same trials, over its seeds."""
+    return tables.accuracy(tables.chosen(method))
+
+
+def points_of_chosen(a: str, b: str) -> str:
+    apart = tables.difference(tables.chosen(a), tables.chosen(b))
+    return shown(apart.mean, apart.ci95)
+
+
 SENTENCES = [
+    (
+        "README.md",
+        "transfer has {}, MAML++ {}, MAML {} and FO-MAML {}: transfer is above",
+        [of_chosen(method) for method in ("transfer", "mamlpp", "maml", "fomaml")],
+    ),
+    (
+        "docs/tuning.md",
+        "MAML minus FO-MAML is {} points, MAML++ minus FO-MAML {}, and MAML++ minus MAML {}.",
+        [
+            points_of_chosen("maml", "fomaml"),
+            points_of_chosen("mamlpp", "fomaml"),
+            points_of_chosen("mamlpp", "maml"),
+        ],
+    ),
+    (
+        "docs/tuning.md",
+        "of FO-MAML by {} points, of MAML by {} and of MAML++ by {}.",
+        [points_of_chosen("transfer", method) for method in ("fomaml", "maml", "mamlpp")],
+    ),
+    (
+        "docs/comparison.md",
+        "still ahead of FO-MAML, by {} points",
+        [points_of_chosen("transfer", "fomaml")],
+    ),
     (
         "README.md",
         "of 0.003 FO-MAML has {} (seeds {})",
@@ -294,6 +330,38 @@ SENTENCES = [
 @pytest.mark.parametrize(("page", "words", "numbers"), SENTENCES)
 def test_a_sentence_says_what_the_evaluations_give(page, words, numbers):
     assert words.format(*numbers) in (ROOT / page).read_text("utf-8")
+
+
+def test_what_the_same_trials_chose_is_above_the_others_or_not_told_from_them():
+    """As README and tuning.md say it."""
+    for method in ("fomaml", "maml", "mamlpp"):
+        apart = tables.difference(tables.chosen("transfer"), tables.chosen(method))
+        assert apart.mean > apart.ci95
+    for a, b in (("maml", "fomaml"), ("mamlpp", "fomaml"), ("mamlpp", "maml")):
+        apart = tables.difference(tables.chosen(a), tables.chosen(b))
+        assert abs(apart.mean) <= apart.ci95
+
+
+@pytest.mark.parametrize("method", ["fomaml", "maml"])
+def test_both_engines_train_to_the_same_accuracy(method):
+    """Of settings that were trained by each, over the same three seeds."""
+    by_reference = tables.of_runs_named(f"{method}-003")
+    by_kernels = tables.chosen(method)[:3]
+
+    assert [row.training_seed for row in by_reference] == [0, 1, 2]
+    apart = tables.difference(by_kernels, by_reference)
+    assert abs(apart.mean) <= apart.ci95 <= 0.005
+
+
+@pytest.mark.parametrize("method", ["fomaml", "maml"])
+def test_these_trainings_differ_in_their_engine_alone(method):
+    folders = [
+        f"{method}-{name}-omniglot-5w5s-s{seed}" for seed in range(3) for name in ("003", "chosen")
+    ]
+    settings = [RunDirectory(tables.VARIANTS / name).config.flat() for name in folders]
+    for one, other in zip(settings[::2], settings[1::2], strict=True):
+        different = {name for name in other if one[name] != other[name]}
+        assert different == {"engine", "episodes_per_chunk"}
 
 
 def test_the_comparison_page_says_what_the_report_derives(material):
