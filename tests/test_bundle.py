@@ -107,6 +107,22 @@ def test_everything_that_is_asked_for_is_in_it(made, archive, tmp_path):
     assert Path(where.stdout.strip()).is_relative_to(tmp_path / STEM), "the code in it is whole"
 
 
+def test_names_in_the_archive_are_those_that_a_check_by_hand_needs(archive):
+    """`sha256sum -c SHA256SUMS` in the unpacked folder, and every file a run is opened with."""
+    with zipfile.ZipFile(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.namelist()}
+        dates = {entry.date_time for entry in opened.infolist()}
+
+    assert "SHA256SUMS" in names
+    runs = {Path(name).parent for name in names if re.fullmatch("runs/[^/]+/config.json", name)}
+    assert len(runs) == 3
+    for run in runs:
+        kept = {Path(name).name for name in names if Path(name).parent == run}
+        assert kept >= {"env.json", "metrics.jsonl", "status.json", "episode.npz"}
+        assert kept >= {"model.safetensors", "MODEL_CARD.md", "hyperparameters.md"}
+    assert dates == {(1980, 1, 1, 0, 0, 0)}, "the first date of a zip, so that bytes are the same"
+
+
 def test_every_name_of_the_assignment_is_where_its_page_says(archive):
     from innerloop.methods.maml.learner import MAML
     from innerloop.methods.mamlpp.learner import MAMLpp
@@ -142,6 +158,15 @@ def test_names_of_any_script_survive(name, tmp_path):
     assert stem == unicodedata.normalize("NFC", f"{name}_2024-1_Assignment2")
     (tmp_path / f"{stem}.zip").touch()
     assert (tmp_path / f"{stem}.zip").is_file()
+
+
+def test_a_name_may_make_the_archives_two_hundred_bytes_long_and_no_longer():
+    beside = len("_7_Assignment2")
+    longest = "é" * ((200 - beside) // 2)
+
+    assert len(archive_name(Author(name=longest, student_number="7", assignment=2)).encode()) == 200
+    with pytest.raises(ConfigError, match="202 bytes long"):
+        archive_name(Author(name=longest + "é", student_number="7", assignment=2))
 
 
 @pytest.mark.parametrize(
