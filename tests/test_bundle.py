@@ -20,9 +20,11 @@ from innerloop.assignment import pack, rebuild
 from innerloop.assignment.check import check, is_more_than_rounding
 from innerloop.assignment.pack import SUMS, Author, archive_name
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.experiments.experiment import open_run
+from innerloop.experiments.experiment import open_run, prepare
 from innerloop.runs.weights import save_weights
 from making import make_run
+from test_environment import trained
+from test_training import tiny_settings
 
 PACK = ["bundle", "runs", "--name", "Ada Lovelace", "--student-number", "7"]
 STEM = "Ada Lovelace_7_Assignment2"
@@ -118,9 +120,18 @@ def test_names_in_the_archive_are_those_that_a_check_by_hand_needs(archive):
     assert len(runs) == 3
     for run in runs:
         kept = {Path(name).name for name in names if Path(name).parent == run}
-        assert kept >= {"env.json", "metrics.jsonl", "status.json", "episode.npz"}
+        assert kept >= {"env.json", "metrics.jsonl", "status.json"}
         assert kept >= {"model.safetensors", "MODEL_CARD.md", "hyperparameters.md"}
     assert dates == {(1980, 1, 1, 0, 0, 0)}, "the first date of a zip, so that bytes are the same"
+
+
+def test_all_that_a_training_leaves_but_its_checkpoints_is_handed_in(drawings, tmp_path):
+    run = trained(prepare(tiny_settings("fomaml"), dataset=drawings), tmp_path / "run")
+
+    files = {Path(name).name for name, _ in pack._results(run)}
+
+    left = {path.name for path in run.path.iterdir() if path.is_file()}
+    assert left - files <= {"lock"} and "episode.npz" in files
 
 
 def test_every_name_of_the_assignment_is_where_its_page_says(archive):
