@@ -134,6 +134,18 @@ def test_all_that_a_training_leaves_but_its_checkpoints_is_handed_in(drawings, t
     assert left - files <= {"lock"} and "episode.npz" in files
 
 
+def test_a_run_that_was_not_evaluated_is_refused_on_another_split_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for method in pack.NEEDED:
+        make_run(Path("runs"), method)
+    other = make_run(Path("runs"), "fomaml", name="other", evaluated=None)
+    elsewhere = other.config.replace(split="background-heldout")
+    (other.path / "config.json").write_text(elsewhere.to_json())
+
+    with pytest.raises(ConfigError, match=f"{other.path} was not evaluated: innerloop evaluate"):
+        pack.contents(Path("runs"), Author(name="A", student_number="7", assignment=2))
+
+
 def test_every_name_of_the_assignment_is_where_its_page_says(archive):
     from innerloop.methods.maml.learner import MAML
     from innerloop.methods.mamlpp.learner import MAMLpp
