@@ -525,9 +525,8 @@ def batch_of(images: Tensor, targets: Tensor) -> EpisodeBatch:
     ],
 )
 def test_an_inner_rate_of_the_check_moves_the_weights_by_some_percent(numbers, rate):
-    images = torch.ones(2, 1, 1).double()
-    targets = images * (numbers[0] - 5)
-    targets[1] = 0  # the first episode alone counts
+    images = torch.tensor([[[1.0]], [[3.0]]]).double()
+    targets = torch.tensor([[[numbers[0] - 5]], [[0.0]]]).double()  # the first alone counts
 
     found = meta_gradients.rate_of(Weighted(*numbers), batch_of(images, targets))
 
