@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BUDGET ?= quick
 VENV := .venv
+# A worker for each core; more than four would mostly repeat what tests share.
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
 BIN := $(VENV)/bin
 
 .PHONY: help reproduce test test-fast check format docs
@@ -28,10 +30,10 @@ reproduce: $(VENV)/installed
 	$(BIN)/innerloop reproduce --budget $(BUDGET)
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest $(WORKERS) -m 'not slow'
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
