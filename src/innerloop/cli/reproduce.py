@@ -12,8 +12,8 @@ class ReproduceOptions(DataOptions):
     """Train, evaluate and draw what the README shows; typed again after a kill, it goes on."""
 
     budget: Literal["quick", "full"] = "quick"
-    """quick: fewer episodes an outer step and in the evaluation, takes minutes; full: the published
-    settings."""
+    """quick: one training seed and fewer episodes in the evaluation, takes minutes; full: three
+    seeds, as published."""
     data: str = "auto"
     """Data set: omniglot, strokes, auto (Omniglot where it is found, else strokes), or the path of
     a folder of pictures."""
