@@ -542,3 +542,16 @@ def test_work_within_work_comes_to_an_end(monkeypatch):
     monkeypatch.setattr(engine, "_threads", 2)
 
     assert threads.each(lambda one: threads.each(abs, one), 4) == [[], [0], [0, 1], [0, 1, 2]]
+
+
+def test_predictions_of_an_adaptation_take_the_kernels_without_being_told_that_nothing_is_learnt(
+    monkeypatch,
+):
+    """Outside of `torch.no_grad` too: an adaptation has no graph, and its weights ask for none."""
+    learner, batch = MAML(conv4(), fresh_head="head"), in_single(random_episodes(2, size=16))
+    learner.engine = "fused"
+    monkeypatch.setattr(Network, "call", lambda *_: pytest.fail("the reference computed"))
+
+    for adaptation in learner.trajectory(batch.support, steps=2):
+        assert not any(weight.requires_grad for weight in adaptation.fast_weights.values())
+        learner.predict(adaptation, batch.query.images)

@@ -353,7 +353,7 @@ def differences(function, arguments: list[np.ndarray], number: int) -> np.ndarra
 
 
 def test_the_head_is_a_linear_layer_with_cross_entropy(draw):
-    n, ways, size = 6, 3, 4
+    n, ways, size = 6, 3, 2 * HOST.width
     z, a, b = draw(n, size), draw(ways, size), draw(ways)
     labels = np.arange(n) % ways
     logits, p, d = (np.empty((n, ways), np.float32) for _ in range(3))

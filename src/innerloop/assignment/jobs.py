@@ -11,7 +11,7 @@ from innerloop.report.material import explains, read_explanation
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import over_shots, primary_rows
 
-SECONDS = {"fomaml": 0.022, "maml": 0.05, "mamlpp": 0.05, "transfer": 0.025, "episode": 0.06}
+SECONDS = {"fomaml": 0.022, "maml": 0.042, "mamlpp": 0.042, "transfer": 0.024, "episode": 0.06}
 """Of a training episode (transfer: a mini-batch) and an evaluated one, by the fused engine; 64
 filters, two x86_64 cores. For the plan."""
 FILTERS = 64

@@ -10,14 +10,16 @@ import math
 import numpy as np
 
 from innerloop.fast_weights.fused_cpu.compiling import jit
+from innerloop.fast_weights.fused_cpu.tiles import NO_FLOOR, add_products
 
 
 @jit
 def linear(z, a, b, logits):
     """logits (n, ways) = z A' + b."""
     n, ways = logits.shape
-    for i in range(n):
-        for k in range(ways):
+    # Images within: all of them fit the first cache, and thousands of rows of A do not.
+    for k in range(ways):
+        for i in range(n):
             total = np.float32(0)
             for c in range(z.shape[1]):
                 total += z[i, c] * a[k, c]
@@ -28,6 +30,7 @@ def linear(z, a, b, logits):
 def cross_entropy(logits, labels, p):
     """The mean cross-entropy; the softmax p (n, ways) is filled."""
     n, ways = logits.shape
+    exponentials = np.empty(ways)
     loss = 0.0
     for i in range(n):
         top = logits[i, 0]
@@ -36,28 +39,61 @@ def cross_entropy(logits, labels, p):
             top = top if logits[i, k] <= top else logits[i, k]
         total = 0.0
         for k in range(ways):
-            total += math.exp(np.float64(logits[i, k] - top))
+            exponentials[k] = math.exp(np.float64(logits[i, k] - top))
+            total += exponentials[k]
         for k in range(ways):
-            p[i, k] = math.exp(np.float64(logits[i, k] - top)) / total
+            p[i, k] = exponentials[k] / total
         loss += math.log(total) + top - logits[i, labels[i]]
     return loss / n
 
 
 @jit
 def head_backward(z, a, p, labels, d, da, db, dz):
-    """Gradients of the head and of the features; d (n, ways) is filled on the way."""
+    """Gradients of the head and of the features; d (n, ways) is filled on the way.
+
+    F is a multiple of the vectors' width.
+    """
     n, ways = p.shape
-    da[:] = 0
+    features = z.shape[1]
     db[:] = 0
-    dz[:] = 0
     for i in range(n):
         for k in range(ways):
             d[i, k] = (p[i, k] - np.float32(k == labels[i])) / np.float32(n)
             db[k] += d[i, k]
-            for c in range(z.shape[1]):
-                da[k, c] += d[i, k] * z[i, c]
-            for c in range(z.shape[1]):
-                dz[i, c] += d[i, k] * a[k, c]
+    alone = np.zeros((1, 2), np.int64).ctypes.data
+    left, right, row = d.ctypes.data, 4 * ways, 4 * features
+    add_products(
+        left,
+        4,
+        right,
+        z.ctypes.data,
+        row,
+        da.ctypes.data,
+        row,
+        alone,
+        1,
+        n,
+        ways,
+        features,
+        False,
+        NO_FLOOR,
+    )
+    add_products(
+        left,
+        right,
+        4,
+        a.ctypes.data,
+        row,
+        dz.ctypes.data,
+        row,
+        alone,
+        1,
+        ways,
+        n,
+        features,
+        False,
+        NO_FLOOR,
+    )
 
 
 @jit

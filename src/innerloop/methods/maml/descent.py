@@ -198,6 +198,8 @@ class Descent(Learner):
     ) -> Iterator[Adaptation]:
         """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
         fast_weights = self._start(network, params, support)
+        if detach:
+            fast_weights = {name: weight.detach() for name, weight in fast_weights.items()}
         memo = {}
         values = []
         accuracies = []
@@ -232,14 +234,13 @@ class Descent(Learner):
     ) -> tuple[FastWeights, Tensor, Tensor]:
         """φ_{k+1} from φ_k with k = ``index``, and support loss (E,) and accuracy (E,) at φ_k."""
         with torch.enable_grad():
+            # Those without a graph back to θ get one for this step alone: predictions need none.
             adapted = {
-                name: weight
+                name: weight if weight.requires_grad else weight.detach().requires_grad_()
                 for name, weight in fast_weights.items()
                 if self._adapted is None or name in self._adapted
             }
-            for weight in adapted.values():
-                if not weight.requires_grad:  # the start of an adaptation without a graph back to θ
-                    weight.requires_grad_()
+            fast_weights = fast_weights | adapted
             fresh = {name: adapted[name] for name in self._fresh if name in adapted}
             from_zero = index == 0 and bool(fresh) and self.fresh_head_init == "zero"
             zero_head = self._fresh[0].rpartition(".")[0] if from_zero else None
