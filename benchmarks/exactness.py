@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from throughput import PlainConv4, gradient_of, in_our_order, plain_step, train
+from plain import PlainConv4, gradient_of, in_our_order, plain_step, train
 
 from innerloop import MAML, Conv4, EpisodeBatch, EpisodeSampler, load_dataset
 from innerloop.core.files import json_text, write_atomic

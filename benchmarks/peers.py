@@ -2,8 +2,9 @@
 
 In one process. All start from the same weights with a head of zeros, innerloop's default, and take
 the same episodes; their meta-gradients of the body are compared with the plain loop's first,
-relative to its norm. One thread, 5 inner steps at 0.4, 15 queries, 28 x 28, 64 filters. A library
-that is not installed is left out, and the result says so.
+relative to its norm. One thread, 5 inner steps at 0.4, 15 queries, 28 x 28, 64 filters.
+parallel-metalearn has 8 episodes at once; the others, ours too, one after the other. A library that
+is not installed is left out, and the result says so.
 
     python -m venv peers
     peers/bin/pip install -c constraints.txt -e . higher parallel-metalearn
@@ -23,14 +24,23 @@ import platform
 import statistics
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from throughput import PlainConv4, in_our_order, plain_step, seconds, train
+from plain import (
+    RATE,
+    STEPS,
+    PlainConv4,
+    in_our_order,
+    one_by_one,
+    plain_step,
+    seconds,
+    train,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,9 +52,8 @@ from innerloop.fast_weights.engine import Engine
 
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "peers.png"
-STEPS = 5
-RATE = 0.4
 WARM_UP_STEPS = 20
+ROUNDS = 5
 AT_ONCE = 8  # episodes that parallel-metalearn has in memory at once
 
 
@@ -190,12 +199,6 @@ def parallel_metalearn(model: PlainConv4, episodes: EpisodeBatch, first_order: b
     return lambda: algorithm.step(iter([batch]), training=True), lambda: body_gradient(model)
 
 
-def one_by_one(episodes: EpisodeBatch) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Support images and labels, query images and labels, of each episode."""
-    support, query = episodes.support, episodes.query
-    return zip(support.images, support.labels, query.images, query.labels, strict=True)
-
-
 LIBRARIES = {
     "higher": (higher, "higher"),
     "learn2learn": (learn2learn, "learn2learn.algorithms.maml"),
@@ -232,8 +235,11 @@ def version(name: str, archive: Path | None) -> str:
     return importlib.metadata.version(name)
 
 
-def measure(setting: Setting, data: Any, libraries: dict, rounds: int) -> dict[str, Any]:
-    """Seconds of every contestant, each over the plain loop's of the same round."""
+def measure(setting: Setting, data: Any, libraries: dict, limit_s: float) -> dict[str, Any]:
+    """Seconds of every contestant, each over the plain loop's of the same round.
+
+    Rounds are repeated for so many seconds.
+    """
     torch.manual_seed(0)
     sampler = EpisodeSampler(
         data,
@@ -265,15 +271,20 @@ def measure(setting: Setting, data: Any, libraries: dict, rounds: int) -> dict[s
         contestants[f"innerloop, {engine}"] = ours(network, episodes, setting.first_order, engine)
 
     gradients = {}
+    times: dict[str, list[float]] = {}
     for name, (step, gradient) in contestants.items():
-        step()
+        times[name] = [seconds(step)]
         gradients[name] = gradient().clone()
     expected = gradients["plain loop"]
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    whole = sum(of_name[0] for of_name in times.values())
+    rounds = int(min(ROUNDS, limit_s // whole))
+    if rounds:  # the first is for warming up, unless it is too long to be repeated
+        times = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, (step, _) in contestants.items():
             times[name].append(seconds(step))
     return asdict(setting) | {
+        "rounds": max(rounds, 1),
         "plain_ms_an_episode": 1e3 * statistics.median(times["plain loop"]) / setting.meta_batch,
         "times_as_fast": {
             name: statistics.median(
@@ -290,11 +301,12 @@ def measure(setting: Setting, data: Any, libraries: dict, rounds: int) -> dict[s
 
 def draw(result: dict[str, Any]) -> None:
     """By meta-batch, and by shape of the episodes, how many times as fast as the plain loop."""
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True)
     orders = [
         (downsample, order) for downsample in ("stride", "max-pool") for order in (True, False)
     ]
+    top = max(max(row["times_as_fast"].values()) for row in result["rows"])
     for axes, (downsample, first_order) in zip(panels.flat, orders, strict=True):
         rows = [
             row
@@ -302,15 +314,17 @@ def draw(result: dict[str, Any]) -> None:
             if (row["downsample"], row["first_order"]) == (downsample, first_order)
         ]
         labels = [f"{row['ways']}w{row['shots']}s\n× {row['meta_batch']}" for row in rows]
-        for name in rows[0]["times_as_fast"]:
-            axes.plot(labels, [row["times_as_fast"][name] for row in rows], "o", label=name)
+        for name, marker in zip(rows[0]["times_as_fast"], "s^v<Do", strict=False):
+            values = [row["times_as_fast"][name] for row in rows]
+            axes.plot(labels, values, marker, label=name, alpha=0.8)
         axes.axhline(1, color="0.7", linewidth=1, zorder=0)
         axes.set_title(f"{downsample}, {'first' if first_order else 'second'} order")
-        axes.set_ylim(bottom=0)
-    panels[0, 0].legend(fontsize=8)
+        axes.set_ylim(0, 1.05 * top)
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=8)
     for axes in panels[:, 0]:
         axes.set_ylabel("times as fast as a plain loop")
-    figure.supxlabel("episodes of an outer step")
+    figure.supxlabel("ways and shots of an episode × episodes of an outer step", fontsize=10)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
 
@@ -320,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=20, help="seconds of a setting's rounds")
     parser.add_argument("--learn2learn", type=Path, help="its unpacked source archive")
     parser.add_argument("--data", default="auto")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured")
@@ -337,14 +351,13 @@ def main() -> None:
         "what": "how many times as fast as a plain PyTorch loop an outer step is, medians",
         "data": data.name,
         "threads": 1,
-        "rounds": options.rounds,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {processor()}",
         "versions": {name: version(name, options.learn2learn) for name in libraries},
         "rows": [],
     }
     for setting in SETTINGS:
-        result["rows"].append(measure(setting, data, libraries, options.rounds))
+        result["rows"].append(measure(setting, data, libraries, options.limit))
         print(result["rows"][-1], flush=True)
         write_atomic(RESULTS, json_text(result, indent=1) + "\n")
     draw(result)
