@@ -119,7 +119,7 @@ def measure(size: Size, rounds: int) -> dict[str, Any]:
 def draw(result: dict[str, Any]) -> None:
     """A column of panels for each axis: milliseconds above, MiB below."""
     figure = Figure(figsize=(15, 6), layout="constrained")
-    panels = figure.subplots(2, len(AXES), squeeze=False)
+    panels = figure.subplots(2, len(AXES), squeeze=False, sharey="row")
     for column, axis in enumerate(AXES):
         rows = [row for row in result["rows"] if row["axis"] == axis]
         values = [row["value"] for row in rows]

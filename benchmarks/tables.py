@@ -29,6 +29,7 @@ PAGES = [
     ROOT / "docs" / "comparison.md",
     ROOT / "docs" / "tuning.md",
     ROOT / "docs" / "engine.md",
+    ROOT / "docs" / "performance.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
 ]
 TITLES = {
@@ -450,6 +451,105 @@ def of_shift() -> str:
     )
 
 
+def measured(name: str) -> dict[str, Any]:
+    """What a benchmark wrote."""
+    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+
+
+def of_speed() -> str:
+    """performance.md's: how many times as fast as a plain loop."""
+    cells = []
+    for row in measured("speed")["rows"]:
+        if row["against"] == "one thread":
+            continue
+        fast = row["times_as_fast"]
+        before = f"{row['ms']:.0f}"
+        own = f"{fast['reference']:.2f}" if "reference" in fast else "-"
+        plain = row["against"] == "plain loop"
+        cells.append(
+            [
+                row["what"],
+                before if plain else "-",
+                own if plain else f"1 ({before} ms)",
+                f"{fast['fused']:.2f}",
+            ]
+        )
+    return table("what | plain loop, ms | reference | fused", cells)
+
+
+def of_threads() -> str:
+    """performance.md's: two threads over one."""
+    cells = [
+        [row["what"].removesuffix(", two threads"), f"{row['times_as_fast']['two threads']:.2f}"]
+        for row in measured("speed")["rows"]
+        if row["against"] == "one thread"
+    ]
+    return table("what | two threads over one", cells)
+
+
+def of_peers() -> str:
+    """performance.md's: the range over all shapes of every library."""
+    rows = measured("peers")["rows"]
+    cells = []
+    for downsample, first_order in dict.fromkeys(
+        (row["downsample"], row["first_order"]) for row in rows
+    ):
+        own = [
+            row["times_as_fast"]
+            for row in rows
+            if (row["downsample"], row["first_order"]) == (downsample, first_order)
+        ]
+        cells.append(
+            [
+                f"{downsample}, {'first' if first_order else 'second'} order",
+                *(
+                    f"{min(row[name] for row in own):.2f} to {max(row[name] for row in own):.2f}"
+                    for name in own[0]
+                    if name != "plain loop"
+                ),
+            ]
+        )
+    names = [name for name in rows[0]["times_as_fast"] if name != "plain loop"]
+    return table(" | ".join(["training", *names]), cells)
+
+
+def of_accuracy_times() -> str:
+    """performance.md's: seconds until validation is first so accurate."""
+    rows = measured("time-to-accuracy")["rows"]
+    aims = list(rows[0]["reached"])
+
+    def cell(reached: list[float] | None) -> str:
+        return f"{reached[1]:.1f} s, {reached[0]:.0f} steps" if reached else "-"
+
+    return table(
+        " | ".join(["training by", *aims]),
+        ([row["what"], *(cell(row["reached"][aim]) for aim in aims)] for row in rows),
+    )
+
+
+def of_cost() -> str:
+    """performance.md's: an outer step of each method."""
+    return table(
+        "an outer step of | seconds | over FO-MAML | peak memory, MiB",
+        (
+            [row["what"], f"{row['seconds']:.2f}", f"{row['ratio']:.2f}", str(row["peak_mib"])]
+            for row in measured("cost")["rows"]
+        ),
+    )
+
+
+def of_kernels() -> str:
+    """performance.md's: what share of the measured peak each product reaches."""
+    rows = measured("kernels")["kernels"]
+    images = list(dict.fromkeys(row["images"] for row in rows))
+    shares = {(row["kernel"], row["images"]): f"{100 * row['share']:.0f} %" for row in rows}
+    names = dict.fromkeys(row["kernel"] for row in rows)
+    return table(
+        " | ".join(["product", *(f"{count} images" for count in images)]),
+        ([name, *(shares[name, count] for count in images)] for name in names),
+    )
+
+
 def tables() -> dict[str, str]:
     """Every table, by its name."""
     return {
@@ -460,6 +560,12 @@ def tables() -> dict[str, str]:
         "tuning": of_tuning(),
         "chosen": of_chosen(),
         "engines": of_engines(),
+        "speed": of_speed(),
+        "threads": of_threads(),
+        "peers": of_peers(),
+        "time to accuracy": of_accuracy_times(),
+        "cost": of_cost(),
+        "kernels": of_kernels(),
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),
