@@ -20,7 +20,6 @@ import importlib
 import importlib.metadata
 import itertools
 import json
-import platform
 import statistics
 import sys
 import types
@@ -352,7 +351,7 @@ def main() -> None:
         "data": data.name,
         "threads": 1,
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {processor()}",
+        "machine": processor(),
         "versions": {name: version(name, options.learn2learn) for name in libraries},
         "rows": [],
     }

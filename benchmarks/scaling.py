@@ -9,7 +9,6 @@ beyond what it was before (Linux). One thread; random images, since no number de
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -162,7 +161,7 @@ def main() -> None:
         "command": f"python benchmarks/scaling.py --rounds {options.rounds}",
         "threads": 1,
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {processor()}",
+        "machine": processor(),
         "rows": rows,
     }
     write_atomic(RESULTS, json_text(result, indent=1) + "\n")

@@ -10,7 +10,6 @@ which are of the fused engine alone. MAML++ has no plain loop here: its rows are
 
 import argparse
 import json
-import platform
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,7 +195,7 @@ def main() -> None:
         "what": f"{EPISODES} episodes, or a mini-batch of {IMAGES} images; medians",
         "command": f"python benchmarks/speed.py --rounds {options.rounds}",
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {processor()}",
+        "machine": processor(),
         "rows": rows,
     }
     write_atomic(options.out, json_text(result, indent=1) + "\n")

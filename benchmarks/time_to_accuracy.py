@@ -8,7 +8,6 @@ episodes every 10 outer steps, which the seconds leave out. By turns, 10 steps e
 """
 
 import argparse
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ def main() -> None:
         "seed": options.seed,
         "threads": 1,
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {processor()}",
+        "machine": processor(),
         "rows": rows,
     }
     write_atomic(RESULTS, json_text(result) + "\n")
