@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from innerloop.fast_weights.fused_cpu.compiling import jit
-from innerloop.fast_weights.fused_cpu.tiles import NO_FLOOR, add_products
+from innerloop.fast_weights.fused_cpu.tiles import ALONE, NO_FLOOR, add_products
 
 
 @jit
@@ -130,7 +130,6 @@ def folded_tangent(w, g, mean, covariance, m, r, own, vw, vg, vh, rb, rm, rr):
 @jit
 def multiply_patches(patches, position, b, out, floor):
     """out (n, outputs) = max(floor, patches[position]' b)."""
-    pair = np.zeros(2, np.int64)
     size, count = patches.shape[1], patches.shape[2]
     outputs = b.shape[1]
     add_products(
@@ -141,7 +140,7 @@ def multiply_patches(patches, position, b, out, floor):
         outputs * 4,
         out.ctypes.data,
         outputs * 4,
-        pair.ctypes.data,
+        ALONE.ctypes.data,
         1,
         size,
         count,
@@ -222,7 +221,6 @@ def first_backward(patches, dx, x, where, pool, which, scratch, floor, total):
 
     Sums are of float32 over a row of the grid, and of float64 over the rows.
     """
-    pair = np.zeros(2, np.int64)
     size, count = patches.shape[1], patches.shape[2]
     outputs = x.shape[2]
     total[:] = 0
@@ -248,7 +246,7 @@ def first_backward(patches, dx, x, where, pool, which, scratch, floor, total):
                 outputs * 4,
                 part.ctypes.data,
                 outputs * 4,
-                pair.ctypes.data,
+                ALONE.ctypes.data,
                 1,
                 count,
                 size,

@@ -174,6 +174,9 @@ def _narrow(rows, a, a_row, a_k, b, b_k, c, c_row, pairs, count, depth, keep, fl
 
 NO_FLOOR = np.float32(-np.inf)
 """For a product that is no ReLU's."""
+ALONE = np.zeros(2, np.int64)
+"""The pair of a single product: a constant, since an array that a kernel makes may be gone once its
+address is taken."""
 
 
 @jit

@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from innerloop.fast_weights.fused_cpu.compiling import HOST, jit
-from innerloop.fast_weights.fused_cpu.tiles import NO_FLOOR, Vectors, add_products
+from innerloop.fast_weights.fused_cpu.tiles import ALONE, NO_FLOOR, Vectors, add_products
 
 _BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _AT = ((1, 1, 1, 0), (0, 1, -1, -1))
@@ -194,7 +194,6 @@ def _take_outputs(dy, side, first, row, column, v, tile):
 @jit
 def _multiply(v, u, out, rows, keep):
     """out[k] = keep out[k] + v[k] u[k] for the 16 places, over so many rows."""
-    pair = np.zeros(2, np.int64)
     inputs, outputs = u.shape[1], u.shape[2]
     for k in range(16):
         add_products(
@@ -205,7 +204,7 @@ def _multiply(v, u, out, rows, keep):
             outputs * 4,
             out[k].ctypes.data,
             outputs * 4,
-            pair.ctypes.data,
+            ALONE.ctypes.data,
             1,
             inputs,
             rows,
@@ -218,7 +217,6 @@ def _multiply(v, u, out, rows, keep):
 @jit
 def _add_outer_products(v, d, du, rows):
     """du[k] += v[k]' d[k] for the 16 places, over so many rows."""
-    pair = np.zeros(2, np.int64)
     inputs, outputs = du.shape[1], du.shape[2]
     for k in range(16):
         add_products(
@@ -229,7 +227,7 @@ def _add_outer_products(v, d, du, rows):
             outputs * 4,
             du[k].ctypes.data,
             outputs * 4,
-            pair.ctypes.data,
+            ALONE.ctypes.data,
             1,
             rows,
             inputs,
