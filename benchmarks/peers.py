@@ -3,8 +3,8 @@
 In one process. All start from the same weights with a head of zeros, innerloop's default, and take
 the same episodes; their meta-gradients of the body are compared with the plain loop's first,
 relative to its norm. One thread, 5 inner steps at 0.4, 15 queries, 28 x 28, 64 filters.
-parallel-metalearn has 8 episodes at once; the others, ours too, one after the other. A library that
-is not installed is left out, and the result says so.
+parallel-metalearn and innerloop have up to 8 episodes at once, as their trainings do; the others
+take one after the other. A library that is not installed is left out, and the result says so.
 
     python -m venv peers
     peers/bin/pip install -c constraints.txt -e . higher parallel-metalearn
@@ -53,7 +53,7 @@ RESULTS = Path(__file__).parent / "results" / "peers.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "peers.png"
 WARM_UP_STEPS = 20
 ROUNDS = 5
-AT_ONCE = 8  # episodes that parallel-metalearn has in memory at once
+AT_ONCE = 8  # episodes that innerloop and parallel-metalearn have in memory at once
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def ours(network: Conv4, episodes: EpisodeBatch, first_order: bool, engine: Engi
     def gradient() -> Tensor:
         return torch.cat([weight.grad.reshape(-1) for weight in weights if weight.grad is not None])
 
-    return lambda: accumulate_meta_gradient(learner, episodes, 1), gradient
+    return lambda: accumulate_meta_gradient(learner, episodes, AT_ONCE), gradient
 
 
 def higher(model: PlainConv4, episodes: EpisodeBatch, first_order: bool) -> Contestant:
