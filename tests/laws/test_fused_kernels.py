@@ -352,12 +352,15 @@ def differences(function, arguments: list[np.ndarray], number: int) -> np.ndarra
 # The head
 
 
-def test_the_head_is_a_linear_layer_with_cross_entropy(draw):
-    n, ways, size = 6, 3, 2 * HOST.width
+@pytest.mark.parametrize(
+    "ways", [3, HOST.width, 5 * HOST.width + 3], ids=["few", "a vector", "many"]
+)
+def test_the_head_is_a_linear_layer_with_cross_entropy(draw, ways):
+    n, size = 6, 2 * HOST.width
     z, a, b = draw(n, size), draw(ways, size), draw(ways)
     labels = np.arange(n) % ways
     logits, p, d = (np.empty((n, ways), np.float32) for _ in range(3))
-    head.linear(z, a, b, logits)
+    head.linear(z, a, head.by_tiles(a), b, logits)
     found = head.cross_entropy(logits, labels, p)
     da, db, dz = np.empty_like(a), np.empty_like(b), np.empty_like(z)
     head.head_backward(z, a, p, labels, d, da, db, dz)
@@ -372,6 +375,19 @@ def test_the_head_is_a_linear_layer_with_cross_entropy(draw):
     assert found == pytest.approx(loss(*arguments), rel=1e-6)
     for number, gradient in enumerate((dz, da, db)):
         assert near(gradient, differences(loss, arguments, number), 1e-5)
+
+
+def test_exponentials_are_the_librarys_to_a_few_parts_in_ten_billion():
+    logits = np.linspace(-90, 0, 1001, dtype=np.float32)
+    result, powers = np.empty(len(logits)), np.empty(len(logits), np.int64)
+    head.exponentials(logits, np.float64(logits.max()), powers, result)
+    expected = np.exp(logits.astype(float))
+
+    assert np.abs(result / expected - 1).max() < 3e-10
+    head.exponentials(logits - np.float32(np.inf), 0.0, powers, result)
+    assert result.max() < 1e-300
+    head.exponentials(logits * np.float32(np.nan), 0.0, powers, result)
+    assert np.isnan(result).all()
 
 
 def test_large_logits_do_not_overflow_and_nan_comes_through():

@@ -9,40 +9,102 @@ import math
 
 import numpy as np
 
-from innerloop.fast_weights.fused_cpu.compiling import jit
+from innerloop.fast_weights.fused_cpu.compiling import HOST, jit
 from innerloop.fast_weights.fused_cpu.tiles import ALONE, NO_FLOOR, add_products
+
+TO_TWO = math.log2(math.e)
+LEAST = -700.0
+"""Of which the exponential is still a number in double precision."""
+TERMS = tuple(1 / math.factorial(power) for power in range(9))
+
+
+def by_tiles(a: np.ndarray) -> np.ndarray:
+    """(F, classes) of A (ways, F), as tiles read it: of as many classes as make up whole vectors."""
+    whole = len(a) // HOST.width * HOST.width
+    return np.ascontiguousarray(a[:whole].T)
 
 
 @jit
-def linear(z, a, b, logits):
-    """logits (n, ways) = z A' + b."""
+def linear(z, a, columns, b, logits):
+    """logits (n, ways) = z A' + b; columns are `by_tiles` of A."""
     n, ways = logits.shape
-    # Images within: all of them fit the first cache, and thousands of rows of A do not.
-    for k in range(ways):
-        for i in range(n):
+    features, tiled = columns.shape
+    if tiled:
+        add_products(
+            z.ctypes.data,
+            4 * features,
+            4,
+            columns.ctypes.data,
+            4 * tiled,
+            logits.ctypes.data,
+            4 * ways,
+            ALONE.ctypes.data,
+            1,
+            features,
+            n,
+            tiled,
+            False,
+            NO_FLOOR,
+        )
+    for i in range(n):
+        for k in range(tiled, ways):
             total = np.float32(0)
-            for c in range(z.shape[1]):
+            for c in range(features):
                 total += z[i, c] * a[k, c]
-            logits[i, k] = total + b[k]
+            logits[i, k] = total
+        for k in range(ways):
+            logits[i, k] += b[k]
+
+
+@jit
+def exponentials(logits, top, powers, result):
+    """result (ways,) = exp(logits - top) for logits up to top, within 3e-10 of its value.
+
+    With x log2(e) = m + r / log(2), m whole: exp(x) = 2^m sum of r^j / j! over j to 8, where 2^m is
+    made of its bits. So that it is done in vectors: the library's function is not. ``powers``
+    (ways,) int64 is written over.
+    """
+    scales = powers.view(np.float64)
+    for k in range(len(logits)):
+        x = np.float64(logits[k]) - top
+        x = x if x > LEAST else LEAST
+        m = np.floor(x * TO_TWO + 0.5)
+        r = x - m * math.log(2)
+        value = TERMS[8]
+        value = TERMS[7] + r * value
+        value = TERMS[6] + r * value
+        value = TERMS[5] + r * value
+        value = TERMS[4] + r * value
+        value = TERMS[3] + r * value
+        value = TERMS[2] + r * value
+        value = TERMS[1] + r * value
+        value = TERMS[0] + r * value
+        result[k] = value
+        powers[k] = np.int64(np.int32(m) + np.int32(1023)) << np.int64(52)
+    for k in range(len(logits)):
+        scaled = result[k] * scales[k]
+        # What is no number stays none.
+        result[k] = scaled if logits[k] - top <= 0 else np.nan
 
 
 @jit
 def cross_entropy(logits, labels, p):
     """The mean cross-entropy; the softmax p (n, ways) is filled."""
     n, ways = logits.shape
-    exponentials = np.empty(ways)
+    of_image = np.empty(ways)
+    powers = np.empty(ways, np.int64)
     loss = 0.0
     for i in range(n):
         top = logits[i, 0]
         for k in range(ways):
             # So that NaN comes through.
             top = top if logits[i, k] <= top else logits[i, k]
+        exponentials(logits[i], np.float64(top), powers, of_image)
         total = 0.0
         for k in range(ways):
-            exponentials[k] = math.exp(np.float64(logits[i, k] - top))
-            total += exponentials[k]
+            total += of_image[k]
         for k in range(ways):
-            p[i, k] = exponentials[k] / total
+            p[i, k] = of_image[k] / total
         loss += math.log(total) + top - logits[i, labels[i]]
     return loss / n
 

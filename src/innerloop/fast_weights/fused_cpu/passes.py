@@ -37,7 +37,7 @@ from innerloop.fast_weights.fused_cpu.first_layer import (
     folded,
     statistics_of,
 )
-from innerloop.fast_weights.fused_cpu.head import cross_entropy, head_backward, linear
+from innerloop.fast_weights.fused_cpu.head import by_tiles, cross_entropy, head_backward, linear
 from innerloop.fast_weights.fused_cpu.norm import rates_of
 
 Given = Sequence[tuple[np.ndarray, np.ndarray] | None]
@@ -249,7 +249,8 @@ class Pass:
 
     def head(self, weights: Weights) -> None:
         """Forward from the features to ``logits``."""
-        linear(self.scaled_features(), weights.a, weights.b, self.logits)
+        z = self.scaled_features()
+        linear(z, weights.a, by_tiles(weights.a), weights.b, self.logits)
 
     def loss(self, labels: np.ndarray) -> float:
         """Forward from the logits to the mean cross-entropy."""
