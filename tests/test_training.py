@@ -15,7 +15,13 @@ from torch.nn import functional as F
 
 import innerloop
 from innerloop import cli, report
-from innerloop.core.errors import ConfigError, DataError, DiskError, NonFiniteError
+from innerloop.core.errors import (
+    ConfigError,
+    DataError,
+    DiskError,
+    NonFiniteError,
+    OutOfMemoryError,
+)
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.splits import find_split
@@ -638,6 +644,45 @@ def test_a_saved_configuration_gives_the_same_bits_again(command_line, tmp_path)
     first, second = RunDirectory(tmp_path / "first"), RunDirectory(tmp_path / "second")
     assert first.config == second.config
     assert outcome(first) == outcome(second)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [lambda: torch.empty(10**15), lambda: np.empty(10**17)],
+    ids=["PyTorch", "numpy"],
+)
+def test_a_run_that_is_out_of_memory_says_so_and_goes_on_to_the_same_bits(
+    experiment, tmp_path, allocate
+):
+    tiny = experiment(checkpoint_every=2)
+    whole, run = finished(tiny, tmp_path / "whole"), new_run(tiny, tmp_path / "run")
+
+    def more_than_there_is(step: int, _record: object) -> None:
+        if step == 3:
+            allocate()
+
+    with pytest.raises(
+        OutOfMemoryError, match=rf"after outer step 3 .*innerloop resume {run.path}"
+    ):
+        new_training(tiny, run).train(validator(tiny), on_step=more_than_there_is)
+    second = new_training(tiny, run)
+    assert second.resume() == []
+    second.train(validator(tiny))
+
+    assert outcome(run) == outcome(whole)
+
+
+def test_out_of_memory_is_exit_code_6_in_any_command(monkeypatch, capsys):
+    def run(arguments: list[str]) -> int:
+        return len(torch.empty(10**15))
+
+    monkeypatch.setattr("innerloop.cli.doctor.run", run)
+
+    assert cli.main(["doctor"]) == 6
+    assert "Out of memory" in capsys.readouterr().err
 
 
 # Non-finite

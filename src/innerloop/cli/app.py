@@ -12,7 +12,14 @@ import sys
 import traceback
 
 from innerloop.cli.streams import make_usable
-from innerloop.core.errors import ConfigError, DiskError, InnerloopError, did_you_mean
+from innerloop.core.errors import (
+    ConfigError,
+    DiskError,
+    InnerloopError,
+    OutOfMemoryError,
+    did_you_mean,
+    is_out_of_memory,
+)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "meta-train a method: innerloop train METHOD"),
@@ -42,7 +49,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 130 or 143 interrupted.
+    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 6 memory, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     make_usable()
@@ -69,6 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 141  # 128 + SIGPIPE, which not every system has
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("innerloop: Out of memory: close other programs, or ask for less.", file=sys.stderr)
+        return OutOfMemoryError.exit_code
     except OSError as error:
         # What was written by nobody's own door, as the standard output of a full disk.
         if error.errno not in FULL_DISK:

@@ -37,6 +37,21 @@ class DataError(InnerloopError, ValueError):
     exit_code = 5
 
 
+class OutOfMemoryError(InnerloopError, MemoryError):
+    """There is less memory than a computation takes."""
+
+    exit_code = 6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, Python's or PyTorch's, says that memory is used up."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in said or "can't allocate memory" in said)
+    )
+
+
 def first_line(error: BaseException) -> str:
     """What another library's exception says first, to be quoted in a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

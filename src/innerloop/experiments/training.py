@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.core.errors import NonFiniteError
+from innerloop.core.errors import (
+    NonFiniteError,
+    OutOfMemoryError,
+    first_line,
+    is_out_of_memory,
+)
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeSampler
@@ -97,6 +102,7 @@ class Training:
 
         Raises:
             NonFiniteError: within the step at which loss or gradient stops being finite.
+            OutOfMemoryError: if memory is used up; the run can be resumed.
             DiskError: if something cannot be written.
         """
         config = self.config
@@ -126,6 +132,15 @@ class Training:
         except NonFiniteError as error:
             self.run.set_status("failed", self.step, str(error))
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Not as failed: with more memory the run goes on from its last checkpoint.
+            raise OutOfMemoryError(
+                f"Out of memory after outer step {self.step} ({first_line(error)}). Close other "
+                f"programs, then go on with: innerloop resume {self.run.path}. Or train anew with "
+                "--episodes-per-chunk 1, or fewer --threads."
+            ) from error
         self._save_final()
         return None
 
