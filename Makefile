@@ -22,8 +22,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+$(VENV)/installed-dev: $(VENV)/installed photos/pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ./photos -e '.[dev]'
 	touch $@
 
 reproduce: $(VENV)/installed
