@@ -71,8 +71,12 @@ def safe_name(folder: Path, taken: Sequence[str]) -> str:
     return f"folder-{name}" if name.casefold() in taken else name
 
 
-def _classes(listing: Listing) -> dict[str, list[File]]:
-    """The classes of a folder, with everything refused that a listing shows to be wrong."""
+def class_folders(listing: Listing) -> dict[tuple[str, ...], str]:
+    """The folders that are classes, name by name -> name of the class.
+
+    Raises:
+        DataError: if there is none, they lie at different depths, or two names are alike.
+    """
     groups = {parts[:-1] for parts in listing.folders if len(parts) > 1}
     folders = [parts for parts in listing.folders if parts not in groups]
     if not folders:
@@ -82,6 +86,13 @@ def _classes(listing: Listing) -> dict[str, list[File]]:
         )
     _refuse_mixed_depths(listing, folders)
     _refuse_alike(listing)
+    # In the order of the names alone: systems encode one letter in more than one way.
+    return {parts: _normal("/".join(parts)) for parts in folders}
+
+
+def _classes(listing: Listing) -> dict[str, list[File]]:
+    """The classes of a folder, with everything refused that a listing shows to be wrong."""
+    folders = class_folders(listing)
     files: dict[tuple[str, ...], list[File]] = {parts: [] for parts in folders}
     for file in listing.files:
         _refuse_misplaced(listing, file, in_class=file.parts[:-1] in files)
@@ -93,8 +104,7 @@ def _classes(listing: Listing) -> dict[str, list[File]]:
                 f"The class folder {str(listing.root.joinpath(*parts))!r} holds no pictures: put "
                 "some there, or remove it."
             )
-    # In the order of the names alone: systems encode one letter in more than one way.
-    classes = {_normal("/".join(parts)): files[parts] for parts in folders}
+    classes = {name: files[parts] for parts, name in folders.items()}
     return {
         name: sorted(classes[name], key=lambda file: _normal(file.name)) for name in sorted(classes)
     }

@@ -39,10 +39,7 @@ def without_warnings() -> Iterator[None]:
 
 
 def read_picture(file: BinaryIO, path: str, size: int) -> np.ndarray:
-    """Decode a picture upright, lay it on white, cut its middle square, and resize that.
-
-    A picture of shades of grey alone, by its format, has one channel; every other one has three.
-    Of an animation it is the first picture. 16 bits become 8.
+    """Decode a picture, cut its middle square, and resize that.
 
     Args:
         file: open at its beginning.
@@ -50,19 +47,34 @@ def read_picture(file: BinaryIO, path: str, size: int) -> np.ndarray:
         size: side of the result in pixels.
 
     Returns:
-        (channels, size, size) uint8.
+        (channels, size, size) uint8, as many channels as `decoded` finds.
+
+    Raises:
+        DataError: if it is no picture, is damaged, or is too large.
+    """
+    resized = resize(middle_square(decoded(file, path)), size)
+    return resized[None] if resized.ndim == 2 else np.moveaxis(resized, -1, 0)
+
+
+def decoded(file: BinaryIO, path: str) -> np.ndarray:
+    """A picture's pixels, upright and laid on white.
+
+    A picture of shades of grey alone, by its format, has one channel; every other one has three.
+    Of an animation it is the first picture. 16 bits become 8.
+
+    Args:
+        file: open at its beginning.
+        path: what errors call it.
+
+    Returns:
+        (height, width) or (height, width, 3) uint8.
 
     Raises:
         DataError: if it is no picture, is damaged, or is too large.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # before any pixel is decoded
-                raise DataError(
-                    f"The picture {path!r} is {image.width:,} x {image.height:,} pixels, more than "
-                    f"{MAX_PIXELS:,}: make it smaller."
-                )
-            pixels = np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
+            return pixels_of(image, path)
     except DataError:
         raise
     # A decoder may raise anything at bytes that somebody made up.
@@ -71,8 +83,20 @@ def read_picture(file: BinaryIO, path: str, size: int) -> np.ndarray:
         raise DataError(
             f"The picture {path!r} cannot be read ({reason}): remove or replace it."
         ) from error
-    resized = resize(_middle_square(pixels), size)
-    return resized[None] if resized.ndim == 2 else np.moveaxis(resized, -1, 0)
+
+
+def pixels_of(image: Image.Image, path: str) -> np.ndarray:
+    """As `decoded`, of a picture that Pillow has opened.
+
+    Raises:
+        DataError: if it is too large.
+    """
+    if image.width * image.height > MAX_PIXELS:  # before any pixel is decoded
+        raise DataError(
+            f"The picture {path!r} is {image.width:,} x {image.height:,} pixels, more than "
+            f"{MAX_PIXELS:,}: make it smaller."
+        )
+    return np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
@@ -99,10 +123,21 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _middle_square(pixels: np.ndarray) -> np.ndarray:
+def middle_square(pixels: np.ndarray) -> np.ndarray:
     """The middle of a picture (height, width, ...), as wide and high as its shorter side."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top = (height - side) // 2
     left = (width - side) // 2
     return pixels[top : top + side, left : left + side]
+
+
+def padded_square(pixels: np.ndarray, colour: int) -> np.ndarray:
+    """A picture (height, width, ...) in the middle of a square of one colour."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, *pixels.shape[2:]), colour, pixels.dtype)
+    top = (side - height) // 2
+    left = (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square

@@ -19,7 +19,7 @@ TERMS = tuple(1 / math.factorial(power) for power in range(9))
 
 
 def by_tiles(a: np.ndarray) -> np.ndarray:
-    """(F, classes) of A (ways, F), as tiles read it: of as many classes as make up whole vectors."""
+    """(F, classes) of A (ways, F), as tiles read it: of the classes that fill whole vectors."""
     whole = len(a) // HOST.width * HOST.width
     return np.ascontiguousarray(a[:whole].T)
 

@@ -1,5 +1,6 @@
 """A head of prototypes: each class's mean direction."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +20,19 @@ def prototypes(features: Tensor, labels: Tensor) -> FastWeights:
     one_hot = F.one_hot(labels).to(features)  # (E, n, ways)
     means = one_hot.transpose(1, 2) @ F.normalize(features, dim=-1)
     return {"weight": F.normalize(means, dim=-1), "bias": features.new_zeros(means.shape[:2])}
+
+
+def class_sums(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """The sum of each class's features (ways, F), class by class.
+
+    To the last bit a class's sum depends on its own examples in their order alone.
+
+    Args:
+        features: (n, F).
+        labels: (n,) int64.
+        ways: number of classes.
+    """
+    return torch.stack([features[labels == label].sum(0) for label in range(ways)])
 
 
 def scaled_directions(features: Tensor) -> Tensor:
