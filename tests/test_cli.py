@@ -171,8 +171,9 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
     options.pop("-h")
 
     assert {"--json", "--debug"} <= options.keys()
-    assert ("--data-dir" in options) == (command != "report"), (
-        "a report reads run directories alone"
+    without_data = ("report", "adapt", "predict", "export")
+    assert ("--data-dir" in options) == (command not in without_data), (
+        "a report reads run directories alone, and a classifier its own pictures"
     )
     for name, sentence in options.items():
         assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)
@@ -278,14 +279,14 @@ def test_help_imports_neither_torch_nor_matplotlib(arguments):
 
 
 def test_an_option_before_the_command_is_refused(capsys):
-    sentence = "The command comes before its options: got '--json' first. There are: train, "
+    sentence = "The command comes before its options: got '--json' first. There are: adapt, "
     assert refusal(["--json", "doctor"], capsys, 2).startswith(sentence)
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert refusal(["trian"], capsys, 2) == "There is no command 'trian'. Did you mean 'train'?"
     assert refusal(["zzz"], capsys, 2).startswith(
-        "There is no command 'zzz'. There are: train, resume"
+        "There is no command 'zzz'. There are: adapt, predict"
     )
 
 

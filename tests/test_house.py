@@ -23,6 +23,7 @@ ORDER = [
     "experiments",
     "analysis",
     "report",
+    "classifier",
     "assignment",
     "cli",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from innerloop.classifier.estimator import FewShotClassifier as FewShotClassifier
     from innerloop.core.errors import InnerloopError as InnerloopError
     from innerloop.data import load_dataset as load_dataset
     from innerloop.data.episodes import EpisodeBatch as EpisodeBatch
@@ -47,6 +48,7 @@ _HOME = {
     "EpisodeSampler": "data.episodes",
     "EpisodicSettings": "settings.method",
     "Evaluation": "experiments.evaluation",
+    "FewShotClassifier": "classifier.estimator",
     "FewShotDataset": "data.images",
     "FrozenFeatures": "methods.heads.frozen",
     "ImageSampler": "data.minibatches",

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluateOptions(DeviceOptions):
-    """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights."""
+    """Evaluate a finished run on fixed episodes; writes the accuracies, never the weights.
+
+    Or a classifier on pictures: innerloop evaluate CLASSIFIER FOLDER.
+    """
 
     run: tyro.conf.Positional[Path] = field(kw_only=True)
     """The run directory; or pretrained:NAME, a network that innerloop brings along, of which
@@ -55,7 +58,15 @@ class EvaluateOptions(DeviceOptions):
 
 
 def run(arguments: list[str]) -> int:
-    """Evaluate under each batch norm and with each number of shots that were asked for."""
+    """Evaluate under each batch norm and with each number of shots that were asked for.
+
+    Of a classifier, on a folder of pictures: `innerloop.cli.held_out`.
+    """
+    from innerloop.cli.held_out import is_of_a_classifier
+    from innerloop.cli.held_out import run as on_pictures
+
+    if is_of_a_classifier(arguments):
+        return on_pictures(arguments)
     options = parse(EvaluateOptions, "evaluate", arguments)
     from innerloop.experiments.experiment import open_run
     from innerloop.methods.variants import Variant

@@ -121,12 +121,14 @@ class Document:
         subtitle: a line under the title: data, split, episodes.
         sections: in the order of reading.
         author: a line under that; none where it is empty.
+        made_from: what nothing else is in it than, for the last line.
     """
 
     title: str
     subtitle: str
     sections: Sequence[Section]
     author: str = ""
+    made_from: str = "run directories alone"
 
     @property
     def anchors(self) -> list[str]:

@@ -1,0 +1,42 @@
+"""What a saved classifier says of itself, for who finds the file."""
+
+from pathlib import Path
+
+from innerloop.classifier.state import State
+from innerloop.core.texts import printable
+from innerloop.core.version import __version__
+
+
+def card(state: State, backbone: str | None) -> str:
+    """A page in Markdown."""
+    counts = [int((state.kept.labels == place).sum()) for place in range(len(state.classes))]
+    rows = "\n".join(
+        f"| {_cell(str(name))} | {count} |"
+        for name, count in zip(state.classes.tolist(), counts, strict=True)
+    )
+    unknown = (
+        "It takes everything to be of one of its classes."
+        if state.threshold is None
+        else "What is less similar than "
+        f"{state.threshold:.3f} (cosine) to every example it calls unknown; many things that are "
+        "of none of its classes are more similar than that."
+    )
+    return f"""# A few-shot classifier
+
+Made by innerloop {__version__} from {sum(counts)} examples of {len(counts)} classes: a
+{state.head.kind} head on {f"the frozen network `{backbone}`" if backbone else "vectors"}.
+{unknown}
+
+    innerloop predict {Path("FOLDER-OR-FILE")} PICTURES...
+
+| class | examples |
+|---|---|
+{rows}
+
+It knows these examples and nothing else: how good it is on other pictures depends on how much they
+look like these. It says nothing of people, and must not decide about any.
+"""
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,574 @@
+"""`FewShotClassifier`: a scikit-learn estimator of a person's own pictures or vectors."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.nn import functional as F
+
+from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
+from innerloop.classifier.calibration import smoothed_loss
+from innerloop.classifier.heads import HEADS, Ridge
+from innerloop.classifier.pictures import Picture, labelled_folder, pictures_of
+from innerloop.classifier.state import (
+    Kept,
+    Scale,
+    State,
+    by_class,
+    codes_of,
+    directions,
+    fitted,
+)
+from innerloop.classifier.vectors import Vectors, vectors_of
+from innerloop.core.errors import ConfigError, DataError, did_you_mean
+from innerloop.core.files import expanded
+from innerloop.methods.heads.ridge import RidgeInverse
+
+if TYPE_CHECKING:
+    from innerloop.classifier.quality import Quality
+
+
+class PictureWarning(UserWarning):
+    """Something that was given is passed over."""
+
+
+SMALL = 1000
+"""Examples up to which a change fits anew, λ too, within a second."""
+REMEMBERED = 20
+"""Changes that can be undone."""
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier of pictures or vectors from a few examples of each class.
+
+    A frozen network turns a picture into a vector, and a head that is fitted within a second tells
+    the classes apart. Predicting changes nothing, and a picture's probabilities do not depend on
+    what else is predicted with it::
+
+        FewShotClassifier().fit("pictures/").predict(["new.jpg"])
+
+    Args:
+        backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
+            that predicts the examples best when each is left out; ``photos``; ``omniglot``, for
+            drawings; ``timm:NAME``, ``open_clip:NAME`` or ``torchvision:NAME``; a function from an
+            array (height, width[, 3]) uint8 to a vector; or None, where X are vectors already. With
+            ``auto`` a table of numbers is vectors.
+        head: ``prototypes``, ``ridge`` or ``logistic``; ``auto`` is ridge where every class has
+            two examples or more, else prototypes.
+        unknown: when `is_unknown` says that a picture is of none of the classes: ``auto``, where it
+            is less similar to every example than nine tenths of the examples are to one another; a
+            cosine; or None, never.
+        strict: an example that cannot be read is an error, instead of a warning.
+
+    Attributes:
+        classes_: (ways,) labels, sorted.
+        n_features_in_: of a table, its columns.
+        skipped_: name of each example that could not be read -> a sentence.
+    """
+
+    def __init__(
+        self,
+        backbone: Any = "auto",
+        *,
+        head: str = "auto",
+        unknown: Any = "auto",
+        strict: bool = False,
+    ):
+        self.backbone = backbone
+        self.head = head
+        self.unknown = unknown
+        self.strict = strict
+
+    # Fitting
+
+    def fit(
+        self, X: Any, y: Any = None, *, on_picture: Callable[[int], None] = lambda count: None
+    ) -> Self:
+        """Fit to examples.
+
+        Args:
+            X: a folder with a folder of pictures for each class; a list of paths, PIL images and
+                arrays (height, width[, 3 or 4]), of bytes or of numbers from 0 to 1; or vectors
+                (n, features).
+            y: (n,) the class of each example; None for a folder.
+            on_picture: told how many pictures are done.
+
+        Raises:
+            ConfigError: if a setting is wrong, or X and y do not fit.
+            DataError: if there are fewer than two classes, a class has no picture that can be read,
+                or, with ``strict``, a picture cannot be read.
+        """
+        self._refuse_wrong_settings()
+        if self._are_vectors(X):
+            return self._fit_vectors(X, y)
+        pictures, labels, expected = self._labelled(X, y)
+        if len(expected) == 1:
+            raise _lone_class(expected[0])
+        if not expected:
+            raise DataError("There are no examples: give two classes or more.")
+        best: tuple[float, Backbone, Vectors, State] | None = None
+        for backbone in self._candidates():
+            vectors = vectors_of(pictures, backbone, strict=self.strict, on_picture=on_picture)
+            self._refuse_missing(labels, expected, vectors)
+            state = self._fitted(labels, vectors, pictures)
+            loss = _loss_of(state)
+            # On a tie, or where nothing can be left out, the first.
+            if best is None or loss < best[0]:
+                best = loss, backbone, vectors, state
+        assert best is not None
+        _, backbone, vectors, state = best
+        self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
+        self._network = backbone
+        self._version = backbone.version
+        self.backbone_ = backbone.name
+        self._begin(state)
+        for fault in self.skipped_.values():
+            warnings.warn(fault, PictureWarning, stacklevel=2)
+        return self
+
+    def _fit_vectors(self, X: Any, y: Any) -> Self:
+        X, y = validate_data(self, X, y, dtype="numeric")
+        check_classification_targets(y)
+        values = np.asarray(X, dtype=np.float64)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise _lone_class(classes[0])
+        scale = Scale.of(values)
+        names = tuple(f"row {place}" for place in range(1, len(values) + 1))
+        kept = Kept(codes_of(scale.applied(values)), labels.astype(np.int64), names, (), ())
+        self._network = None
+        self._version = ""
+        self.backbone_ = None
+        self.skipped_: dict[str, str] = {}
+        self._begin(self._of(classes, kept, scale))
+        return self
+
+    def _refuse_wrong_settings(self) -> None:
+        if self.head != "auto" and self.head not in HEADS:
+            known = ["auto", *HEADS]
+            raise ConfigError(
+                f"There is no head {self.head!r}.{did_you_mean(str(self.head), known)}"
+            )
+        unknown = self.unknown
+        if isinstance(unknown, str) and unknown != "auto":
+            raise ConfigError(f'unknown is "auto", a cosine, or None: got {unknown!r}.')
+        if isinstance(unknown, float | int) and not -1 <= unknown <= 1:
+            raise ConfigError(f"unknown is a cosine, from -1 to 1: got {unknown}.")
+
+    def _are_vectors(self, X: Any) -> bool:
+        if self.backbone is None:
+            return True
+        if not (isinstance(self.backbone, str) and self.backbone == "auto"):
+            return False
+        if isinstance(X, str | os.PathLike):
+            return False
+        return not _holds_pictures(X)
+
+    def _labelled(self, X: Any, y: Any) -> tuple[list[Picture], np.ndarray, list[Any]]:
+        """Pictures, the class of each, and the classes that are to be."""
+        if isinstance(X, str | os.PathLike) and y is None:
+            folder = expanded(os.fspath(X))  # pyright: ignore[reportArgumentType]
+            pictures, labels, classes = labelled_folder(folder, _warn)
+            return pictures, np.array(labels, dtype=str), list(classes)
+        pictures = pictures_of(X)
+        labels = _labels(y, len(pictures))
+        return pictures, labels, list(np.unique(labels))
+
+    def _candidates(self) -> list[Backbone]:
+        if isinstance(self.backbone, str) and self.backbone == "auto":
+            return [find_backbone(name) for name in ([PHOTOS] if has_photos() else []) + [DRAWINGS]]
+        return [find_backbone(self.backbone)]
+
+    def _refuse_missing(self, labels: np.ndarray, expected: list[Any], vectors: Vectors) -> None:
+        present = set(labels[vectors.places].tolist())
+        for name in expected:
+            if name in present:
+                continue
+            faults = [of for place, of in vectors.faults.items() if labels[place] == name]
+            reason = f" {faults[0]}" if faults else ""
+            raise DataError(f"The class {str(name)!r} has no picture that can be read.{reason}")
+
+    def _fitted(self, labels: np.ndarray, vectors: Vectors, pictures: Sequence[Picture]) -> State:
+        classes, numbers = np.unique(labels[vectors.places], return_inverse=True)
+        kept = _kept(vectors, numbers.astype(np.int64), pictures)
+        return self._of(classes, kept, None)
+
+    def _of(self, classes: np.ndarray, kept: Kept, scale: Scale | None) -> State:
+        names, ordered = by_class(classes, kept)
+        return fitted(names, ordered, wanted=self.head, threshold=self.unknown, scale=scale)
+
+    def _begin(self, state: State) -> None:
+        self._former: list[State] = []
+        self._state = state
+        self.classes_ = state.classes
+
+    # Predicting
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n, ways), in the order of ``classes_``.
+
+        Raises:
+            NotFittedError: before `fit`.
+            DataError: if a picture cannot be read.
+        """
+        check_is_fitted(self)
+        return self._state.probabilities(self._vectors(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each, (n,); see `is_unknown` for "none of these"."""
+        p = self.predict_proba(X)
+        return self._state.classes[p.argmax(axis=1)]
+
+    def is_unknown(self, X: Any) -> np.ndarray:
+        """(n,) bool: whether a picture is less similar to every example than ``threshold_``."""
+        check_is_fitted(self)
+        limit = self._state.threshold
+        similarities = self._state.similarities(self._vectors(X))
+        return np.zeros(len(similarities), bool) if limit is None else similarities < limit
+
+    def similarity(self, X: Any) -> np.ndarray:
+        """(n,) the cosine to the nearest example, which `is_unknown` compares with a threshold."""
+        check_is_fitted(self)
+        return self._state.similarities(self._vectors(X))
+
+    def _vectors(self, X: Any) -> np.ndarray:
+        if self._state.scale is not None:
+            return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
+        return vectors_of(pictures_of(X), self.network, strict=True).values
+
+    @property
+    def network(self) -> Backbone:
+        """What turns a picture into a vector."""
+        check_is_fitted(self)
+        if self._network is None:
+            self._network = find_backbone(self.backbone_)
+        return self._network
+
+    @property
+    def state(self) -> State:
+        """What was fitted."""
+        check_is_fitted(self)
+        return self._state
+
+    @property
+    def threshold_(self) -> float | None:
+        """The cosine below which a picture is of none of the classes; None: there is none."""
+        check_is_fitted(self)
+        return self._state.threshold
+
+    @property
+    def temperature_(self) -> float:
+        """Scores are divided by it before they become probabilities."""
+        check_is_fitted(self)
+        return self._state.temperature
+
+    @property
+    def head_(self) -> str:
+        """The name of the head that was fitted."""
+        check_is_fitted(self)
+        return self._state.head.kind
+
+    @property
+    def report_(self) -> "Quality":
+        """How good it is, from its own examples alone; see `innerloop.classifier.quality`."""
+        from innerloop.classifier.quality import quality
+
+        check_is_fitted(self)
+        return quality(self._state)
+
+    # Changing
+
+    def add_pictures(self, X: Any, y: Any) -> Self:
+        """More examples (n of X, y as `fit` takes them), of classes that are there or new ones."""
+        check_is_fitted(self)
+        state = self._state
+        if state.scale is not None:
+            values = np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
+            labels = _labels(y, len(values))
+            start = len(state.kept) + 1
+            names = tuple(f"row {place}" for place in range(start, start + len(values)))
+            codes = codes_of(state.scale.applied(values))
+            more = Kept(codes, np.zeros(len(values), np.int64), names, (), ())
+        else:
+            pictures = pictures_of(X)
+            labels = _labels(y, len(pictures))
+            vectors = vectors_of(pictures, self.network, strict=True)
+            more = _kept(vectors, np.zeros(len(pictures), np.int64), pictures)
+        if not len(labels):
+            raise ConfigError("There is nothing to add.")
+        _refuse_mixed(np.array([state.classes[0], labels[0]], dtype=object))
+        classes = list(state.classes)
+        classes += [name for name in np.unique(labels) if name not in classes]
+        numbers = np.array([classes.index(name) for name in labels], np.int64)
+        more = replace(more, labels=numbers)
+        return self._change(classes, state.kept.followed_by(more), more, add=True)
+
+    def add_class(self, name: Any, X: Any) -> Self:
+        """A new class with its examples.
+
+        Raises:
+            ConfigError: if there is a class of that name.
+        """
+        check_is_fitted(self)
+        if name in self._state.classes:
+            raise ConfigError(f"There is a class {str(name)!r} already: use add_pictures.")
+        count = len(X) if self._state.scale is not None else len(pictures_of(X))
+        return self.add_pictures(X, [name] * count)
+
+    def remove_class(self, name: Any) -> Self:
+        """Without a class and its examples.
+
+        Raises:
+            ConfigError: if there is none of that name, or fewer than two would be left.
+        """
+        check_is_fitted(self)
+        place = self._place(name)
+        if len(self._state.classes) == 2:
+            raise ConfigError("Two classes are left: without one there is nothing to tell apart.")
+        kept = self._state.kept
+        gone = kept.where(kept.labels == place)
+        rest = kept.where(kept.labels != place)
+        rest = replace(rest, labels=rest.labels - (rest.labels > place))
+        classes = [of for of in self._state.classes if of != name]
+        return self._change(classes, rest, gone, add=False)
+
+    def rename(self, old: Any, new: Any) -> Self:
+        """Call a class by another name.
+
+        Raises:
+            ConfigError: if there is no such class, or one of the new name.
+        """
+        check_is_fitted(self)
+        place = self._place(old)
+        if new in self._state.classes:
+            raise ConfigError(f"There is a class {str(new)!r} already.")
+        _refuse_mixed(np.array([new, *self._state.classes], dtype=object))
+        classes = list(self._state.classes)
+        classes[place] = new
+        return self._change(classes, self._state.kept, None, add=True)
+
+    def undo(self) -> Self:
+        """Take the last change back.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        check_is_fitted(self)
+        if not self._former:
+            raise ConfigError("There is no change to undo.")
+        self._state = self._former.pop()
+        self.classes_ = self._state.classes
+        return self
+
+    def _place(self, name: Any) -> int:
+        places = np.flatnonzero(self._state.classes == name)
+        if not len(places):
+            known = [str(of) for of in self._state.classes]
+            raise ConfigError(f"There is no class {str(name)!r}.{did_you_mean(str(name), known)}")
+        return int(places[0])
+
+    def _change(self, classes: list[Any], kept: Kept, moved: Kept | None, *, add: bool) -> Self:
+        state = self._state
+        names, ordered = by_class(np.array(classes, dtype=_dtype(classes)), kept)
+        inverse = None
+        if len(kept) > SMALL and state.head.kind == Ridge.kind:
+            inverse = _updated(state, classes, moved, add=add)
+        new = fitted(
+            names,
+            ordered,
+            wanted=state.wanted,
+            threshold=self.unknown,
+            scale=state.scale,
+            former=state if inverse is not None else None,
+            inverse=inverse,
+        )
+        self._former = [*self._former, state][-REMEMBERED:]
+        self._state = new
+        self.classes_ = new.classes
+        return self
+
+    # Keeping
+
+    def save(self, path: str | os.PathLike[str], *, thumbnails: bool = False) -> None:
+        """Write the classifier: one file where the name ends in ``.innerloop``, else a folder.
+
+        Args:
+            path: where to.
+            thumbnails: keep small pictures of the examples in it, too.
+
+        Raises:
+            DiskError: if it cannot be written.
+        """
+        from innerloop.classifier.saving import save_state
+
+        check_is_fitted(self)
+        save_state(
+            expanded(Path(path)),
+            self._state,
+            backbone=self.backbone_,
+            version=self._version,
+            unknown=self.unknown,
+            thumbnails=thumbnails,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, backbone: Any = None) -> "FewShotClassifier":
+        """Read what `save` wrote, trusting nothing.
+
+        Args:
+            path: the file or folder.
+            backbone: the function that the classifier was made with, if it was one.
+
+        Raises:
+            DataError: if it is no classifier, is damaged, or its backbone is another version.
+            ConfigError: if its backbone is not installed.
+        """
+        from innerloop.classifier.saving import load_state
+
+        place = expanded(Path(path))
+        state, header = load_state(place)
+        network = None
+        if header.backbone is not None and not header.backbone_version and backbone is None:
+            raise ConfigError(
+                f"{place} was made with {header.backbone}, a function of your own: give it as "
+                "backbone."
+            )
+        if header.backbone is not None:
+            network = find_backbone(header.backbone if backbone is None else backbone)
+            if header.backbone_version and network.version != header.backbone_version:
+                raise DataError(
+                    f"{place} was made with another version of the backbone {header.backbone}: "
+                    "make it again with innerloop adapt."
+                )
+        classifier = cls(
+            header.backbone if backbone is None else backbone,
+            head=header.wanted,
+            unknown=header.unknown,
+        )
+        classifier._network = network
+        classifier._version = header.backbone_version
+        classifier.backbone_ = header.backbone
+        classifier.skipped_ = {}
+        if header.columns is not None:
+            vars(classifier)["n_features_in_"] = header.columns
+        classifier._begin(state)
+        return classifier
+
+    # What scikit-learn asks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the network, which is found again by its name."""
+        values: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore
+        if isinstance(self.__dict__.get("backbone_"), str) and not callable(self.backbone):
+            values["_network"] = None
+        return values
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
+
+
+def _lone_class(name: Any) -> DataError:
+    return DataError(
+        f"There is one class, {str(name)!r}: a classifier needs two or more to tell apart."
+    )
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, PictureWarning, stacklevel=4)
+
+
+def _holds_pictures(X: Any) -> bool:
+    """Whether the first element is a path, a picture, or an array of more than one dimension."""
+    if isinstance(X, np.ndarray) and X.dtype != object:
+        return X.ndim > 2
+    if not isinstance(X, Sequence | np.ndarray):
+        # A table of pandas, or a sparse one, which is then refused as scikit-learn does.
+        return False
+    first = X[0] if len(X) else None
+    if isinstance(first, str | os.PathLike | Image.Image):
+        return True
+    return isinstance(first, np.ndarray) and first.ndim > 1
+
+
+def _labels(y: Any, count: int) -> np.ndarray:
+    """(n,) labels, all of one type.
+
+    Raises:
+        ConfigError: if they are not so many, or of mixed types.
+    """
+    if y is None:
+        raise ConfigError("y is missing: give the class of each example.")
+    values = np.asarray(y, dtype=object)
+    if values.ndim != 1 or len(values) != count:
+        raise ConfigError(
+            f"There are {count} examples and y has the shape {values.shape}: give one class for "
+            "each."
+        )
+    _refuse_mixed(values)
+    return np.array(values.tolist(), dtype=_dtype(values.tolist()))
+
+
+def _dtype(classes: list[Any]) -> Any:
+    return str if all(isinstance(of, str) for of in classes) else None
+
+
+def _refuse_mixed(values: np.ndarray) -> None:
+    kinds = {"text" if isinstance(of, str) else type(of).__name__ for of in values}
+    numbers = all(isinstance(of, int | float | np.number) for of in values)
+    if len(kinds) > 1 and not numbers:
+        raise ConfigError(f"Classes are of mixed types, {' and '.join(sorted(kinds))}: use one.")
+
+
+def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> Kept:
+    names = tuple(pictures[place].name for place in vectors.places)
+    return Kept(
+        codes_of(vectors.values),
+        labels,
+        names,
+        tuple(vectors.digests),
+        tuple(vectors.thumbnails),
+    )
+
+
+def _loss_of(state: State) -> float:
+    told = state.told
+    if not told.any():
+        return float("inf")
+    labels = state.kept.labels[told]
+    return smoothed_loss(state.left_out[told], labels, state.temperature)
+
+
+def _updated(state: State, classes: list[Any], moved: Kept | None, *, add: bool) -> RidgeInverse:
+    """The inverse of a ridge head after a change, by what came or went; see `Ridge.inverse`.
+
+    Args:
+        state: before the change.
+        classes: afterwards; those that were there in their order, then new ones.
+        moved: what came, labelled by the classes afterwards, or went, by those before; None: a
+            class has another name.
+        add: whether it came.
+    """
+    inverse = state.inverse
+    if inverse is None:
+        assert isinstance(state.head, Ridge)
+        inverse = state.head.inverse(state.examples)
+    if add:
+        new = len(classes) - inverse.products.shape[1]
+        inverse = replace(inverse, products=F.pad(inverse.products, (0, new)))
+    if moved is not None:
+        targets = F.one_hot(torch.from_numpy(moved.labels), inverse.products.shape[1])
+        inverse = inverse.changed(directions(moved.codes), targets, add=add)
+    if not add and moved is not None:
+        left = [column for column in range(len(state.classes)) if column != moved.labels[0]]
+        inverse = replace(inverse, products=inverse.products[:, left])
+    order = np.argsort(np.array(classes, dtype=_dtype(classes)), kind="stable")
+    return replace(inverse, products=inverse.products[:, order.tolist()])

@@ -1,0 +1,184 @@
+"""Figures of a classifier: its pictures, its mistakes, its learning curve, what it mixes up."""
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from innerloop.classifier.calibration import bins_of
+from innerloop.classifier.quality import Quality
+from innerloop.classifier.state import State
+from innerloop.report.figures.style import AFTER, GREY, WRONG, canvas
+
+SHOWN = 10
+"""Pictures of a class on a sheet, at most."""
+ROWS = 40
+"""Classes on a sheet, at most."""
+NAME = 18
+"""Letters of a name that there is room for."""
+CELLS = 12
+"""Classes up to which a confusion is written out in numbers."""
+
+
+def short(name: object) -> str:
+    """A name as there is room for."""
+    text = str(name)
+    return text if len(text) <= NAME else text[: NAME - 1] + "…"
+
+
+def sheet(state: State) -> Figure:
+    """The first pictures of each class, a row for each."""
+    places = [np.flatnonzero(state.kept.labels == row)[:SHOWN] for row in range(len(state.classes))]
+    rows = [(short(state.classes[row]), of) for row, of in enumerate(places[:ROWS])]
+    return _rows_of_pictures(
+        "The pictures that it was made from",
+        [(name, [(state.kept.thumbnails[place], "") for place in of]) for name, of in rows],
+    )
+
+
+def mistakes_sheet(state: State, report: Quality) -> Figure:
+    """Pictures that are taken for another class when they are left out, the surest first."""
+    place_of = {name: place for place, name in enumerate(state.kept.names)}
+    shown = [
+        (
+            state.kept.thumbnails[place_of[mistake.name]],
+            f"{short(mistake.label)}\nfor {short(mistake.predicted)}\n"
+            f"{100 * mistake.probability:.0f} %",
+        )
+        for mistake in report.mistakes[: 3 * SHOWN]
+    ]
+    rows = [("", shown[first : first + SHOWN]) for first in range(0, len(shown), SHOWN)]
+    return _rows_of_pictures("What it takes for something else when it is left out", rows)
+
+
+def _rows_of_pictures(
+    title: str, rows: Sequence[tuple[str, Sequence[tuple[bytes, str]]]]
+) -> Figure:
+    columns = max(len(pictures) for _, pictures in rows)
+    captioned = any(text for _, pictures in rows for _, text in pictures)
+    named = 1.3 if any(name for name, _ in rows) else 0.2
+    height = 1.15 if captioned else 0.72
+    width = named + 0.72 * max(columns, 6)
+    figure = Figure(figsize=(width, 0.5 + height * len(rows)))
+    figure.suptitle(title, fontsize=11)
+    tall = figure.get_figheight()
+    for number, (name, pictures) in enumerate(rows):
+        bottom = (tall - 0.45 - height * (number + 1)) / tall
+        figure.text(
+            (named - 0.08) / width, bottom + 0.3 / tall, name, ha="right", va="center", fontsize=8
+        )
+        for column, (content, text) in enumerate(pictures):
+            left = (named + 0.72 * column) / width
+            up = (height - 0.72) / tall
+            axes = figure.add_axes((left, bottom + up, 0.66 / width, 0.66 / tall))
+            pixels = np.asarray(Image.open(io.BytesIO(content)))
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+            axes.set_axis_off()
+            if text:
+                axes.text(
+                    0.5, -0.06, text, ha="center", va="top", fontsize=5.5, transform=axes.transAxes
+                )
+    return figure
+
+
+def confusion(report: Quality) -> Figure:
+    """Rows are the classes, columns what they are taken for when left out."""
+    ways = len(report.classes)
+    side = min(9.0, 2.2 + 0.42 * ways)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    shares = report.confusion / np.maximum(1, report.confusion.sum(axis=1, keepdims=True))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [short(name) for name in report.classes]
+    size = 8 if ways <= 20 else 5
+    if ways <= ROWS:
+        axes.set_xticks(range(ways), names, rotation=60, ha="right", fontsize=size)
+        axes.set_yticks(range(ways), names, fontsize=size)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    if ways <= CELLS:
+        for row, column in np.argwhere(report.confusion):
+            axes.text(
+                column,
+                row,
+                str(report.confusion[row, column]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
+    axes.set_title("What is taken for what, each picture left out", fontsize=11)
+    return figure
+
+
+def curve(report: Quality) -> Figure:
+    """Accuracy against examples a class, with its spread over random choices of them."""
+    figure, axes = canvas("How much more pictures would help", "")
+    shots = [point.shots for point in report.curve]
+    means = np.array([100 * point.mean for point in report.curve])
+    spread = np.array([100 * point.spread for point in report.curve])
+    axes.fill_between(
+        shots,
+        np.maximum(0, means - spread),
+        np.minimum(100, means + spread),
+        alpha=0.2,
+        lw=0,
+        color=AFTER,
+    )
+    axes.plot(shots, means, "o-", color=AFTER, label="mean, and its spread over 20 choices")
+    if report.outlook is not None:
+        ahead = float(np.median(report.counts)) + 5
+        axes.plot(
+            [shots[-1], ahead],
+            [means[-1], 100 * report.outlook],
+            "o--",
+            color=GREY,
+            markevery=[1],
+            label="if errors go on falling as they did",
+        )
+    axes.set_xlabel("pictures a class")
+    axes.set_ylabel("right, of the pictures that were not chosen, %")
+    axes.set_ylim(max(0, 10 * math.floor(min(means - spread) / 10)), 101)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def reliability(p: np.ndarray, right: np.ndarray, title: str) -> Figure:
+    """How often it is right when it says so and so sure, over bins of equal counts.
+
+    Args:
+        p: (n,) probability of the class that was predicted.
+        right: (n,) bool.
+        title: of the figure.
+    """
+    figure, axes = canvas(title, f"{len(p)} pictures, in up to ten bins of equal counts")
+    parts = bins_of(p)
+    confidence = [100 * p[part].mean() for part in parts]
+    accuracy = np.array([100 * right[part].mean() for part in parts])
+    half = np.array(
+        [
+            100 * 1.96 * math.sqrt(max(0.25 / len(part) ** 2, right[part].var()) / len(part))
+            for part in parts
+        ]
+    )
+    axes.plot([0, 100], [0, 100], color=GREY, lw=1, label="as sure as right")
+    axes.errorbar(
+        confidence,
+        accuracy,
+        yerr=[np.minimum(half, accuracy), np.minimum(half, 100 - accuracy)],
+        fmt="o",
+        color=WRONG,
+        capsize=2,
+        label="a bin, with its 95 % interval",
+    )
+    axes.set_xlim(0, 101)
+    axes.set_ylim(0, 101)
+    axes.set_xlabel("probability of the predicted class, %")
+    axes.set_ylabel("right, %")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure

@@ -1,0 +1,239 @@
+"""Heads on features of unit length: what they say of a vector, and of what was left out.
+
+Everything is in double precision, and one vector at a time: see `innerloop.classifier.backbones`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop.methods.heads.logistic import fit_logistic
+from innerloop.methods.heads.prototypes import class_sums
+from innerloop.methods.heads.ridge import RidgeInverse, fit_ridge, left_out, with_ones
+
+PENALTIES = tuple(10 ** (power / 4) for power in range(-12, 7))
+"""λ of ridge, from 0.001 to 32: features have length one, and one more for the bias."""
+LOGISTIC_PENALTIES = tuple(10.0**power for power in range(-5, 0))
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a head is fitted to.
+
+    Attributes:
+        features: (n, F) float64, of length one.
+        labels: (n,) int64, every class from 0 to ways - 1.
+        ways: number of classes.
+    """
+
+    features: Tensor
+    labels: Tensor
+    ways: int
+
+    @property
+    def counts(self) -> Tensor:
+        """Examples of each class, (ways,)."""
+        return torch.bincount(self.labels, minlength=self.ways)
+
+    @property
+    def targets(self) -> Tensor:
+        """(n, ways) float64: one where an example is of a class."""
+        return F.one_hot(self.labels, self.ways).double()
+
+    @property
+    def lone(self) -> Tensor:
+        """(n,) bool: the only example of its class; without it the class is unknown."""
+        return self.counts[self.labels] == 1
+
+    def __getitem__(self, chosen: Tensor) -> "Examples":
+        return Examples(self.features[chosen], self.labels[chosen], self.ways)
+
+
+class Head(ABC):
+    """A fitted head.
+
+    Attributes:
+        kind: its name.
+        tensors: what it is, by name.
+        settings: numbers that it was fitted with, by name.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, tensors: dict[str, Tensor], settings: dict[str, float]):
+        # As they are saved, so that a classifier says the same when it is loaded.
+        self.tensors = {name: tensor.float().double() for name, tensor in tensors.items()}
+        self.settings = settings
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:
+        """Fit to examples; numbers that are not given are chosen."""
+
+    @staticmethod
+    @abstractmethod
+    def shapes(features: int, ways: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of ``tensors``, by name."""
+
+    @abstractmethod
+    def scores(self, feature: Tensor) -> Tensor:
+        """(ways,) float64 of one vector (F,) float64; the largest is of the likeliest class."""
+
+    def left_out(self, examples: Examples) -> Tensor:
+        """Scores (n, ways) of each of its examples by a head fitted to the others.
+
+        Here by folds, each fitted without a fifth of the examples; a closed form is exact.
+        """
+        scores = examples.features.new_zeros(len(examples.labels), examples.ways)
+        for chosen in folds(examples.labels, FOLDS):
+            head = type(self).fit(examples[~chosen], self.settings)
+            for place in chosen.nonzero()[:, 0].tolist():
+                scores[place] = head.scores(examples.features[place])
+        return scores
+
+
+def folds(labels: Tensor, count: int) -> list[Tensor]:
+    """Masks (n,) of up to so many folds: each class dealt out in turn, lone examples to none.
+
+    So no fold takes all of a class away.
+    """
+    fold = torch.full_like(labels, -1)
+    start = 0
+    for label in labels.unique():
+        places = (labels == label).nonzero()[:, 0]
+        if len(places) > 1:
+            # Classes begin at different folds, so that folds are of a size.
+            fold[places] = (torch.arange(len(places)) + start) % count
+            start += len(places)
+    return [fold == number for number in range(count) if (fold == number).any()]
+
+
+class Prototypes(Head):
+    """Each class's mean direction; scores are cosines.
+
+    Snell et al. 2017, arXiv 1703.05175, with cosines as Chen et al. 2019, arXiv 1904.04232.
+    """
+
+    kind = "prototypes"
+
+    @classmethod
+    def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:
+        """Sums class by class, so that no class's prototype depends on another's examples."""
+        sums = class_sums(examples.features, examples.labels, examples.ways)
+        return cls({"weight": F.normalize(sums, dim=1)}, {})
+
+    @staticmethod
+    def shapes(features: int, ways: int) -> dict[str, tuple[int, ...]]:
+        """See `Head.shapes`."""
+        return {"weight": (ways, features)}
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """See `Head.scores`."""
+        return self.tensors["weight"] @ feature
+
+    def left_out(self, examples: Examples) -> Tensor:
+        """Exact: a class's sum without one example is a difference."""
+        scores = examples.features @ self.tensors["weight"].T
+        sums = class_sums(examples.features, examples.labels, examples.ways)
+        without = F.normalize(sums[examples.labels] - examples.features, dim=1)
+        own = (without * examples.features).sum(1)
+        return scores.scatter(1, examples.labels[:, None], own[:, None])
+
+
+class Ridge(Head):
+    """Ridge regression, its λ the one with the least squared error on examples left out."""
+
+    kind = "ridge"
+
+    @classmethod
+    def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:
+        """See `Head.fit`."""
+        targets = examples.targets
+        penalty = (settings or {}).get("penalty") or _least_error(examples, targets)
+        weight = fit_ridge(examples.features, targets, penalty)
+        return cls({"weight": weight.T.contiguous()}, {"penalty": penalty})
+
+    @staticmethod
+    def shapes(features: int, ways: int) -> dict[str, tuple[int, ...]]:
+        """See `Head.shapes`."""
+        return {"weight": (ways, features + 1)}
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """See `Head.scores`."""
+        return self.tensors["weight"] @ with_ones(feature)
+
+    def left_out(self, examples: Examples) -> Tensor:
+        """Exact, at the λ of the whole."""
+        (scores,) = left_out(examples.features, examples.targets, [self.settings["penalty"]])
+        return scores
+
+    def inverse(self, examples: Examples) -> RidgeInverse:
+        """What it is computed from, to be changed."""
+        return RidgeInverse.of(examples.features, examples.targets, self.settings["penalty"])
+
+
+def _least_error(examples: Examples, targets: Tensor) -> float:
+    # Of a lone example the others know nothing.
+    told = ~examples.lone if not bool(examples.lone.all()) else examples.lone
+    errors = [
+        float((scores - targets)[told].square().sum())
+        for scores in left_out(examples.features, targets, PENALTIES)
+    ]
+    return PENALTIES[errors.index(min(errors))]
+
+
+class Logistic(Head):
+    """Multinomial logistic regression, its penalty the one with the least loss over five folds."""
+
+    kind = "logistic"
+
+    @classmethod
+    def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:
+        """See `Head.fit`."""
+        penalty = (settings or {}).get("penalty") or _least_loss(examples)
+        weight, bias = fit_logistic(
+            examples.features[None], examples.labels[None], examples.ways, penalty
+        )
+        return cls({"weight": weight[0], "bias": bias[0]}, {"penalty": penalty})
+
+    @staticmethod
+    def shapes(features: int, ways: int) -> dict[str, tuple[int, ...]]:
+        """See `Head.shapes`."""
+        return {"weight": (ways, features), "bias": (ways,)}
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """See `Head.scores`."""
+        return self.tensors["weight"] @ feature + self.tensors["bias"]
+
+
+def _least_loss(examples: Examples) -> float:
+    parts = folds(examples.labels, FOLDS)
+    if not parts:
+        return LOGISTIC_PENALTIES[2]
+    losses: list[float] = []
+    for penalty in LOGISTIC_PENALTIES:
+        total = 0.0
+        for chosen in parts:
+            kept = examples[~chosen]
+            weight, bias = fit_logistic(kept.features[None], kept.labels[None], kept.ways, penalty)
+            logits = examples.features[chosen] @ weight[0].T + bias[0]
+            total += float(F.cross_entropy(logits, examples.labels[chosen], reduction="sum"))
+        losses.append(total)
+    return LOGISTIC_PENALTIES[losses.index(min(losses))]
+
+
+HEADS: dict[str, type[Head]] = {head.kind: head for head in (Prototypes, Ridge, Logistic)}
+
+
+def usual_head(counts: Sequence[int]) -> str:
+    """What is taken where nobody asks for a head.
+
+    With one example of a class there is nothing to choose λ by.
+    """
+    return Ridge.kind if min(counts) > 1 else Prototypes.kind

@@ -1,0 +1,116 @@
+"""How good a classifier is on pictures that it was not made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from innerloop.classifier.calibration import expected_calibration_error
+from innerloop.classifier.predictions import Predictions
+from innerloop.classifier.quality import wilson
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a classifier makes of pictures whose classes are known.
+
+    Attributes:
+        tested: pictures of its classes.
+        accuracy: share of them that is right; NaN where there is none.
+        interval: 95 % interval of it (Wilson 1927).
+        calibration_error: see `expected_calibration_error`; NaN where there is none.
+        by_class: class -> right, and tested.
+        p: (tested,) probability of the predicted class.
+        right: (tested,) bool.
+        refused: share of them that it calls unknown.
+        strangers: pictures of other classes.
+        passed: share of these that it does not call unknown; NaN where there is none.
+        auroc: how well similarity tells the two apart, 0.5 for not at all; NaN where one is
+            missing.
+        mistakes: name, class, and what it was taken for.
+    """
+
+    tested: int
+    accuracy: float
+    interval: tuple[float, float]
+    calibration_error: float
+    by_class: dict[Any, tuple[int, int]]
+    p: np.ndarray
+    right: np.ndarray
+    refused: float
+    strangers: int
+    passed: float
+    auroc: float
+    mistakes: tuple[tuple[str, Any, Any], ...]
+
+
+def held_out(made: Predictions, labels: Sequence[Any], classes: Sequence[Any]) -> HeldOut:
+    """Compare predictions with what pictures are.
+
+    Args:
+        made: the predictions.
+        labels: what each is.
+        classes: those that the classifier knows; others are strangers to it.
+    """
+    known = np.array([label in classes for label in labels], dtype=bool)
+    guesses = [row.label for row in made.rows]
+    right = np.array([a == b for a, b in zip(guesses, labels, strict=True)], bool)[known]
+    p = np.array([row.probability for row in made.rows])[known]
+    similarity = np.array([row.similarity for row in made.rows])
+    unknown = np.array([row.unknown for row in made.rows], dtype=bool)
+    both = bool(known.any()) and not bool(known.all())
+    tested = int(known.sum())
+    by_class = {
+        name: (
+            sum(g == name for g, label in zip(guesses, labels, strict=True) if label == name),
+            sum(label == name for label in labels),
+        )
+        for name in classes
+    }
+    mistakes = tuple(
+        (row.name, label, row.label)
+        for row, label, of_ours in zip(made.rows, labels, known, strict=True)
+        if of_ours and row.label != label
+    )
+    return HeldOut(
+        tested,
+        float(right.mean()) if tested else float("nan"),
+        wilson(int(right.sum()), tested),
+        expected_calibration_error(p, right) if tested else float("nan"),
+        by_class,
+        p,
+        right,
+        float(unknown[known].mean()) if tested else float("nan"),
+        int((~known).sum()),
+        float(1 - unknown[~known].mean()) if (~known).any() else float("nan"),
+        float(roc_auc_score(known, similarity)) if both else float("nan"),
+        mistakes,
+    )
+
+
+def sentences(found: HeldOut) -> list[str]:
+    """What it says, for a person."""
+    lines = []
+    if found.tested:
+        low, high = found.interval
+        lines.append(
+            f"Of {found.tested} pictures {100 * found.accuracy:.1f} % are right (95 % interval "
+            f"{100 * low:.0f} to {100 * high:.0f} %)."
+        )
+        lines.append(
+            f"How sure it is lies {100 * found.calibration_error:.0f} points from how often it is "
+            f"right, on average; {100 * found.refused:.0f} % of them it calls unknown."
+        )
+    if found.strangers:
+        lines.append(
+            f"Of {found.strangers} pictures of other classes {100 * found.passed:.0f} % pass as "
+            "one of its own."
+        )
+    if found.tested and found.strangers:
+        lines.append(
+            f"Similarity tells its own from others with an AUROC of {found.auroc:.2f} (0.5 is "
+            "chance)."
+        )
+    return lines

@@ -1,0 +1,312 @@
+"""How good a classifier is, from its own examples alone.
+
+Accuracy is estimated by leaving each example out: for ridge and prototypes that is exact and costs
+nothing, and the classifier that is judged has all examples but one. By five folds, whose
+classifiers have a fifth less, the estimate of a single task varies less (Shimabucoro et al. 2023,
+arXiv 2307.02732) and is lower at a few examples a class; it is beside it. What they are worth is
+measured in `docs/own-pictures.md`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from innerloop.classifier.calibration import probabilities
+from innerloop.classifier.heads import FOLDS, HEADS, Examples, folds
+from innerloop.classifier.state import State
+
+Z = 1.959963984540054
+"""Of a 95 % interval."""
+ALIKE = 0.985
+"""Cosine of two pictures from which on they may be copies."""
+SURE = 0.8
+"""Probability of another class from which on an example may be labelled wrong."""
+DRAWS = 20
+"""Random choices of examples at each point of the learning curve."""
+AHEAD = 5
+"""More pictures a class that the curve is drawn out to."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An example that is taken for another class when it is left out.
+
+    Attributes:
+        name: of the example.
+        label: its class.
+        predicted: the class that it is taken for.
+        probability: of that class.
+    """
+
+    name: str
+    label: Any
+    predicted: Any
+    probability: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two examples that look the same.
+
+    Attributes:
+        names: of both.
+        labels: their classes.
+        cosine: of their vectors.
+        identical: whether their files, or pixels, are equal.
+    """
+
+    names: tuple[str, str]
+    labels: tuple[Any, Any]
+    cosine: float
+    identical: bool
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy with so many examples a class, over random choices of them.
+
+    Attributes:
+        shots: examples of each class; of a class with fewer all but one.
+        mean: accuracy on the others.
+        spread: its standard deviation over the choices.
+    """
+
+    shots: int
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """See the module.
+
+    Attributes:
+        accuracy: share of the examples that are right when left out; NaN where no class has two.
+        interval: 95 % interval of it (Wilson 1927).
+        tested: how many examples that is of; an example without another of its class is not.
+        five_folds: accuracy by five folds; NaN where no class has two.
+        classes: labels.
+        counts: examples of each class.
+        confusion: (ways, ways) counts; rows are the classes, columns what they are taken for.
+        mistakes: the surest first.
+        mislabelled: those of them that are sure of another class.
+        duplicates: pairs that look the same, in a class or between two.
+        curve: the learning curve.
+        outlook: accuracy that five more pictures a class would bring about, by the curve; None
+            where it has fewer than two points.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    tested: int
+    five_folds: float
+    classes: tuple[Any, ...]
+    counts: tuple[int, ...]
+    confusion: np.ndarray
+    mistakes: tuple[Mistake, ...]
+    mislabelled: tuple[Mistake, ...]
+    duplicates: tuple[Pair, ...]
+    curve: tuple[CurvePoint, ...]
+    outlook: float | None
+
+    def __str__(self) -> str:
+        return "\n".join(sentences(self))
+
+
+def quality(state: State) -> Quality:
+    """How good a fitted classifier is."""
+    told = state.told
+    labels = state.kept.labels
+    left_out = state.left_out
+    guesses = left_out.argmax(axis=1)
+    ways = len(state.classes)
+    confusion = np.zeros((ways, ways), np.int64)
+    np.add.at(confusion, (labels[told], guesses[told]), 1)
+    tested = int(told.sum())
+    right = int((guesses == labels)[told].sum())
+    mistakes = _mistakes(state, left_out)
+    curve = learning_curve(state)
+    return Quality(
+        right / tested if tested else float("nan"),
+        wilson(right, tested),
+        tested,
+        _by_folds(state),
+        tuple(state.classes.tolist()),
+        tuple(np.bincount(labels, minlength=ways).tolist()),
+        confusion,
+        mistakes,
+        tuple(of for of in mistakes if of.probability >= SURE),
+        _duplicates(state),
+        curve,
+        _outlook(curve, state),
+    )
+
+
+def wilson(right: int, tested: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): never empty, never beyond 0 and 1."""
+    if not tested:
+        return float("nan"), float("nan")
+    share = right / tested
+    centre = (share + Z**2 / (2 * tested)) / (1 + Z**2 / tested)
+    half = np.sqrt(share * (1 - share) / tested + Z**2 / (4 * tested**2)) / (1 + Z**2 / tested) * Z
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def _mistakes(state: State, left_out: np.ndarray) -> tuple[Mistake, ...]:
+    p = probabilities(left_out, state.temperature)
+    guesses = left_out.argmax(axis=1)
+    wrong = np.flatnonzero(state.told & (guesses != state.kept.labels))
+    found = [
+        Mistake(
+            state.kept.names[place],
+            state.classes[state.kept.labels[place]],
+            state.classes[guesses[place]],
+            float(p[place, guesses[place]]),
+        )
+        for place in wrong
+    ]
+    return tuple(sorted(found, key=lambda mistake: -mistake.probability))
+
+
+def _duplicates(state: State) -> tuple[Pair, ...]:
+    features = state.examples.features.float().numpy()
+    cosines = features @ features.T
+    one, other = np.nonzero(np.triu(cosines, 1) >= ALIKE)
+    kept = state.kept
+    pairs = [
+        Pair(
+            (kept.names[a], kept.names[b]),
+            (state.classes[kept.labels[a]], state.classes[kept.labels[b]]),
+            min(1.0, float(cosines[a, b])),
+            bool(kept.digests) and kept.digests[a] == kept.digests[b],
+        )
+        for a, b in zip(one.tolist(), other.tolist(), strict=True)
+    ]
+    # Between classes first: one of such two is labelled wrong.
+    return tuple(sorted(pairs, key=lambda pair: (pair.labels[0] == pair.labels[1], -pair.cosine)))
+
+
+def _by_folds(state: State) -> float:
+    examples = state.examples
+    parts = folds(examples.labels, FOLDS)
+    right = total = 0
+    for chosen in parts:
+        right += _right(state, examples[~chosen], examples[chosen])
+        total += int(chosen.sum())
+    return right / total if total else float("nan")
+
+
+def _right(state: State, examples: Examples, others: Examples) -> int:
+    """How many of others a head fitted to examples has right."""
+    head = HEADS[state.head.kind].fit(examples, state.head.settings)
+    scores = torch.stack([head.scores(feature) for feature in others.features])
+    return int((scores.argmax(1) == others.labels).sum())
+
+
+def learning_curve(state: State) -> tuple[CurvePoint, ...]:
+    """Accuracy with 1, 2, ... examples a class, chosen at random, on those that were not."""
+    examples = state.examples
+    counts = examples.counts
+    most = int(counts.max()) - 1
+    points = []
+    for shots in _shots(most):
+        accuracies = []
+        for draw in range(DRAWS):
+            chosen = _choice(examples, shots, draw)
+            others = ~chosen & ~examples.lone
+            if bool(others.any()):
+                right = _right(state, examples[chosen], examples[others])
+                accuracies.append(right / int(others.sum()))
+        if accuracies:
+            points.append(CurvePoint(shots, float(np.mean(accuracies)), float(np.std(accuracies))))
+    return tuple(points)
+
+
+def _shots(most: int) -> Sequence[int]:
+    """1, 2, 3, 5, 10, 20, ... up to so many, and that."""
+    usual = [1, 2, 3, 5, *(10 * 2**power for power in range(20))]
+    return [shots for shots in usual if shots < most] + ([most] if most else [])
+
+
+def _choice(examples: Examples, shots: int, draw: int) -> torch.Tensor:
+    """A mask (n,) of so many random examples of each class, of small classes all but one."""
+    generator = np.random.default_rng([draw, shots])
+    chosen = torch.zeros(len(examples.labels), dtype=torch.bool)
+    for label, count in enumerate(examples.counts.tolist()):
+        places = (examples.labels == label).nonzero()[:, 0]
+        some = min(shots, max(1, count - 1))
+        chosen[places[generator.permutation(count)[:some]]] = True
+    return chosen
+
+
+def _outlook(curve: Sequence[CurvePoint], state: State) -> float | None:
+    """Accuracy at five more examples a class, if errors go on falling as a power of their number.
+
+    Errors = b shots^-c, fitted to the logarithms (Cortes et al. 1993), c from 0 to 1: no rise, and
+    no faster fall than means of independent examples allow.
+    """
+    known = [point for point in curve if point.mean < 1]
+    if len(curve) < 2:
+        return None
+    if len(known) < 2:
+        return 1.0
+    shots = np.log([point.shots for point in known])
+    errors = np.log([1 - point.mean for point in known])
+    slope, level = np.polyfit(shots, errors, 1)
+    slope = float(np.clip(slope, -1, 0))
+    level = float(np.mean(errors - slope * shots))
+    typical = float(np.median(state.examples.counts.numpy()))
+    return 1 - min(1.0, float(np.exp(level + slope * np.log(typical + AHEAD))))
+
+
+def short_name(name: str) -> str:
+    """A picture's folder and file, without what leads there."""
+    return "/".join(Path(name).parts[-2:])
+
+
+def sentences(report: Quality) -> list[str]:
+    """What it says, for a person."""
+    lines = []
+    pictures = sum(report.counts)
+    lines.append(f"{len(report.classes)} classes, {pictures} examples.")
+    if not report.tested:
+        lines.append(
+            "No class has two examples, so nothing can be said of its accuracy: add a second "
+            "example of each class."
+        )
+        return lines
+    low, high = report.interval
+    lines.append(
+        f"Of {report.tested} examples {100 * report.accuracy:.0f} % are right when each is left "
+        f"out (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+    )
+    few = [str(name) for name, n in zip(report.classes, report.counts, strict=True) if n == 1]
+    if few:
+        lines.append(f"Classes with a single example are not in that: {', '.join(few)}.")
+    if report.mislabelled:
+        first = report.mislabelled[0]
+        lines.append(
+            f"{len(report.mislabelled)} may be labelled wrong, {short_name(first.name)} first: it "
+            f"looks like {first.predicted}."
+        )
+    between = [pair for pair in report.duplicates if pair.labels[0] != pair.labels[1]]
+    if between:
+        one, other = map(short_name, between[0].names)
+        same = "are the same" if between[0].identical else "look the same"
+        lines.append(f"{one} and {other} {same} and are of different classes.")
+    inside = len(report.duplicates) - len(between)
+    if inside:
+        lines.append(
+            f"{inside} pairs within a class look the same: copies teach nothing, and make the "
+            "accuracy look better than it is."
+        )
+    if report.outlook is not None:
+        lines.append(
+            f"{AHEAD} more pictures a class would bring about "
+            f"{100 * max(report.outlook, 0):.0f} %, if errors go on falling as they did."
+        )
+    return lines

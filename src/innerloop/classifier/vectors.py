@@ -1,0 +1,152 @@
+"""From pictures to vectors: read, looked up or computed one at a time, what is broken set aside."""
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from innerloop.classifier.backbones import Backbone
+from innerloop.classifier.cache import FeatureCache, Kept
+from innerloop.classifier.pictures import Picture
+from innerloop.core.errors import DataError
+from innerloop.data.pictures import middle_square
+
+THUMBNAIL = 64
+"""Side of a small picture in pixels, at most."""
+AT_ONCE = 256
+"""Pictures that are kept in the cache together."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What pictures became.
+
+    Attributes:
+        values: (n, F) float32, of the pictures that could be read.
+        places: (n,) which of those given they are, counted from 0.
+        digests: SHA-256 of the content of each.
+        thumbnails: a small JPEG of each.
+        faults: place -> a sentence, of the others.
+    """
+
+    values: np.ndarray
+    places: list[int]
+    digests: list[str]
+    thumbnails: list[bytes]
+    faults: dict[int, str]
+
+
+def vectors_of(
+    pictures: Sequence[Picture],
+    backbone: Backbone,
+    *,
+    strict: bool = False,
+    on_picture: Callable[[int], None] = lambda count: None,
+) -> Vectors:
+    """Vectors of pictures by a backbone.
+
+    Args:
+        pictures: in their order.
+        backbone: the network.
+        strict: the first picture that cannot be read is an error.
+        on_picture: told how many are done.
+
+    Raises:
+        DataError: if a picture cannot be read and ``strict`` is asked for, or if none can.
+    """
+    found: list[tuple[int, str, Kept]] = []
+    faults: dict[int, str] = {}
+    cache = FeatureCache(backbone.version)
+    for start in range(0, len(pictures), AT_ONCE):
+        for place, outcome in _chunk(pictures, start, backbone, cache, on_picture):
+            if isinstance(outcome, DataError):
+                if strict:
+                    raise outcome
+                faults[place] = str(outcome)
+            else:
+                found.append((place, *outcome))
+    if not found and pictures:
+        first = next(iter(faults.values()))
+        raise DataError(f"None of {len(pictures)} pictures can be read. {first}")
+    values = np.stack([kept.vector for _, _, kept in found]) if found else np.zeros((0, 0))
+    return Vectors(
+        values.astype(np.float32),
+        [place for place, _, _ in found],
+        [digest for _, digest, _ in found],
+        [kept.thumbnail for _, _, kept in found],
+        faults,
+    )
+
+
+Outcome = tuple[str, Kept] | DataError
+
+
+def _chunk(
+    pictures: Sequence[Picture],
+    start: int,
+    backbone: Backbone,
+    cache: FeatureCache,
+    on_picture: Callable[[int], None],
+) -> Iterator[tuple[int, Outcome]]:
+    """What pictures ``start`` and following became, in their order."""
+    places = range(start, min(start + AT_ONCE, len(pictures)))
+    digests: dict[int, str] = {}
+    outcomes: dict[int, Outcome] = {}
+    for place in places:
+        try:
+            digests[place] = pictures[place].read().digest
+        except DataError as error:
+            outcomes[place] = error
+    known = cache.get(list(digests.values()))
+    unknown = [place for place in digests if digests[place] not in known]
+    fresh: dict[str, Kept] = {}
+    done = start
+    for place, decoded in _decoded_ahead(pictures, unknown):
+        done += 1
+        on_picture(done)
+        try:
+            pixels = decoded.result()
+            fresh[digests[place]] = Kept(
+                backbone.vector(pixels, pictures[place].name), thumbnail(pixels)
+            )
+        except DataError as error:
+            outcomes[place] = error
+    cache.put(fresh)
+    known |= fresh
+    for place in places:
+        if place not in outcomes:
+            outcomes[place] = digests[place], known[digests[place]]
+    on_picture(places.stop)
+    yield from ((place, outcomes[place]) for place in places)
+
+
+def _decoded_ahead(
+    pictures: Sequence[Picture], places: Sequence[int]
+) -> Iterator[tuple[int, "Future[np.ndarray]"]]:
+    """Pictures decoded by other threads while the network computes, no more ahead than needed."""
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+    with ThreadPoolExecutor(workers, "innerloop pictures") as pool:
+        for place in places:
+            waiting.append((place, pool.submit(_pixels, pictures[place])))
+            if len(waiting) > workers:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _pixels(picture: Picture) -> np.ndarray:
+    return picture.read().pixels()
+
+
+def thumbnail(pixels: np.ndarray) -> bytes:
+    """A small JPEG of a picture's middle square."""
+    small = Image.fromarray(middle_square(pixels))
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return file.getvalue()

@@ -1,0 +1,133 @@
+"""`innerloop adapt`: a classifier from a folder of one's own pictures."""
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from innerloop.cli.command import Common, parse, print_json, sayer
+from innerloop.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AdaptOptions(Common):
+    """Make a classifier from a folder of pictures; nothing leaves this machine."""
+
+    folder: tyro.conf.Positional[Path] = field(kw_only=True)
+    """A folder with a folder of pictures for each class."""
+    out: Path = Path("classifier")
+    """Where the classifier goes: a folder with a report beside it, or one file if the name ends in
+    .innerloop."""
+    backbone: str = "auto"
+    """The frozen network: auto (of those installed, the one that tells the pictures apart best),
+    photos, omniglot (for drawings), timm:NAME, open_clip:NAME or torchvision:NAME."""
+    head: Literal["auto", "prototypes", "ridge", "logistic"] = "auto"
+    """How classes are told apart; auto is ridge from two pictures of each class on, else
+    prototypes."""
+    unknown: str = "auto"
+    """When a picture is of none of the classes: auto, never, or a cosine below which it is."""
+    thumbnails: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep small pictures of the examples in the classifier, too."""
+    strict: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Stop at the first picture that cannot be read, instead of going on without it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Fit, say how good it is, write it, and say what to type next."""
+    options = parse(AdaptOptions, "adapt", arguments)
+    if not options.folder.is_dir():
+        raise ConfigError(f"{options.folder} is no folder: name one with a folder for each class.")
+    single = options.out.suffix.lower() in (".innerloop", ".zip")
+    _refuse_taken(options.out, single=single)
+    say = sayer(options)
+    from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
+    from innerloop.classifier.quality import sentences
+    from innerloop.cli.progress import CountProgress
+
+    classifier = FewShotClassifier(
+        options.backbone,
+        head=options.head,
+        unknown=_threshold(options.unknown),
+        strict=options.strict,
+    )
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", PictureWarning)
+        progress = CountProgress("pictures", _count(options.folder), quiet=options.json)
+        classifier.fit(str(options.folder), on_picture=progress)
+    for warning in heard:
+        if issubclass(warning.category, PictureWarning):
+            say(str(warning.message))
+    report = classifier.report_
+    say(f"A {classifier.head_} head on the network {classifier.backbone_}.")
+    for sentence in sentences(report):
+        say(sentence)
+    classifier.save(options.out, thumbnails=options.thumbnails)
+    written = [str(options.out)]
+    if not single:
+        written += _write_page(classifier, report, options.out, options.folder)
+    for path in written:
+        say(path)
+    say(f"Next: innerloop predict {options.out} PICTURES...")
+    print_json(options, _outcome(classifier, report, written))
+    return 0
+
+
+def _refuse_taken(out: Path, *, single: bool) -> None:
+    """Raise `ConfigError` where something lies that is no classifier."""
+    taken = out.exists() and not (
+        out.is_file() if single else out.is_dir() and (out / "classifier.json").is_file()
+    )
+    if taken and (single or not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is there and is no classifier: choose another --out.")
+
+
+def _threshold(text: str) -> Any:
+    if text == "auto":
+        return "auto"
+    if text == "never":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -1 <= value <= 1:
+        raise ConfigError(f"--unknown must be auto, never, or a cosine from -1 to 1: got {text!r}.")
+    return value
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file())
+
+
+def _write_page(classifier: Any, report: Any, out: Path, folder: Path) -> list[str]:
+    from innerloop.classifier.page import page, write_sheet
+    from innerloop.core.files import write_atomic
+
+    state = classifier.state
+    title = f"A classifier of {folder.resolve().name}"
+    html = out / "report.html"
+    write_atomic(html, page(state, report, title, classifier.backbone_))
+    write_sheet(state, out)
+    return [str(html), str(out / "pictures.png")]
+
+
+def _outcome(classifier: Any, report: Any, written: list[str]) -> dict[str, Any]:
+    return {
+        "classes": [str(name) for name in report.classes],
+        "pictures": list(report.counts),
+        "backbone": classifier.backbone_,
+        "head": classifier.head_,
+        "accuracy": report.accuracy,
+        "interval": list(report.interval),
+        "five_folds": report.five_folds,
+        "threshold": classifier.threshold_,
+        "mistakes": [
+            {"picture": of.name, "class": str(of.label), "taken_for": str(of.predicted)}
+            for of in report.mistakes
+        ],
+        "skipped": classifier.skipped_,
+        "files": written,
+    }

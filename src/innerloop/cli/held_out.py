@@ -1,0 +1,94 @@
+"""`innerloop evaluate CLASSIFIER FOLDER`: a classifier on pictures that it was not made from."""
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from innerloop.cli.command import Common, parse, print_json, sayer
+from innerloop.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class HeldOutOptions(Common):
+    """Evaluate a classifier on pictures that it was not made from."""
+
+    classifier: tyro.conf.Positional[Path] = field(kw_only=True)
+    """What innerloop adapt wrote."""
+    folder: tyro.conf.Positional[Path] = field(kw_only=True)
+    """A folder with a folder of pictures for each class; classes that it does not know show what
+    passes as known."""
+    out: Path | None = None
+    """Folder for reliability.png and reliability.svg: how often it is right when it is how sure;
+    default: none."""
+    strict: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Stop at the first picture that cannot be read, instead of going on without it."""
+
+
+def is_of_a_classifier(arguments: list[str]) -> bool:
+    """Whether what is to be evaluated is a classifier, and no run."""
+    places = [Path(of) for of in arguments[:2] if not of.startswith("-")]
+    # Of a run nothing stands behind its name but options.
+    if not places or len(places) == 2:
+        return len(places) == 2
+    return zipfile.is_zipfile(places[0]) or (places[0] / "classifier.json").is_file()
+
+
+def run(arguments: list[str]) -> int:
+    """Predict every picture of the folder, and compare."""
+    options = parse(HeldOutOptions, "evaluate", arguments)
+    from innerloop.classifier.estimator import FewShotClassifier
+    from innerloop.classifier.held_out import held_out, sentences
+    from innerloop.classifier.pictures import labelled_folder
+    from innerloop.classifier.predictions import predictions
+    from innerloop.cli.progress import CountProgress
+
+    say = sayer(options)
+    classifier = FewShotClassifier.load(options.classifier)
+    pictures, labels, _ = labelled_folder(options.folder, say)
+    if not pictures:
+        raise DataError(f"The folder {str(options.folder)!r} holds no pictures.")
+    progress = CountProgress("pictures", len(pictures), quiet=options.json)
+    made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
+    classes = [str(name) for name in classifier.classes_]
+    found = held_out(made, [labels[place] for place in made.places], classes)
+    for fault in made.faults.values():
+        say(fault)
+    for sentence in sentences(found):
+        say(sentence)
+    for name, (right, tested) in found.by_class.items():
+        if tested:
+            say(f"{name}: {right} of {tested}")
+    if options.out and found.tested:
+        from innerloop.classifier.figures import reliability
+        from innerloop.report.figures.style import save_figure
+
+        title = "How sure, and how often right, on pictures that it was not made from"
+        say(
+            str(
+                save_figure(
+                    lambda: reliability(found.p, found.right, title), options.out, "reliability"
+                )
+            )
+        )
+    print_json(
+        options,
+        {
+            "tested": found.tested,
+            "accuracy": found.accuracy,
+            "interval": list(found.interval),
+            "calibration_error": found.calibration_error,
+            "by_class": {name: list(of) for name, of in found.by_class.items()},
+            "refused": found.refused,
+            "strangers": found.strangers,
+            "passed": found.passed,
+            "auroc": found.auroc,
+            "mistakes": [
+                {"picture": name, "class": str(label), "taken_for": str(guess)}
+                for name, label, guess in found.mistakes
+            ],
+            "skipped": made.faults,
+        },
+    )
+    return 0

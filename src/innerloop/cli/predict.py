@@ -1,0 +1,122 @@
+"""`innerloop predict`: what a classifier says of pictures."""
+
+import csv
+import io
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from innerloop.cli.command import Common, parse, print_json, sayer
+from innerloop.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from innerloop.classifier.estimator import FewShotClassifier
+
+NONE = "none of these"
+"""What a picture of no class is called."""
+
+
+@dataclass(frozen=True)
+class PredictOptions(Common):
+    """Say of which class pictures are; nothing leaves this machine."""
+
+    classifier: tyro.conf.Positional[Path] = field(kw_only=True)
+    """What innerloop adapt wrote."""
+    pictures: tyro.conf.Positional[tuple[Path, ...]] = field(kw_only=True)
+    """Pictures, or folders, whose pictures are taken wherever they lie."""
+    csv: Path | None = None
+    """A file for a table with every class's probability; default: none."""
+    copy_into: Path | None = None
+    """A folder into which each picture is copied, into one that is called as its class; default:
+    nothing is copied."""
+    strict: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Stop at the first picture that cannot be read, instead of going on without it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Predict each picture, print a line for it, and do with it what was asked for."""
+    options = parse(PredictOptions, "predict", arguments)
+    if not options.pictures:
+        raise ConfigError("innerloop predict needs pictures, or a folder of them.")
+    from innerloop.classifier.estimator import FewShotClassifier
+    from innerloop.classifier.pictures import pictures_of
+    from innerloop.classifier.predictions import predictions
+    from innerloop.cli.progress import CountProgress
+
+    say = sayer(options)
+    classifier = FewShotClassifier.load(options.classifier)
+    pictures = [picture for path in options.pictures for picture in pictures_of(path)]
+    progress = CountProgress("pictures", len(pictures), quiet=options.json)
+    made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
+    rows = []
+    for one in made.rows:
+        name = NONE if one.unknown else str(one.label)
+        nearest = f", {one.label} is nearest" if one.unknown else ""
+        say(f"{one.name}: {name} ({100 * one.probability:.0f} %{nearest})")
+        rows.append(
+            {
+                "picture": one.name,
+                "class": str(one.label),
+                "probability": one.probability,
+                "unknown": one.unknown,
+                "similarity": one.similarity,
+            }
+        )
+    for fault in made.faults.values():
+        say(fault)
+    if options.csv:
+        _write_table(options.csv, classifier, made)
+        say(str(options.csv))
+    if options.copy_into:
+        _copy(made, options.copy_into)
+        say(str(options.copy_into))
+    print_json(options, {"predictions": rows, "skipped": made.faults})
+    return 0
+
+
+def _write_table(path: Path, classifier: "FewShotClassifier", made: Any) -> None:
+    from innerloop.core.files import write_atomic
+
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    classes = [str(name) for name in classifier.classes_]
+    table.writerow(["picture", "class", "unknown", "similarity", *classes])
+    for one in made.rows:
+        numbers = [f"{p:.6f}" for p in one.probabilities]
+        cells = [one.name, one.label, int(one.unknown), f"{one.similarity:.6f}", *numbers]
+        table.writerow([_harmless(cell) for cell in cells])
+    write_atomic(path, file.getvalue())
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t") else cell
+
+
+def _copy(made: Any, folder: Path) -> None:
+    """Copy pictures by class; a name that is taken gets a number."""
+    from innerloop.core.files import disk_errors
+
+    for one in made.rows:
+        source = Path(one.name)
+        name = NONE if one.unknown else str(one.label)
+        target = folder.joinpath(*_safe(name))
+        with disk_errors(str(target)):
+            target.mkdir(parents=True, exist_ok=True)
+            place = target / source.name
+            number = 1
+            while place.exists():
+                number += 1
+                place = target / f"{source.stem}-{number}{source.suffix}"
+            shutil.copyfile(source, place)
+
+
+def _safe(name: str) -> list[str]:
+    """The folders of a class's name, which may be a stranger's."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    if not parts or any("\\" in part or "\0" in part or ":" in part for part in parts):
+        raise DataError(f"The class {name!r} cannot be the name of a folder.")
+    return parts
