@@ -152,6 +152,7 @@ def change_tensors(folder: Path, name: str, **values: Any) -> None:
         lambda folder: change_header(folder, classes=["angle", "cross", 3]),
         lambda folder: change_header(folder, names=[]),
         lambda folder: change_header(folder, columns=5),
+        lambda folder: change_header(folder, backbone=None),
         lambda folder: change_header(folder, more=1),
         lambda folder: change_tensors(folder, "head", weight=np.zeros((3, 3), np.float32)),
         lambda folder: change_tensors(folder, "head", weight=np.full((3, 65), np.nan, np.float32)),

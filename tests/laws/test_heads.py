@@ -184,6 +184,19 @@ def test_a_logistic_head_is_where_the_gradient_of_its_objective_is_zero(size, pe
     assert bias.sum(dim=1).abs().max() <= 1e-9
 
 
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2])
+def test_a_large_logistic_head_is_found_where_a_small_one_is(penalty, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.randn(2, 40, 30, generator=generator, dtype=DOUBLE), dim=-1)
+    labels = (torch.arange(40) % 8).expand(2, -1)
+    expected = fit_logistic(x, labels, 8, penalty)
+    monkeypatch.setattr("innerloop.methods.heads.logistic.LARGE", 0)
+
+    for found, exact in zip(fit_logistic(x, labels, 8, penalty), expected, strict=True):
+        assert (found - exact).abs().max() < 2e-6 / penalty
+        assert (found - exact).abs().max() < 1e-3 * exact.abs().max()
+
+
 def test_a_logistic_head_is_found_from_where_whole_newton_steps_overshoot():
     """Features of size 100 and a tiny penalty: without halved steps Newton's method runs away."""
     x = 100 * features(size=4)

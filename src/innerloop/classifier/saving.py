@@ -289,6 +289,7 @@ def _state(header: Header, files: Mapping[str, bytes], path: Path) -> State:
         and 2 <= ways == len(counts)
         and counts.min() > 0
         and bool((np.diff(labels) >= 0).all())
+        and (header.backbone is None) == (header.columns is not None)
         and all(isinstance(of, KINDS[header.kind]) for of in header.classes)
         and header.classes == sorted(set(header.classes))
     )
