@@ -302,7 +302,6 @@ def test_wrong_examples_are_refused_in_a_sentence(X, y, sentence):
         ({"unknown": "sometimes"}, "unknown is"),
         ({"unknown": 2.0}, "from -1 to 1"),
         ({"backbone": "resnet"}, "no backbone 'resnet'"),
-        ({"backbone": "timm:resnet18"}, "pip install timm"),
         ({"backbone": "keras:vgg"}, "no library 'keras'"),
         ({"backbone": 3}, "backbone is a name"),
         ({"backbone": lambda pixels: np.full(4, np.nan)}, "NaN or infinity"),

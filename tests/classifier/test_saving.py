@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def test_a_file_of_a_later_version_says_so(saved):
         FewShotClassifier.load(saved)
 
 
-def test_another_backbone_is_refused(saved):
+def test_another_backbone_is_refused(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
     change_header(saved, backbone_version="0" * 32)
     with pytest.raises(DataError, match="another version of the backbone omniglot"):
         FewShotClassifier.load(saved)
@@ -186,7 +188,7 @@ def test_another_backbone_is_refused(saved):
 
 def test_a_backbone_that_is_not_installed_is_said_with_the_command(saved, monkeypatch):
     change_header(saved, backbone="photos")
-    monkeypatch.setitem(__import__("sys").modules, "innerloop_photos", None)
+    monkeypatch.setitem(sys.modules, "innerloop_photos", None)
 
     with pytest.raises(ConfigError, match=r"pip install 'innerloop\[photos\]'"):
         FewShotClassifier.load(saved)

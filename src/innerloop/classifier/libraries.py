@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from innerloop.classifier.backbones import Backbone, of_module, version_of_module
 from innerloop.core.errors import ConfigError, did_you_mean, first_line
 
+SAID = 200
+"""Letters of what a library says that are quoted; one of them lists all its networks."""
+
 Prepare = Callable[[Any], Tensor]
 """A picture of Pillow, in RGB -> (channels, height, width)."""
 
@@ -46,7 +49,7 @@ def load(library: str, name: str, *, pretrained: bool = True) -> Backbone:
     # Whatever a library raises at a name, or without a network.
     except Exception as error:
         raise ConfigError(
-            f"The backbone {library}:{name} cannot be loaded ({first_line(error)}): check its "
+            f"The backbone {library}:{name} cannot be loaded ({first_line(error)[:SAID]}): check its "
             "name, and that its weights are on the disk or a network is there."
         ) from error
     network.requires_grad_(False).eval()
