@@ -24,6 +24,8 @@ PREPARATION = 1
 PHOTO_SIDE = 224
 DRAWING_SIDE = 28
 DRAWINGS = "omniglot"
+TRAINED = "transfer-omniglot"
+"""The pretrained network of drawings: the others have no statistics of their own."""
 PHOTOS = "photos"
 
 
@@ -77,8 +79,8 @@ def find_backbone(wanted: Any) -> Backbone:
     """The network that is asked for.
 
     Args:
-        wanted: ``photos``; ``omniglot``, or the name of any pretrained network; ``timm:NAME``,
-            ``open_clip:NAME`` or ``torchvision:NAME``; or a function from an array
+        wanted: ``photos``; ``omniglot``; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or
+            ``torchvision:NAME``; or a function from an array
             (height, width[, 3]) uint8 to a vector.
 
     Raises:
@@ -134,20 +136,19 @@ def _photos() -> Backbone:
 
 
 def _drawings(name: str) -> Backbone:
-    from innerloop.experiments.pretrained import pretrained, pretrained_names, pretrained_run
+    from innerloop.experiments.pretrained import pretrained, pretrained_run
 
-    known = {DRAWINGS: "transfer-omniglot"} | {of: of for of in pretrained_names()}
-    if name not in known:
+    if name != DRAWINGS:
         raise ConfigError(
-            f"There is no backbone {name!r}.{did_you_mean(name, [PHOTOS, *known])} Or name one of "
-            "another library: timm:NAME, open_clip:NAME, torchvision:NAME."
+            f"There is no backbone {name!r}.{did_you_mean(name, [PHOTOS, DRAWINGS])} Or name one "
+            "of another library: timm:NAME, open_clip:NETWORK/WEIGHTS, torchvision:NAME."
         )
-    weights = pretrained_run(known[name]).weights_path.read_bytes()
+    weights = pretrained_run(TRAINED).weights_path.read_bytes()
     version = _version(hashlib.sha256(weights).hexdigest())
     return of_module(
         name,
         version,
-        _body(pretrained(known[name])),
+        _body(pretrained(TRAINED)),
         lambda pixels: drawing(pixels, DRAWING_SIDE),
     )
 

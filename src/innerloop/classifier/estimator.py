@@ -34,6 +34,7 @@ from innerloop.core.files import expanded
 from innerloop.methods.heads.ridge import RidgeInverse
 
 if TYPE_CHECKING:
+    from innerloop.classifier.export import Exported
     from innerloop.classifier.quality import Quality
 
 
@@ -419,6 +420,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             unknown=self.unknown,
             thumbnails=thumbnails,
         )
+
+    def export(self, path: str | os.PathLike[str]) -> "Exported":
+        """Write the classifier as one ONNX file; see `innerloop.classifier.export`.
+
+        Args:
+            path: where to; it ends in ``.onnx``.
+
+        Raises:
+            ConfigError: if it is one of vectors, its backbone cannot be exported, or onnx is not
+                installed.
+            DataError: if the file says something else than the classifier.
+            DiskError: if it cannot be written.
+        """
+        from innerloop.classifier.export import export_onnx
+
+        return export_onnx(self, expanded(Path(path)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backbone: Any = None) -> "FewShotClassifier":

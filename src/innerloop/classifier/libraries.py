@@ -49,8 +49,8 @@ def load(library: str, name: str, *, pretrained: bool = True) -> Backbone:
     # Whatever a library raises at a name, or without a network.
     except Exception as error:
         raise ConfigError(
-            f"The backbone {library}:{name} cannot be loaded ({first_line(error)[:SAID]}): check its "
-            "name, and that its weights are on the disk or a network is there."
+            f"The backbone {library}:{name} cannot be loaded ({first_line(error)[:SAID]}): check "
+            "its name, and that its weights are on the disk or a network is there."
         ) from error
     network.requires_grad_(False).eval()
 
