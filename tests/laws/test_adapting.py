@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from innerloop.core.errors import ConfigError
+from innerloop.data.images import LabelledImages
 from innerloop.methods.base import Learner, sharing_weights
 from innerloop.methods.catalogue import find_learner, names, settings_of
 from innerloop.methods.heads.frozen import FrozenFeatures
@@ -124,6 +125,47 @@ def test_a_fresh_head_starts_from_zero_or_from_glorots_draw_the_same_everywhere(
     )
     assert not zero["head.weight"].any() and not drawn["head.bias"].any()
     assert torch.equal(drawn["head.weight"], expected.expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("ways", [3, 2])
+def test_a_fresh_head_of_prototypes_is_that_of_the_networks_features(ways):
+    support = EPISODES.support
+    kept = support.labels[0] < ways
+    support = LabelledImages(support.images[:, kept], support.labels[:, kept])
+    model = network()
+    learner = MAML(model, inner_lr=1e-3, fresh_head="head", fresh_head_init="prototypes")
+    start = learner.adapt(support, steps=0)
+    for episode in range(2):
+        f = model.embed(support.images[episode])
+        means = torch.stack([f[support.labels[episode] == label].mean(0) for label in range(ways)])
+
+        assert torch.allclose(start.fast_weights["head.weight"][episode], 2 * means)
+        assert torch.allclose(start.fast_weights["head.bias"][episode], -means.square().sum(1))
+    after = learner.adapt(support, steps=2)
+    assert bool((after.support_loss[:, -1] < after.support_loss[:, 0]).all())
+
+
+def test_the_meta_gradient_goes_through_a_head_of_prototypes():
+    """Finite differences of the objective, of second order, in one direction."""
+    torch.manual_seed(0)
+    model = network()
+    learner = MAML(
+        model, fresh_head="head", fresh_head_init="prototypes", inner_steps=1, inner_lr=0.01
+    )
+    learner.meta_loss(EPISODES)[0].backward()
+    weight = model.norms[3].weight
+    assert isinstance(weight, torch.Tensor) and weight.grad is not None
+    found = float(weight.grad.sum())
+    step = 1e-6
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight += sign * step
+        values.append(learner.meta_loss(EPISODES)[0].item())
+        with torch.no_grad():
+            weight -= sign * step
+
+    assert found == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
 
 
 def test_a_meta_learned_head_is_kept_unless_a_new_one_is_asked_for():

@@ -584,7 +584,10 @@ def test_a_loss_that_is_no_mean_over_the_examples_is_refused(loss_fn, got):
         ({"query_batches": 1.5}, "query_batches must be a whole number: got 1.5"),
         ({"first_order": "no"}, "first_order must be true or false: got 'no'"),
         ({"loss_fn": 3}, "loss_fn must be a function of outputs and labels: got 3"),
-        ({"fresh_head_init": "one"}, "fresh_head_init must be one of zero, glorot: got 'one'"),
+        (
+            {"fresh_head_init": "one"},
+            "fresh_head_init must be one of zero, glorot, prototypes: got 'one'",
+        ),
         ({"batch_norm_modes": ()}, r"some of transductive, support, running: got \(\)"),
         ({"batch_norm_modes": "support"}, "some of transductive, support, running: got 'support'"),
         ({"adapts": []}, "No parameter of Conv4 would take inner steps"),
@@ -608,7 +611,7 @@ def test_wrong_settings_are_refused_when_a_learner_is_made(settings, sentence, k
     ("settings", "sentence"),
     [
         ({"head": "svm"}, "head must be one of gradient, logistic, cosine: got 'svm'"),
-        ({"head_init": "one"}, "head_init must be one of zero, glorot: got 'one'"),
+        ({"head_init": "one"}, "head_init must be one of zero, glorot, prototypes: got 'one'"),
         ({"penalty": 0.0}, "penalty must be between .*: got 0"),
         ({"inner_lr": -1.0}, "inner_lr must be between"),
         ({"inner_steps": 0.5}, "inner_steps must be a whole number"),

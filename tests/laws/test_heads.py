@@ -70,7 +70,8 @@ def test_a_step_on_a_zero_head_is_the_closed_form():
     """At zero every class has p = 1/3, so ∂L/∂w_c is the mean of (1/3 − [y = c]) x."""
     x, rate = features(), 0.3
     zero = {
-        name: value.clone().requires_grad_() for name, value in initial_head(x, 3, "zero").items()
+        name: value.clone().requires_grad_()
+        for name, value in initial_head(x, LABELS, 3, "zero").items()
     }
 
     stepped = gradient_step(episode_losses(linear_logits(zero, x), LABELS), zero, rate)
@@ -81,16 +82,29 @@ def test_a_step_on_a_zero_head_is_the_closed_form():
     assert not any(value.requires_grad for value in stepped.values())
 
 
+def test_a_head_of_prototypes_says_how_far_each_mean_is():
+    x = features()
+    head = initial_head(x, LABELS, 3, "prototypes")
+    logits = linear_logits(head, x)
+    for episode in range(2):
+        means = torch.stack([x[episode][LABELS[episode] == label].mean(0) for label in range(3)])
+        distances = torch.cdist(x[episode], means).square()
+        common = logits[episode] + distances
+
+        # What is left is the image's own length, for every class alike.
+        assert torch.allclose(common, x[episode].square().sum(1, keepdim=True).expand(-1, 3))
+
+
 def test_a_head_starts_from_zero_or_from_one_draw_within_glorots_bound():
     x = features(size=5)
-    zero, drawn = initial_head(x, 3, "zero"), initial_head(x, 3, "glorot")
+    zero, drawn = initial_head(x, LABELS, 3, "zero"), initial_head(x, LABELS, 3, "glorot")
 
     bound = math.sqrt(6 / (5 + 3))
     assert zero["weight"].shape == drawn["weight"].shape == (2, 3, 5)
     assert not zero["weight"].any() and not zero["bias"].any() and not drawn["bias"].any()
     assert 0.5 * bound < drawn["weight"].abs().max() <= bound
     assert torch.equal(drawn["weight"][0], drawn["weight"][1])
-    assert torch.equal(drawn["weight"], initial_head(features(1, 5), 3, "glorot")["weight"])
+    assert torch.equal(drawn["weight"], initial_head(features(1, 5), LABELS, 3, "glorot")["weight"])
     assert drawn["weight"].dtype == DOUBLE
     expected = torch.nn.init.xavier_uniform_(
         torch.empty(3, 5), generator=torch.Generator().manual_seed(0)
@@ -264,4 +278,4 @@ def test_the_penalty_and_the_start_are_those_given():
         _, (head, _, _) = NewHead("logistic", penalty=penalty).trajectory(x, LABELS, steps=1)
         assert torch.allclose(head["weight"], fit_logistic(x, LABELS, 3, penalty)[0], atol=1e-9)
     ((head, _, _),) = NewHead(init="glorot").trajectory(x, LABELS, steps=0)
-    assert torch.equal(head["weight"], initial_head(x, 3, "glorot")["weight"])
+    assert torch.equal(head["weight"], initial_head(x, LABELS, 3, "glorot")["weight"])

@@ -47,8 +47,9 @@ class EvaluateOptions(DeviceOptions):
     head: Literal["gradient", "logistic", "cosine"] = "gradient"
     """With --adapt head, how the head is found: inner steps, logistic regression to convergence, or
     cosine prototypes."""
-    head_init: Literal["zero", "glorot"] | None = None
-    """Where the new head starts; default: as the method does."""
+    head_init: Literal["zero", "glorot", "prototypes"] | None = None
+    """Where the new head starts; default: as the method does. From prototypes, take steps of
+    0.02."""
     inner_lr: float | None = None
     """Rate of the inner steps; default: as trained."""
     penalty: float = 0.1

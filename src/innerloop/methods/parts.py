@@ -24,8 +24,9 @@ Head = Literal["gradient", "logistic", "cosine"]
 """How a head is found on frozen features: some gradient steps, a converged logistic regression, or
 prototypes."""
 
-HeadInit = Literal["zero", "glorot"]
-"""Where a new head starts: at zero, or at uniform weights, the same draw in every episode."""
+HeadInit = Literal["zero", "glorot", "prototypes"]
+"""Where a new head starts: at zero, at uniform weights, the same draw in every episode, or at the
+means of each class's support features."""
 
 PARTS: tuple[Parts, ...] = ("own", "head", "head+1", "head+2", "head+3", "all", "body")
 

@@ -8,9 +8,18 @@ from innerloop.fast_weights.functional import FastWeights
 from innerloop.methods.parts import HeadInit
 
 
-def initial_head(features: Tensor, ways: int, init: HeadInit) -> FastWeights:
-    """Heads for features (E, n, features): ``weight`` (E, ways, features), ``bias`` (E, ways)."""
+def initial_head(features: Tensor, labels: Tensor, ways: int, init: HeadInit) -> FastWeights:
+    """Heads for support features: ``weight`` (E, ways, features), ``bias`` (E, ways).
+
+    Args:
+        features: (E, n, features).
+        labels: (E, n).
+        ways: number of classes.
+        init: where they start.
+    """
     episodes, _, size = features.shape
+    if init == "prototypes":
+        return prototype_head(features, labels, ways)
     weight = features.new_zeros(ways, size)
     if init == "glorot":
         generator = torch.Generator().manual_seed(0)
@@ -21,6 +30,26 @@ def initial_head(features: Tensor, ways: int, init: HeadInit) -> FastWeights:
         "weight": weight.expand(episodes, -1, -1),
         "bias": features.new_zeros(episodes, ways),
     }
+
+
+def prototype_head(features: Tensor, labels: Tensor, ways: int) -> FastWeights:
+    """Heads whose logits are -‖f - c_k‖² but for a number common to all classes.
+
+    c_k is the mean of class k's features (Triantafillou et al. 2020, arXiv 1903.03096)::
+
+        W_k = 2 c_k,   b_k = -‖c_k‖²
+
+    Args:
+        features: (E, n, features).
+        labels: (E, n), every class of them.
+        ways: number of classes.
+
+    Returns:
+        As `initial_head`; differentiable with respect to the features.
+    """
+    one_hot = F.one_hot(labels, ways).to(features)
+    means = one_hot.transpose(1, 2) @ features / one_hot.sum(1)[..., None]
+    return {"weight": 2 * means, "bias": -means.square().sum(-1)}
 
 
 def linear_logits(head: FastWeights, features: Tensor) -> Tensor:

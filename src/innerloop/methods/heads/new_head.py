@@ -51,7 +51,7 @@ class NewHead:
             The heads, ``weight`` (E, ways, features) and ``bias`` (E, ways); losses (E,);
             accuracies (E,).
         """
-        head = initial_head(features, int(labels.max()) + 1, self.init)
+        head = initial_head(features, labels, int(labels.max()) + 1, self.init)
         for index in range(steps + 1):
             loss, correct, following = self._step(head, features, labels, index)
             yield head, loss, correct

@@ -15,6 +15,7 @@ from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, LossFunction, Objective
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
+from innerloop.methods.heads.linear import prototype_head
 from innerloop.methods.parts import (
     HeadInit,
     checked,
@@ -22,7 +23,7 @@ from innerloop.methods.parts import (
     parameters_to_adapt,
     possible_modes,
 )
-from innerloop.networks.base import last_of_blocks
+from innerloop.networks.base import Embeds, last_of_blocks
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -79,6 +80,11 @@ class Descent(Learner):
         self.fresh_head_init: HeadInit = checked("fresh_head_init", HeadInit, fresh_head_init)
         self.meta_learned_head = fresh_head is None
         self._fresh = [] if fresh_head is None else linear_head(model, fresh_head)
+        if fresh_head_init == "prototypes" and not isinstance(model, Embeds):
+            raise ConfigError(
+                f"A head starts from prototypes of features: give {type(model).__name__} a method "
+                "embed(images) that returns them, (n, features)."
+            )
         self._adapted = None if adapts is None else set(parameters_to_adapt(model, adapts))
         self._refuse_nothing_to_adapt()
 
@@ -170,6 +176,8 @@ class Descent(Learner):
     ) -> FastWeights:
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
         fast_weights = expand(network.laid_out(params), len(support))
+        if self._fresh and self.fresh_head_init == "prototypes":
+            return fast_weights | self._prototypes(fast_weights, support)
         if self._fresh:
             ways = ways_of(support)
             for name in self._fresh:
@@ -185,6 +193,23 @@ class Descent(Learner):
                     ).to(head)
                 fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
+
+    def _prototypes(self, fast_weights: FastWeights, support: LabelledImages) -> FastWeights:
+        """Fresh heads at the means of each class's features, which θ has of the support set."""
+        ways = ways_of(support)
+        if ways is None:
+            raise ConfigError("A head starts from prototypes of classes: give int64 labels.")
+        network = network_of(self.model, self.engine, "embed")
+        weights, statistics = self._call(fast_weights, 0)
+        head = prototype_head(
+            network.call(weights, support.images, statistics), support.labels, ways
+        )
+        # A head without a bias differs from this one by a number for each class.
+        named = {name: head[name.rpartition(".")[2]] for name in self._fresh}
+        return {
+            name: value if value.requires_grad else value.requires_grad_()
+            for name, value in named.items()
+        }
 
     def _descend(
         self,

@@ -61,7 +61,8 @@ class MAML(Descent):
             trains it (the "zeroing trick" of Kao, Chiu and Chen, 2022, arXiv 2106.15367). So ways
             at test may
             differ from training. None: the head is meta-learned like everything else.
-        fresh_head_init: ``zero``, or ``glorot``: uniform weights, the same draw in every episode.
+        fresh_head_init: ``zero``; ``glorot``: uniform weights, the same draw in every episode; or
+            ``prototypes``: each class's mean feature, for other ways and shots than in training.
         adapts: names of submodules; only their parameters take inner steps. None: all parameters
             do.
         query_batches: the query loss is the mean over this many class-balanced mini-batches of the
