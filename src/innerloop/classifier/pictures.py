@@ -3,7 +3,9 @@
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import expanded
 from innerloop.data.folders import class_folders
 from innerloop.data.listing import File, Listing, list_folder
-from innerloop.data.pictures import decoded, is_picture, pixels_of
+from innerloop.data.pictures import FORMATS, decoded, is_picture, pixels_of
 
+LARGE_PIXELS = 16_000_000
+"""From so many on no two pictures are decoded at once."""
+_LARGE = threading.Lock()
 MAX_BYTES = 256 * 2**20
 """Of a file that is read."""
 FOREIGN = {
@@ -88,7 +93,9 @@ class Read:
         # Pillow's warnings are not kept from anyone: filters of warnings are the process's, and
         # pictures are decoded by several threads.
         if isinstance(self.content, bytes):
-            return decoded(io.BytesIO(self.content), self.name)
+            # Of large ones one at a time: memory would be their number's.
+            with _LARGE if _may_be_large(self.content) else nullcontext():
+                return decoded(io.BytesIO(self.content), self.name)
         if isinstance(self.content, np.ndarray):
             return _pixels_of_array(self.content, self.name)
         try:
@@ -211,6 +218,15 @@ def _is_foreign(name: str) -> bool:
 def _refuse_foreign(name: str) -> None:
     for advice in _advice(name):
         raise DataError(f"The picture {name!r} cannot be read: {advice}.")
+
+
+def _may_be_large(content: bytes) -> bool:
+    """Whether a file's head promises many pixels; what cannot be read is refused later."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height > LARGE_PIXELS
+    except Exception:  # a decoder may raise anything
+        return False
 
 
 def _limited(content: bytes, name: str) -> bytes:

@@ -23,6 +23,8 @@ MAX_PIXELS = 64_000_000
 GREY = ("1", "L", "LA", "La")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 WHITE = 65535
+ROWS = 256
+"""Of a transparent picture that are laid on white together."""
 
 
 def is_picture(name: str) -> bool:
@@ -74,7 +76,10 @@ def decoded(file: BinaryIO, path: str) -> np.ndarray:
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            return pixels_of(image, path)
+            _refuse_huge(image, path)
+            # Nobody else has it: a copy would be as large again.
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_in_eight_bits(image))
     except DataError:
         raise
     # A decoder may raise anything at bytes that somebody made up.
@@ -91,12 +96,16 @@ def pixels_of(image: Image.Image, path: str) -> np.ndarray:
     Raises:
         DataError: if it is too large.
     """
+    _refuse_huge(image, path)
+    return np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
+
+
+def _refuse_huge(image: Image.Image, path: str) -> None:
     if image.width * image.height > MAX_PIXELS:  # before any pixel is decoded
         raise DataError(
             f"The picture {path!r} is {image.width:,} x {image.height:,} pixels, more than "
             f"{MAX_PIXELS:,}: make it smaller."
         )
-    return np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
@@ -105,13 +114,22 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
         return _from_sixteen_bits(image)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers: save it in 8 bits a channel")
+    mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
+        return _on_white(image, mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """A transparent picture on white, in some rows at a time: all at once is five times as much."""
+    result = Image.new(mode, image.size)
+    for top in range(0, image.height, ROWS):
+        box = (0, top, image.width, min(top + ROWS, image.height))
         # By way of RGBA: what lies under transparent pixels is not to be seen.
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image_on_white = Image.alpha_composite(white, coloured)
-        return image_on_white.convert("L" if image.mode in GREY else "RGB")
-    return image.convert("L" if image.mode in GREY else "RGB")
+        coloured = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", coloured.size, "white")
+        result.paste(Image.alpha_composite(white, coloured).convert(mode), (0, top))
+    return result
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
