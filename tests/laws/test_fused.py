@@ -16,6 +16,8 @@ from innerloop.data.images import LabelledImages
 from innerloop.fast_weights import engine
 from innerloop.fast_weights.engine import network_of, why_reference
 from innerloop.fast_weights.fused_cpu import threads
+from innerloop.fast_weights.fused_cpu.architecture import Architecture, Plan, plan_of
+from innerloop.fast_weights.fused_cpu.buffers import Kept
 from innerloop.fast_weights.fused_cpu.compiling import HOST
 from innerloop.fast_weights.fused_cpu.network import FusedNetwork
 from innerloop.fast_weights.network import Network
@@ -555,3 +557,16 @@ def test_predictions_of_an_adaptation_take_the_kernels_without_being_told_that_n
     for adaptation in learner.trajectory(batch.support, steps=2):
         assert not any(weight.requires_grad for weight in adaptation.fast_weights.values())
         learner.predict(adaptation, batch.query.images)
+
+
+def test_buffers_for_which_there_is_no_memory_leave_nothing_behind():
+    plan = plan_of(Architecture.of(Conv4(5, filters=HOST.width)), 3, 28)
+
+    def too_large(plan: Plan) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        # What its end would raise is an error of the test.
+        Kept(plan, too_large)
+
+    assert plan.free[too_large] == []

@@ -214,7 +214,9 @@ class Kept(Generic[Buffers]):
             self.buffers = kind(plan)
 
     def __del__(self):
-        self._free.append(self.buffers)
+        # There are none where memory was used up.
+        if hasattr(self, "buffers"):
+            self._free.append(self.buffers)
 
 
 def scratch_of(plan: Plan) -> Scratch:
