@@ -116,17 +116,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise _lone_class(expected[0])
         if not expected:
             raise DataError("There are no examples: give two classes or more.")
-        best: tuple[float, Backbone, Vectors, State] | None = None
-        for backbone in self._candidates():
-            vectors = vectors_of(pictures, backbone, strict=self.strict, on_picture=on_picture)
-            self._refuse_missing(labels, expected, vectors)
-            state = self._fitted(labels, vectors, pictures)
-            loss = _loss_of(state)
-            # On a tie, or where nothing can be left out, the first.
-            if best is None or loss < best[0]:
-                best = loss, backbone, vectors, state
-        assert best is not None
-        _, backbone, vectors, state = best
+        tried = [
+            self._tried(backbone, pictures, labels, expected, on_picture)
+            for backbone in self._candidates()
+        ]
+        # On a tie, or where nothing can be left out, the first.
+        backbone, vectors, state = min(tried, key=lambda one: _loss_of(one[2]))
         self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
         self._network = backbone
         self._version = backbone.version
@@ -188,6 +183,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(self.backbone, str) and self.backbone == "auto":
             return [find_backbone(name) for name in ([PHOTOS] if has_photos() else []) + [DRAWINGS]]
         return [find_backbone(self.backbone)]
+
+    def _tried(
+        self,
+        backbone: Backbone,
+        pictures: Sequence[Picture],
+        labels: np.ndarray,
+        expected: list[Any],
+        on_picture: Callable[[int], None],
+    ) -> tuple[Backbone, Vectors, State]:
+        """What a backbone makes of the pictures, and the classifier fitted to that."""
+        vectors = vectors_of(pictures, backbone, strict=self.strict, on_picture=on_picture)
+        self._refuse_missing(labels, expected, vectors)
+        return backbone, vectors, self._fitted(labels, vectors, pictures)
 
     def _refuse_missing(self, labels: np.ndarray, expected: list[Any], vectors: Vectors) -> None:
         present = set(labels[vectors.places].tolist())
@@ -565,7 +573,7 @@ def _loss_of(state: State) -> float:
 
 
 def _updated(state: State, classes: list[Any], moved: Kept | None, *, add: bool) -> RidgeInverse:
-    """The inverse of a ridge head after a change, by what came or went; see `Ridge.inverse`.
+    """The inverse of a ridge head after a change, by what came or went.
 
     Args:
         state: before the change.
@@ -576,8 +584,9 @@ def _updated(state: State, classes: list[Any], moved: Kept | None, *, add: bool)
     """
     inverse = state.inverse
     if inverse is None:
-        assert isinstance(state.head, Ridge)
-        inverse = state.head.inverse(state.examples)
+        examples = state.examples
+        penalty = state.head.settings["penalty"]
+        inverse = RidgeInverse.of(examples.features, examples.targets, penalty)
     if add:
         new = len(classes) - inverse.products.shape[1]
         inverse = replace(inverse, products=F.pad(inverse.products, (0, new)))

@@ -112,12 +112,7 @@ def _refuse_unusable(classifier: "FewShotClassifier") -> None:
             "needs."
         )
     name = classifier.network.name
-    if classifier.network.module is None:
-        raise ConfigError(
-            f"The backbone {name} is a function, which cannot be exported: choose the backbone "
-            f"{PHOTOS} or {DRAWINGS}."
-        )
-    if name not in (PHOTOS, DRAWINGS):
+    if classifier.network.module is not None and name not in (PHOTOS, DRAWINGS):
         raise ConfigError(
             f"How the backbone {name} prepares pictures cannot be exported: choose the backbone "
             f"{PHOTOS} or {DRAWINGS}."

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from innerloop.methods.heads.logistic import fit_logistic
 from innerloop.methods.heads.prototypes import class_sums
-from innerloop.methods.heads.ridge import RidgeInverse, fit_ridge, left_out, with_ones
+from innerloop.methods.heads.ridge import fit_ridge, left_out, with_ones
 
 PENALTIES = tuple(10 ** (power / 4) for power in range(-12, 7))
 """λ of ridge, from 0.001 to 32: features have length one, and one more for the bias."""
@@ -172,10 +172,6 @@ class Ridge(Head):
         """Exact, at the λ of the whole."""
         (scores,) = left_out(examples.features, examples.targets, [self.settings["penalty"]])
         return scores
-
-    def inverse(self, examples: Examples) -> RidgeInverse:
-        """What it is computed from, to be changed."""
-        return RidgeInverse.of(examples.features, examples.targets, self.settings["penalty"])
 
 
 def _least_error(examples: Examples, targets: Tensor) -> float:

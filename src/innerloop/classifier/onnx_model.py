@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from innerloop.classifier.backbones import DRAWING_SIDE, PHOTO_SIDE, PHOTOS, Backbone
+from innerloop.classifier.backbones import DRAWING_SIDE, DRAWINGS, PHOTO_SIDE, PHOTOS, Backbone
 from innerloop.classifier.heads import Head, Logistic, Prototypes, Ridge
 from innerloop.classifier.onnx_graph import IR_VERSION, OPSET, Graph, drawing, photo
 from innerloop.classifier.onnx_network import network
@@ -33,7 +33,11 @@ def onnx_bytes(state: State, backbone: Backbone) -> bytes:
     Raises:
         ConfigError: if the head or something in the network cannot be written as ONNX.
     """
-    assert backbone.module is not None
+    if backbone.module is None:
+        raise ConfigError(
+            f"The backbone {backbone.name} is a function, which cannot be exported: choose the "
+            f"backbone {PHOTOS} or {DRAWINGS}."
+        )
     weight, bias = _affine(state.head)
     graph = Graph()
     if backbone.name == PHOTOS:
