@@ -54,8 +54,12 @@ class Backbone:
         Raises:
             DataError: if the network gives no finite vector.
         """
+        try:
+            prepared = self.prepare(pixels)
+        except DataError as error:
+            raise DataError(f"The picture {name!r} cannot be used: {error}.") from error
         with torch.inference_mode():
-            values = self.network(self.prepare(pixels))
+            values = self.network(prepared)
         if isinstance(values, Tensor):
             values = values.detach().cpu().numpy()
         vector = np.asarray(values)

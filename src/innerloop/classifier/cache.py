@@ -10,6 +10,8 @@ import numpy as np
 
 from innerloop.data.cache import cache_directory
 
+JPEG = b"\xff\xd8"
+"""How a file of it begins."""
 WAIT_S = 5
 """For another process that writes."""
 
@@ -86,4 +88,4 @@ def _checked(row: tuple[bytes, bytes] | None) -> Kept | None:
     except (ValueError, EOFError, OSError):
         return None
     sound = vector.ndim == 1 and vector.dtype == np.float32 and bool(np.isfinite(vector).all())
-    return Kept(vector, row[1]) if sound else None
+    return Kept(vector, row[1]) if sound and row[1].startswith(JPEG) else None

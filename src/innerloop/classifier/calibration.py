@@ -8,6 +8,10 @@ COLDEST, WARMEST = 1e-3, 1e2
 FAILING = 0.1
 """Share of a person's own pictures that would be called unknown."""
 BINS = 10
+ROWS = 2048
+"""Vectors that are compared with all others at once."""
+COPY = 1 - 1e-6
+"""Cosine from which on two vectors are the same."""
 ENOUGH = 1000
 """Examples that one number is fitted to, at most."""
 
@@ -58,18 +62,28 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def nearest_others(features: np.ndarray) -> np.ndarray:
-    """(n,) the cosine of each vector (n, F) of length one to the nearest of the others."""
+    """The cosine of each vector (n, F) of length one to the nearest of the others.
+
+    Copies of a vector say nothing of how alike others will be, and are passed over; a vector
+    without any other is left out of the result.
+    """
     single = features.astype(np.float32)
-    cosines = single @ single.T
-    np.fill_diagonal(cosines, -np.inf)
-    return cosines.max(axis=1)
+    nearest = np.full(len(single), -np.inf)
+    for start in range(0, len(single), ROWS):
+        cosines = single[start : start + ROWS] @ single.T
+        cosines[cosines >= COPY] = -np.inf
+        nearest[start : start + ROWS] = cosines.max(axis=1)
+    return nearest[np.isfinite(nearest)]
 
 
 def threshold_of(similarities: np.ndarray) -> float:
     """The similarity below which a picture is of none of the classes.
 
-    A tenth of a person's own pictures, each compared with the others, are below it.
+    A tenth of a person's own pictures, each compared with the others, are below it. Where there is
+    nothing to compare, nothing is.
     """
+    if not len(similarities):
+        return -1.0
     return float(np.quantile(similarities, FAILING, method="lower"))
 
 

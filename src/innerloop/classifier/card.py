@@ -1,7 +1,5 @@
 """What a saved classifier says of itself, for who finds the file."""
 
-from pathlib import Path
-
 from innerloop.classifier.state import State
 from innerloop.core.texts import printable
 from innerloop.core.version import __version__
@@ -27,7 +25,7 @@ Made by innerloop {__version__} from {sum(counts)} examples of {len(counts)} cla
 {state.head.kind} head on {f"the frozen network `{backbone}`" if backbone else "vectors"}.
 {unknown}
 
-    innerloop predict {Path("FOLDER-OR-FILE")} PICTURES...
+    innerloop predict THIS-FILE-OR-FOLDER PICTURES...
 
 | class | examples |
 |---|---|

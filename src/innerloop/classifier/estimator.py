@@ -1,10 +1,10 @@
 """`FewShotClassifier`: a scikit-learn estimator of a person's own pictures or vectors."""
 
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
 from innerloop.classifier.calibration import smoothed_loss
 from innerloop.classifier.heads import HEADS, Ridge
-from innerloop.classifier.pictures import Picture, labelled_folder, pictures_of
+from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
 from innerloop.classifier.state import (
     Kept,
     Scale,
@@ -30,7 +30,6 @@ from innerloop.classifier.state import (
 )
 from innerloop.classifier.vectors import Vectors, vectors_of
 from innerloop.core.errors import ConfigError, DataError, did_you_mean
-from innerloop.core.files import expanded
 from innerloop.methods.heads.ridge import RidgeInverse
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ class PictureWarning(UserWarning):
 
 SMALL = 1000
 """Examples up to which a change fits anew, λ too, within a second."""
+DIGITS = 16
+"""Of a picture's checksum that are kept, hexadecimal."""
 REMEMBERED = 20
 """Changes that can be undone."""
 
@@ -123,6 +124,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         # On a tie, or where nothing can be left out, the first.
         backbone, vectors, state = min(tried, key=lambda one: _loss_of(one[2]))
         self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
+        self.__dict__.pop("n_features_in_", None)
         self._network = backbone
         self._version = backbone.version
         self.backbone_ = backbone.name
@@ -132,7 +134,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _fit_vectors(self, X: Any, y: Any) -> Self:
-        X, y = validate_data(self, X, y, dtype="numeric")
+        former = self.__dict__.get("n_features_in_")
+        try:
+            return self._fit_rows(X, y)
+        except Exception:
+            # scikit-learn writes it before anything else is checked.
+            self.__dict__.pop("n_features_in_", None)
+            if former is not None:
+                self.__dict__["n_features_in_"] = former
+            raise
+
+    def _fit_rows(self, X: Any, y: Any) -> Self:
+        if isinstance(y, Sequence):
+            _refuse_mixed(np.array(list(y), dtype=object).ravel())
+        X, y = validate_data(self, X, y, dtype="numeric")  # pyright: ignore[reportArgumentType]
         check_classification_targets(y)
         values = np.asarray(X, dtype=np.float64)
         classes, labels = np.unique(y, return_inverse=True)
@@ -149,31 +164,35 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _refuse_wrong_settings(self) -> None:
-        if self.head != "auto" and self.head not in HEADS:
-            known = ["auto", *HEADS]
+        known = ["auto", *HEADS]
+        if not isinstance(self.head, str) or self.head not in known:
             raise ConfigError(
                 f"There is no head {self.head!r}.{did_you_mean(str(self.head), known)}"
             )
         unknown = self.unknown
-        if isinstance(unknown, str) and unknown != "auto":
-            raise ConfigError(f'unknown is "auto", a cosine, or None: got {unknown!r}.')
-        if isinstance(unknown, float | int) and not -1 <= unknown <= 1:
-            raise ConfigError(f"unknown is a cosine, from -1 to 1: got {unknown}.")
+        number = isinstance(unknown, int | float | np.floating) and not isinstance(unknown, bool)
+        if unknown is not None and unknown != "auto" and not (number and -1 <= unknown <= 1):
+            raise ConfigError(
+                f'unknown is "auto", a cosine from -1 to 1, or None: got {unknown!r}.'
+            )
 
     def _are_vectors(self, X: Any) -> bool:
         if self.backbone is None:
             return True
         if not (isinstance(self.backbone, str) and self.backbone == "auto"):
             return False
-        if isinstance(X, str | os.PathLike):
-            return False
+        known = isinstance(X, Sequence | os.PathLike | Image.Image)
+        if not (known or hasattr(X, "shape") or hasattr(X, "__array__")):
+            raise ConfigError(
+                "X is a folder, a list of paths, PIL images or arrays, or a table of numbers: got "
+                f"{type(X).__name__}."
+            )
         return not _holds_pictures(X)
 
     def _labelled(self, X: Any, y: Any) -> tuple[list[Picture], np.ndarray, list[Any]]:
         """Pictures, the class of each, and the classes that are to be."""
         if isinstance(X, str | os.PathLike) and y is None:
-            folder = expanded(os.fspath(X))  # pyright: ignore[reportArgumentType]
-            pictures, labels, classes = labelled_folder(folder, _warn)
+            pictures, labels, classes = labelled_folder(path_of(X), _warn)
             return pictures, np.array(labels, dtype=str), list(classes)
         pictures = pictures_of(X)
         labels = _labels(y, len(pictures))
@@ -213,7 +232,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _of(self, classes: np.ndarray, kept: Kept, scale: Scale | None) -> State:
         names, ordered = by_class(classes, kept)
-        return fitted(names, ordered, wanted=self.head, threshold=self.unknown, scale=scale)
+        unknown = self.unknown if self.unknown in (None, "auto") else float(self.unknown)
+        return fitted(names, ordered, wanted=self.head, unknown=unknown, scale=scale)
 
     def _begin(self, state: State) -> None:
         self._former: list[State] = []
@@ -229,28 +249,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             NotFittedError: before `fit`.
             DataError: if a picture cannot be read.
         """
-        check_is_fitted(self)
-        return self._state.probabilities(self._vectors(X))
+        state = self.state
+        return state.probabilities(self._vectors(X, state))
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each, (n,); see `is_unknown` for "none of these"."""
-        p = self.predict_proba(X)
-        return self._state.classes[p.argmax(axis=1)]
+        # Once: another thread may change the classifier meanwhile.
+        state = self.state
+        return state.classes[state.probabilities(self._vectors(X, state)).argmax(axis=1)]
 
     def is_unknown(self, X: Any) -> np.ndarray:
         """(n,) bool: whether a picture is less similar to every example than ``threshold_``."""
-        check_is_fitted(self)
-        limit = self._state.threshold
-        similarities = self._state.similarities(self._vectors(X))
-        return np.zeros(len(similarities), bool) if limit is None else similarities < limit
+        state = self.state
+        similarities = state.similarities(self._vectors(X, state))
+        if state.threshold is None:
+            return np.zeros(len(similarities), bool)
+        return similarities < state.threshold
 
     def similarity(self, X: Any) -> np.ndarray:
         """(n,) the cosine to the nearest example, which `is_unknown` compares with a threshold."""
-        check_is_fitted(self)
-        return self._state.similarities(self._vectors(X))
+        state = self.state
+        return state.similarities(self._vectors(X, state))
 
-    def _vectors(self, X: Any) -> np.ndarray:
-        if self._state.scale is not None:
+    def _vectors(self, X: Any, state: State) -> np.ndarray:
+        if state.scale is not None:
             return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
         return vectors_of(pictures_of(X), self.network, strict=True).values
 
@@ -259,8 +281,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """What turns a picture into a vector."""
         check_is_fitted(self)
         if self._network is None:
-            self._network = find_backbone(self.backbone_)
+            # After unpickling; by its name alone a function is not found.
+            wanted = self.backbone if callable(self.backbone) else self.backbone_
+            self._network = self._checked_network(find_backbone(wanted))
         return self._network
+
+    def _checked_network(self, network: Backbone) -> Backbone:
+        """The network, if it is the one that the classifier was made with."""
+        if self._version and network.version != self._version:
+            raise DataError(
+                f"The classifier was made with another version of the backbone {network.name}: "
+                "make it again with innerloop adapt."
+            )
+        return network
 
     @property
     def state(self) -> State:
@@ -387,7 +420,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _change(self, classes: list[Any], kept: Kept, moved: Kept | None, *, add: bool) -> Self:
         state = self._state
-        names, ordered = by_class(np.array(classes, dtype=_dtype(classes)), kept)
+        names, ordered = by_class(_array(classes), kept)
         inverse = None
         if len(kept) > SMALL and state.head.kind == Ridge.kind:
             inverse = _updated(state, classes, moved, add=add)
@@ -395,7 +428,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             names,
             ordered,
             wanted=state.wanted,
-            threshold=self.unknown,
+            unknown=state.unknown,
             scale=state.scale,
             former=state if inverse is not None else None,
             inverse=inverse,
@@ -408,24 +441,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     # Keeping
 
     def save(self, path: str | os.PathLike[str], *, thumbnails: bool = False) -> None:
-        """Write the classifier: one file where the name ends in ``.innerloop``, else a folder.
+        """Write the classifier: one file where the name ends in .innerloop or .zip, else a folder.
 
         Args:
             path: where to.
             thumbnails: keep small pictures of the examples in it, too.
 
         Raises:
+            ConfigError: if something else lies there.
             DiskError: if it cannot be written.
         """
         from innerloop.classifier.saving import save_state
 
         check_is_fitted(self)
         save_state(
-            expanded(Path(path)),
+            path_of(path),
             self._state,
             backbone=self.backbone_,
             version=self._version,
-            unknown=self.unknown,
             thumbnails=thumbnails,
         )
 
@@ -443,7 +476,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         from innerloop.classifier.export import export_onnx
 
-        return export_onnx(self, expanded(Path(path)))
+        return export_onnx(self, path_of(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backbone: Any = None) -> "FewShotClassifier":
@@ -451,7 +484,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             path: the file or folder.
-            backbone: the function that the classifier was made with, if it was one.
+            backbone: what the classifier was made with, if that was a function, or a network of
+                another library.
 
         Raises:
             DataError: if it is no classifier, is damaged, or its backbone is another version.
@@ -459,29 +493,37 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         from innerloop.classifier.saving import load_state
 
-        place = expanded(Path(path))
+        place = path_of(path)
         state, header = load_state(place)
-        network = None
-        if header.backbone is not None and not header.backbone_version and backbone is None:
+        made_with = header.backbone
+        if made_with is None and backbone is not None:
+            raise ConfigError(f"{place} is of vectors: it takes no backbone.")
+        if made_with is not None and backbone is None and not header.backbone_version:
             raise ConfigError(
-                f"{place} was made with {header.backbone}, a function of your own: give it as "
-                "backbone."
+                f"{place} was made with {made_with}, a function of your own: give it as backbone."
             )
-        if header.backbone is not None:
-            network = find_backbone(header.backbone if backbone is None else backbone)
-            if header.backbone_version and network.version != header.backbone_version:
-                raise DataError(
-                    f"{place} was made with another version of the backbone {header.backbone}: "
-                    "make it again with innerloop adapt."
-                )
+        if made_with is not None and backbone is None and ":" in made_with:
+            # A stranger's file must not choose what is downloaded.
+            raise ConfigError(
+                f"{place} was made with {made_with}, a network of another library, which may be "
+                f"downloaded: give it as backbone ({made_with!r}, in the shell --backbone "
+                f"{shlex.quote(made_with)}) if you want that."
+            )
         classifier = cls(
-            header.backbone if backbone is None else backbone,
-            head=header.wanted,
-            unknown=header.unknown,
+            made_with if backbone is None else backbone, head=header.wanted, unknown=header.unknown
         )
-        classifier._network = network
         classifier._version = header.backbone_version
-        classifier.backbone_ = header.backbone
+        classifier._network = None
+        classifier.backbone_ = made_with
+        if made_with is not None:
+            network = find_backbone(classifier.backbone)
+            classifier._network = classifier._checked_network(network)
+            size = len(network.vector(np.full((8, 8), 255, np.uint8), "a white picture"))
+            if size != state.kept.codes.shape[1]:
+                raise DataError(
+                    f"{place} has vectors of {state.kept.codes.shape[1]} numbers and the backbone "
+                    f"{network.name} gives {size}: it is another one, or the file is damaged."
+                )
         classifier.skipped_ = {}
         if header.columns is not None:
             vars(classifier)["n_features_in_"] = header.columns
@@ -491,10 +533,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     # What scikit-learn asks
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network, which is found again by its name."""
+        """Without the network, which is found again, and without what could be undone."""
         values: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore
-        if isinstance(self.__dict__.get("backbone_"), str) and not callable(self.backbone):
-            values["_network"] = None
+        if "_state" in values:
+            values |= {"_network": None, "_former": []}
         return values
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -508,49 +550,60 @@ def _lone_class(name: Any) -> DataError:
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(sentence, PictureWarning, stacklevel=4)
+    warnings.warn(sentence, PictureWarning, stacklevel=5)
 
 
 def _holds_pictures(X: Any) -> bool:
-    """Whether the first element is a path, a picture, or an array of more than one dimension."""
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    """Whether X is a path, pictures, or a list of something that is no row of numbers."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "UO":
         return X.ndim > 2
-    if not isinstance(X, Sequence | np.ndarray):
-        # A table of pandas, or a sparse one, which is then refused as scikit-learn does.
-        return False
-    first = X[0] if len(X) else None
-    if isinstance(first, str | os.PathLike | Image.Image):
+    if not isinstance(X, np.ndarray | Sequence | os.PathLike | Image.Image):
+        return False  # a table of pandas, or a sparse one, which scikit-learn judges
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1
+    if isinstance(X, str | os.PathLike | Image.Image) or not len(X):
         return True
-    return isinstance(first, np.ndarray) and first.ndim > 1
+    first = X[0]
+    if isinstance(first, list | tuple):
+        return False
+    return not (isinstance(first, np.ndarray) and first.ndim == 1)
 
 
 def _labels(y: Any, count: int) -> np.ndarray:
-    """(n,) labels, all of one type.
+    """(n,) labels, all texts or all numbers.
 
     Raises:
-        ConfigError: if they are not so many, or of mixed types.
+        ConfigError: if they are not so many, or are something else.
     """
     if y is None:
         raise ConfigError("y is missing: give the class of each example.")
-    values = np.asarray(y, dtype=object)
+    values = np.array(list(y), dtype=object) if not isinstance(y, np.ndarray) else y.astype(object)
     if values.ndim != 1 or len(values) != count:
         raise ConfigError(
             f"There are {count} examples and y has the shape {values.shape}: give one class for "
             "each."
         )
     _refuse_mixed(values)
-    return np.array(values.tolist(), dtype=_dtype(values.tolist()))
+    return _array(values.tolist())
 
 
-def _dtype(classes: list[Any]) -> Any:
-    return str if all(isinstance(of, str) for of in classes) else None
+def _array(classes: list[Any]) -> np.ndarray:
+    """Labels as an array; of an enumeration of texts its texts."""
+    if all(isinstance(of, str) for of in classes):
+        return np.array([str.__str__(of) for of in classes], dtype=str)
+    return np.array(classes)
 
 
 def _refuse_mixed(values: np.ndarray) -> None:
     kinds = {"text" if isinstance(of, str) else type(of).__name__ for of in values}
-    numbers = all(isinstance(of, int | float | np.number) for of in values)
-    if len(kinds) > 1 and not numbers:
+    numbers = all(isinstance(of, int | float | np.number | np.bool_) for of in values)
+    texts = kinds <= {"text", "str_"}
+    if len(kinds) > 1 and not (numbers or texts):
         raise ConfigError(f"Classes are of mixed types, {' and '.join(sorted(kinds))}: use one.")
+    if not (numbers or texts):
+        raise ConfigError(f"Classes are texts or numbers: got {kinds.pop()}.")
+    if any("\0" in of for of in values) if texts else any(of != of for of in values):
+        raise ConfigError("A class is called by NaN, or by a text with NUL: use another name.")
 
 
 def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> Kept:
@@ -559,7 +612,7 @@ def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> 
         codes_of(vectors.values),
         labels,
         names,
-        tuple(vectors.digests),
+        tuple(digest[:DIGITS] for digest in vectors.digests),
         tuple(vectors.thumbnails),
     )
 
@@ -596,5 +649,5 @@ def _updated(state: State, classes: list[Any], moved: Kept | None, *, add: bool)
     if not add and moved is not None:
         left = [column for column in range(len(state.classes)) if column != moved.labels[0]]
         inverse = replace(inverse, products=inverse.products[:, left])
-    order = np.argsort(np.array(classes, dtype=_dtype(classes)), kind="stable")
+    order = np.argsort(_array(classes), kind="stable")
     return replace(inverse, products=inverse.products[:, order.tolist()])

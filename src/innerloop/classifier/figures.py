@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from innerloop.classifier.calibration import bins_of
-from innerloop.classifier.quality import Quality
+from innerloop.classifier.quality import AHEAD, DRAWS, Quality
 from innerloop.classifier.state import State
 from innerloop.report.figures.style import AFTER, GREY, WRONG, canvas
 
@@ -129,12 +129,12 @@ def curve(report: Quality) -> Figure:
         lw=0,
         color=AFTER,
     )
-    axes.plot(shots, means, "o-", color=AFTER, label="mean, and its spread over 20 choices")
+    axes.plot(shots, means, "o-", color=AFTER, label=f"mean, and its spread over {DRAWS} choices")
     if report.outlook is not None:
-        ahead = float(np.median(report.counts)) + 5
+        ahead = float(np.median(report.counts)) + AHEAD
         axes.plot(
-            [shots[-1], ahead],
-            [means[-1], 100 * report.outlook],
+            [ahead - AHEAD, ahead],
+            [100 * report.accuracy, 100 * report.outlook],
             "o--",
             color=GREY,
             markevery=[1],

@@ -60,11 +60,13 @@ class Head(ABC):
 
     Attributes:
         kind: its name.
+        numbers: names of what ``settings`` hold, all above zero.
         tensors: what it is, by name.
         settings: numbers that it was fitted with, by name.
     """
 
     kind: ClassVar[str]
+    numbers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, tensors: dict[str, Tensor], settings: dict[str, float]):
         # As they are saved, so that a classifier says the same when it is loaded.
@@ -143,13 +145,15 @@ class Prototypes(Head):
         sums = class_sums(examples.features, examples.labels, examples.ways)
         without = F.normalize(sums[examples.labels] - examples.features, dim=1)
         own = (without * examples.features).sum(1)
-        return scores.scatter(1, examples.labels[:, None], own[:, None])
+        # Rounded as coarsely as prototypes are kept: else rounding would break ties.
+        return scores.scatter(1, examples.labels[:, None], own[:, None]).round(decimals=7)
 
 
 class Ridge(Head):
     """Ridge regression, its λ the one with the least squared error on examples left out."""
 
     kind = "ridge"
+    numbers = ("penalty",)
 
     @classmethod
     def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:
@@ -188,6 +192,7 @@ class Logistic(Head):
     """Multinomial logistic regression, its penalty the one with the least loss over five folds."""
 
     kind = "logistic"
+    numbers = ("penalty",)
 
     @classmethod
     def fit(cls, examples: Examples, settings: dict[str, float] | None = None) -> Self:

@@ -54,8 +54,11 @@ def held_out(made: Predictions, labels: Sequence[Any], classes: Sequence[Any]) -
         labels: what each is.
         classes: those that the classifier knows; others are strangers to it.
     """
+    # Folders are called by texts, whatever the classes of the classifier are.
+    classes = [str(of) for of in classes]
+    labels = [str(of) for of in labels]
+    guesses = [str(row.label) for row in made.rows]
     known = np.array([label in classes for label in labels], dtype=bool)
-    guesses = [row.label for row in made.rows]
     right = np.array([a == b for a, b in zip(guesses, labels, strict=True)], bool)[known]
     p = np.array([row.probability for row in made.rows])[known]
     similarity = np.array([row.similarity for row in made.rows])
@@ -70,9 +73,9 @@ def held_out(made: Predictions, labels: Sequence[Any], classes: Sequence[Any]) -
         for name in classes
     }
     mistakes = tuple(
-        (row.name, label, row.label)
-        for row, label, of_ours in zip(made.rows, labels, known, strict=True)
-        if of_ours and row.label != label
+        (row.name, label, guess)
+        for row, guess, label, of_ours in zip(made.rows, guesses, labels, known, strict=True)
+        if of_ours and guess != label
     )
     return HeldOut(
         tested,

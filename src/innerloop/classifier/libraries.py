@@ -40,9 +40,11 @@ def load(library: str, name: str, *, pretrained: bool = True) -> Backbone:
     package, loader = LIBRARIES[library]
     try:
         module = import_module(library)
-    except ImportError as error:
+    # Beside another PyTorch than it was built for, a library raises anything.
+    except Exception as error:
         raise ConfigError(
-            f"The backbone {library}:{name} needs {package}: pip install {package}."
+            f"The backbone {library}:{name} needs {package} ({first_line(error)[:SAID]}): "
+            f"pip install {package}."
         ) from error
     try:
         network, prepare = loader(module, name, pretrained)

@@ -6,7 +6,8 @@ import numpy as np
 
 from innerloop.classifier import figures
 from innerloop.classifier.calibration import probabilities
-from innerloop.classifier.quality import SURE, Quality, sentences, short_name
+from innerloop.classifier.pictures import short_name
+from innerloop.classifier.quality import DRAWS, SURE, Quality, sentences
 from innerloop.classifier.state import State
 from innerloop.report.document import (
     Block,
@@ -177,7 +178,7 @@ def _curve(report: Quality) -> Section | None:
                 lambda: figures.curve(report),
                 "Accuracy rises with the number of pictures a class.",
                 "Accuracy with so many pictures a class, chosen at random, on the others; the band "
-                "is one standard deviation over 20 choices.",
+                f"is one standard deviation over {DRAWS} choices.",
             )
         ],
     )

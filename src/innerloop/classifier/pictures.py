@@ -109,6 +109,24 @@ class Read:
             ) from error
 
 
+def short_name(name: str) -> str:
+    """A picture's folder and file, without what leads there."""
+    return "/".join(Path(name).parts[-2:])
+
+
+def path_of(given: Any) -> Path:
+    """A path as a person gave it; ``~`` is the home folder where there is no such file.
+
+    Raises:
+        ConfigError: if it holds a NUL, or is of bytes.
+    """
+    text = os.fspath(given)
+    if not isinstance(text, str) or "\0" in text:
+        raise ConfigError(f"{text!r} cannot be the path of a file.")
+    path = Path(text)
+    return path if path.exists() else expanded(path)
+
+
 def pictures_of(given: Any) -> list[Picture]:
     """The pictures of a folder, a file, an array, or of a list of files, arrays and pictures.
 
@@ -122,18 +140,20 @@ def pictures_of(given: Any) -> list[Picture]:
         DataError: if a folder cannot be listed, or holds no picture.
     """
     if isinstance(given, str | os.PathLike):
-        path = expanded(os.fspath(given))  # pyright: ignore[reportArgumentType]
+        path = path_of(given)
         return _of_folder(path) if path.is_dir() else [Picture(str(path), path)]
     if isinstance(given, Image.Image):
         return [Picture("picture 1", given)]
-    if isinstance(given, np.ndarray) and given.dtype != object:
-        if given.ndim not in (3, 4):
+    if isinstance(given, np.ndarray) and given.dtype.kind in "UO" and given.ndim == 1:
+        given = given.tolist()
+    if isinstance(given, np.ndarray):
+        if given.ndim not in (3, 4) or (given.ndim == 3 and given.shape[2] in (3, 4)):
             raise ConfigError(
                 "An array of pictures is (n, height, width) or (n, height, width, 3): got "
                 f"{given.shape}. Give one picture as a list with it."
             )
         given = list(given)
-    if not isinstance(given, Sequence | np.ndarray):
+    if not isinstance(given, Sequence):
         raise ConfigError(
             "Pictures are a folder, or a list of paths, PIL images or arrays: got "
             f"{type(given).__name__}."
@@ -143,7 +163,7 @@ def pictures_of(given: Any) -> list[Picture]:
 
 def _single(given: Any, place: int) -> Picture:
     if isinstance(given, str | os.PathLike):
-        path = expanded(os.fspath(given))  # pyright: ignore[reportArgumentType]
+        path = path_of(given)
         return Picture(str(path), path)
     if isinstance(given, np.ndarray | Image.Image):
         return Picture(f"picture {place}", given)
@@ -166,8 +186,16 @@ def labelled_folder(
     Raises:
         DataError: if the folder is no such thing.
     """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {str(folder)!r}.")
     listing = list_folder(Path(os.path.abspath(folder)), deepest=2)
-    classes = class_folders(listing)
+    inside = {file.parts for file in listing.files}
+    classes = {
+        parts: name
+        for parts, name in class_folders(listing).items()
+        # A classifier that lies among its pictures is no class.
+        if not {(*parts, "classifier.json"), (*parts, "SHA256SUMS")} <= inside
+    }
     pictures: list[Picture] = []
     labels: list[str] = []
     others = list(listing.passed_over)

@@ -3,26 +3,30 @@
 Accuracy is estimated by leaving each example out: for ridge and prototypes that is exact and costs
 nothing, and the classifier that is judged has all examples but one. By five folds, whose
 classifiers have a fifth less, the estimate of a single task varies less (Shimabucoro et al. 2023,
-arXiv 2307.02732) and is lower at a few examples a class; it is beside it. What they are worth is
-measured in `docs/own-pictures.md`.
+arXiv 2307.02732) and is lower at a few examples a class; it is beside it. How far both are off
+is in `docs/own-pictures.md`.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
-from innerloop.classifier.calibration import probabilities
+from innerloop.classifier.calibration import ROWS, probabilities
 from innerloop.classifier.heads import FOLDS, HEADS, Examples, folds
+from innerloop.classifier.pictures import short_name
 from innerloop.classifier.state import State
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
 ALIKE = 0.985
 """Cosine of two pictures from which on they may be copies."""
+CORRELATED = 0.97
+"""Of their small pictures."""
 SURE = 0.8
 """Probability of another class from which on an example may be labelled wrong."""
 DRAWS = 20
@@ -130,8 +134,9 @@ def quality(state: State) -> Quality:
     right = int((guesses == labels)[told].sum())
     mistakes = _mistakes(state, left_out)
     curve = learning_curve(state)
+    accuracy = right / tested if tested else float("nan")
     return Quality(
-        right / tested if tested else float("nan"),
+        accuracy,
         wilson(right, tested),
         tested,
         _by_folds(state),
@@ -142,7 +147,7 @@ def quality(state: State) -> Quality:
         tuple(of for of in mistakes if of.probability >= SURE),
         _duplicates(state),
         curve,
-        _outlook(curve, state),
+        _outlook(curve, accuracy, state),
     )
 
 
@@ -173,21 +178,42 @@ def _mistakes(state: State, left_out: np.ndarray) -> tuple[Mistake, ...]:
 
 
 def _duplicates(state: State) -> tuple[Pair, ...]:
-    features = state.examples.features.float().numpy()
-    cosines = features @ features.T
-    one, other = np.nonzero(np.triu(cosines, 1) >= ALIKE)
+    """Pairs of pictures that are the same, or look the same to the network and in small.
+
+    Of rows of a table nothing is said: equal ones are usual there.
+    """
     kept = state.kept
-    pairs = [
-        Pair(
-            (kept.names[a], kept.names[b]),
-            (state.classes[kept.labels[a]], state.classes[kept.labels[b]]),
-            min(1.0, float(cosines[a, b])),
-            bool(kept.digests) and kept.digests[a] == kept.digests[b],
-        )
-        for a, b in zip(one.tolist(), other.tolist(), strict=True)
-    ]
+    pairs = []
+    for a, b, cosine in _alike(state.examples.features.float().numpy()) if kept.digests else ():
+        identical = kept.digests[a] == kept.digests[b]
+        if identical or _look_the_same(kept.thumbnails[a], kept.thumbnails[b]):
+            labels = state.classes[kept.labels[a]], state.classes[kept.labels[b]]
+            names = kept.names[a], kept.names[b]
+            pairs.append(Pair(names, labels, min(1.0, cosine), identical))
     # Between classes first: one of such two is labelled wrong.
     return tuple(sorted(pairs, key=lambda pair: (pair.labels[0] == pair.labels[1], -pair.cosine)))
+
+
+def _alike(features: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """Places and cosines of pairs whose vectors (n, F) are close."""
+    for start in range(0, len(features), ROWS):
+        cosines = features[start : start + ROWS] @ features.T
+        for row, other in np.argwhere(cosines >= ALIKE).tolist():
+            if start + row < other:
+                yield start + row, other, float(cosines[row, other])
+
+
+def _look_the_same(one: bytes, other: bytes) -> bool:
+    """Whether two small pictures, in grey, are correlated as hardly any two different ones are."""
+    if not (one and other):
+        return False
+    small = []
+    for content in (one, other):
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            values = np.asarray(image.convert("L").resize((16, 16), Image.Resampling.BOX), float)
+        small.append(values.ravel() - values.mean())
+    lengths = np.linalg.norm(small[0]) * np.linalg.norm(small[1])
+    return bool(small[0] @ small[1] >= CORRELATED * lengths)
 
 
 def _by_folds(state: State) -> float:
@@ -210,8 +236,9 @@ def _right(state: State, examples: Examples, others: Examples) -> int:
 def learning_curve(state: State) -> tuple[CurvePoint, ...]:
     """Accuracy with 1, 2, ... examples a class, chosen at random, on those that were not."""
     examples = state.examples
-    counts = examples.counts
-    most = int(counts.max()) - 1
+    counts = examples.counts[examples.counts > 1]
+    # No further than every class goes, or few classes would be tested, on few examples.
+    most = int(counts.min()) - 1 if len(counts) else 0
     points = []
     for shots in _shots(most):
         accuracies = []
@@ -243,29 +270,23 @@ def _choice(examples: Examples, shots: int, draw: int) -> torch.Tensor:
     return chosen
 
 
-def _outlook(curve: Sequence[CurvePoint], state: State) -> float | None:
+def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> float | None:
     """Accuracy at five more examples a class, if errors go on falling as a power of their number.
 
-    Errors = b shots^-c, fitted to the logarithms (Cortes et al. 1993), c from 0 to 1: no rise, and
-    no faster fall than means of independent examples allow.
+    The power, errors ~ shots^-c (Cortes et al. 1993), is fitted to the curve's logarithms, c from 0
+    to 1: no rise, and no faster fall than means of independent examples allow. It goes on from the
+    accuracy of the classifier as it is.
     """
     known = [point for point in curve if point.mean < 1]
     if len(curve) < 2:
         return None
-    if len(known) < 2:
-        return 1.0
-    shots = np.log([point.shots for point in known])
-    errors = np.log([1 - point.mean for point in known])
-    slope, level = np.polyfit(shots, errors, 1)
-    slope = float(np.clip(slope, -1, 0))
-    level = float(np.mean(errors - slope * shots))
+    slope = 0.0
+    if len(known) > 1:
+        shots = np.log([point.shots for point in known])
+        errors = np.log([1 - point.mean for point in known])
+        slope = float(np.clip(np.polyfit(shots, errors, 1)[0], -1, 0))
     typical = float(np.median(state.examples.counts.numpy()))
-    return 1 - min(1.0, float(np.exp(level + slope * np.log(typical + AHEAD))))
-
-
-def short_name(name: str) -> str:
-    """A picture's folder and file, without what leads there."""
-    return "/".join(Path(name).parts[-2:])
+    return 1 - (1 - accuracy) * ((typical + AHEAD) / typical) ** slope
 
 
 def sentences(report: Quality) -> list[str]:
@@ -301,12 +322,12 @@ def sentences(report: Quality) -> list[str]:
     inside = len(report.duplicates) - len(between)
     if inside:
         lines.append(
-            f"{inside} pairs within a class look the same: copies teach nothing, and make the "
-            "accuracy look better than it is."
+            f"Within a class {inside} {'pair looks' if inside == 1 else 'pairs look'} the same: "
+            "copies teach nothing, and make the accuracy look better than it is."
         )
     if report.outlook is not None:
         lines.append(
             f"{AHEAD} more pictures a class would bring about "
-            f"{100 * max(report.outlook, 0):.0f} %, if errors go on falling as they did."
+            f"{100 * report.outlook:.0f} %, if errors go on falling as they did."
         )
     return lines

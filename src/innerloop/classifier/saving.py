@@ -21,23 +21,37 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from innerloop.classifier.calibration import COLDEST, WARMEST
 from innerloop.classifier.card import card
 from innerloop.classifier.heads import HEADS
+from innerloop.classifier.pictures import short_name
 from innerloop.classifier.state import Kept, Scale, State
-from innerloop.core.errors import DataError, first_line
-from innerloop.core.files import json_text, write_atomic, write_folder
+from innerloop.core.errors import ConfigError, DataError, first_line
+from innerloop.core.files import disk_errors, json_text, write_atomic, write_folder
 from innerloop.core.version import __version__
 from innerloop.core.zips import Limits, open_archive
 
 FORMAT = 1
 """Of the files; another number when they change."""
 SUMS = "SHA256SUMS"
+HEADER = "classifier.json"
 SUFFIXES = (".innerloop", ".zip")
 """Of a classifier that is one file."""
 LIMITS = Limits(entries=200_000, file_bytes=256 * 2**20, total_bytes=512 * 2**20)
 WHEN = (2020, 1, 1, 0, 0, 0)
 """In archives, so that the same classifier is the same bytes."""
 REMEDY = "make it again with innerloop adapt"
+
+UNFIT = (
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    SafetensorError,
+)
+"""What numbers and tensors raise that do not fit one another."""
 
 Kind = Literal["text", "whole", "number"]
 """What classes are called by."""
@@ -51,8 +65,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         format: `FORMAT`.
         innerloop: the version that wrote it.
-        backbone: name of the network; None for vectors, or a function of the person's own.
-        backbone_version: of the network; empty where nobody knows.
+        backbone: name of the network; None for vectors.
+        backbone_version: of the network; empty for a function of the person's own.
         columns: of a table; None for pictures.
         wanted: the head that was asked for.
         unknown: what was asked for.
@@ -62,8 +76,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         threshold: see `State`.
         kind: of the classes.
         classes: their names, sorted.
-        names: of the examples, without folders.
-        digests: of the examples, the first sixteen digits; empty for vectors.
+        names: of the examples, with the last folder of each.
+        digests: of the examples; empty for vectors.
     """
 
     format: int
@@ -89,28 +103,56 @@ def save_state(
     *,
     backbone: str | None,
     version: str,
-    unknown: float | Literal["auto"] | None,
     thumbnails: bool = False,
 ) -> None:
     """Write a classifier, as one file where its name ends as `SUFFIXES` do, else as a folder.
 
     Raises:
+        ConfigError: if something else lies there.
         DiskError: if it cannot be written.
     """
-    contents = _contents(state, backbone, version, unknown, thumbnails)
+    refuse_taken(path)
+    contents = _contents(state, backbone, version, thumbnails)
     sums = "".join(f"{_sha256(content)}  {name}\n" for name, content in sorted(contents.items()))
     contents[SUMS] = sums.encode()
     if path.suffix.lower() in SUFFIXES:
         write_atomic(path, _archive(contents))
     else:
+        with disk_errors(str(path)):
+            for left in (path / "thumbnails").glob("*.jpg"):  # of a former classifier
+                left.unlink()
         write_folder(path, contents)
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise `ConfigError` where something lies that is no classifier.
+
+    Args:
+        path: where a classifier is to be written.
+    """
+    single = path.suffix.lower() in SUFFIXES
+    free = not path.exists() or (not single and path.is_dir() and not any(path.iterdir()))
+    if not free and not is_classifier(path):
+        raise ConfigError(f"{path} is there and is no classifier: choose another place.")
+    if not free and single != path.is_file():
+        raise ConfigError(f"{path} is a folder, and its name is a file's: choose another place.")
+
+
+def is_classifier(path: Path) -> bool:
+    """Whether a file or folder looks like a classifier; nothing of it is checked."""
+    if path.is_dir():
+        return (path / HEADER).is_file() and (path / SUMS).is_file()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {HEADER, SUMS} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
 
 
 def _contents(
     state: State,
     backbone: str | None,
     version: str,
-    unknown: float | Literal["auto"] | None,
     thumbnails: bool,
 ) -> dict[str, bytes]:
     kind, classes = _as_json(state.classes)
@@ -121,15 +163,15 @@ def _contents(
         version,
         len(state.scale.mean) if state.scale else None,
         state.wanted,
-        unknown,
+        state.unknown,
         state.head.kind,
         state.head.settings,
         state.temperature,
         state.threshold,
         kind,
         classes,
-        [Path(name).name for name in state.kept.names],
-        [digest[:16] for digest in state.kept.digests],
+        [short_name(name) for name in state.kept.names],
+        list(state.kept.digests),
     )
     examples = {"codes": state.kept.codes, "labels": state.kept.labels.astype(np.int32)}
     if state.scale:
@@ -186,11 +228,13 @@ def load_state(path: Path) -> tuple[State, Header]:
     Raises:
         DataError: if it is not there, is damaged, was changed, or is of another version.
     """
+    if not path.exists():
+        raise DataError(f"There is no classifier {str(path)!r}: innerloop adapt makes one.")
     files = _read_archive(path) if path.is_file() else _read_folder(path)
     header = _header(files["classifier.json"], path)
     try:
         return _state(header, files, path), header
-    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MemoryError) as error:
+    except UNFIT as error:
         if isinstance(error, DataError):
             raise
         raise _damaged(path, first_line(error)) from error
@@ -290,7 +334,8 @@ def _state(header: Header, files: Mapping[str, bytes], path: Path) -> State:
         and counts.min() > 0
         and bool((np.diff(labels) >= 0).all())
         and (header.backbone is None) == (header.columns is not None)
-        and all(isinstance(of, KINDS[header.kind]) for of in header.classes)
+        and all(type(of) is KINDS[header.kind] for of in header.classes)
+        and not any("\0" in str(of) for of in header.classes)
         and header.classes == sorted(set(header.classes))
     )
     if not sound:
@@ -304,7 +349,11 @@ def _state(header: Header, files: Mapping[str, bytes], path: Path) -> State:
     expected = HEADS[header.head].shapes(codes.shape[1], ways)
     if {name: array.shape for name, array in tensors.items()} != expected:
         raise _damaged(path, "its head does not fit")
-    if not header.temperature > 0 or not np.isfinite(list(header.settings.values())).all():
+    numbers = [header.settings.get(name, 0.0) for name in HEADS[header.head].numbers]
+    in_range = all(0 < number < np.inf for number in numbers) and (
+        COLDEST <= header.temperature <= WARMEST
+    )
+    if not in_range:
         raise _damaged(path, "its numbers are out of range")
     head = HEADS[header.head](
         {name: torch.from_numpy(array.copy()).double() for name, array in tensors.items()},
@@ -313,4 +362,13 @@ def _state(header: Header, files: Mapping[str, bytes], path: Path) -> State:
     pictures = () if header.columns is not None else (b"",) * n
     kept = Kept(codes, labels, tuple(header.names), tuple(header.digests), pictures)
     classes = np.array(header.classes, dtype=DTYPES[header.kind])
-    return State(classes, kept, header.wanted, head, header.temperature, header.threshold, scale)
+    return State(
+        classes,
+        kept,
+        header.wanted,
+        header.unknown,
+        head,
+        header.temperature,
+        header.threshold,
+        scale,
+    )

@@ -1,9 +1,11 @@
 """From a picture's pixels to what a network takes: photos are cut, drawings are placed."""
 
 import numpy as np
+from PIL import Image
 
+from innerloop.core.errors import DataError
 from innerloop.data.images import resize
-from innerloop.data.pictures import middle_square, padded_square
+from innerloop.data.pictures import MAX_PIXELS, middle_square, padded_square
 
 FAINT = 0.25
 """Of the strongest ink: what is weaker is not looked at when a drawing is placed."""
@@ -25,8 +27,11 @@ def drawing(pixels: np.ndarray, size: int) -> np.ndarray:
     The ground is what most of the border is, dark or light, so that chalk is ink as a pencil is.
     What is drawn fills the square but for a margin, and its strongest stroke is 1: how large the
     sheet was and how thick the pen then does not matter.
+
+    Raises:
+        DataError: if it is too long for a square.
     """
-    grey = pixels if pixels.ndim == 2 else _grey(pixels)
+    grey = pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     ink = np.abs(grey.astype(np.int16) - int(np.median(border))).astype(np.uint8)
     drawn = ink > FAINT * ink.max()
@@ -34,13 +39,12 @@ def drawing(pixels: np.ndarray, size: int) -> np.ndarray:
     columns = np.flatnonzero(drawn.any(axis=0))
     if len(rows):
         ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if max(ink.shape) ** 2 > MAX_PIXELS:
+        raise DataError(
+            f"what is drawn is {ink.shape[1]:,} x {ink.shape[0]:,} pixels, too long for a square: "
+            "make it smaller"
+        )
     square = padded_square(ink, 0)
     square = np.pad(square, max(1, round(MARGIN / (1 - 2 * MARGIN) * len(square))))
     small = resize(square, size).astype(np.float32)
     return (small / max(1.0, float(small.max())))[None]
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """Luminance, as Pillow has it (ITU-R 601)."""
-    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-    return ((weighted + 32768) >> 16).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ class Kept:
         codes: (n, F) int8 or float32, see `codes_of`.
         labels: (n,) int64, places in the classes.
         names: of each, for messages.
-        digests: SHA-256 of each picture's content; empty for vectors.
+        digests: how the SHA-256 of each picture's content begins; empty for vectors.
         thumbnails: a small JPEG of each, empty where it was loaded; none for vectors.
     """
 
@@ -117,6 +118,7 @@ class State:
         classes: (ways,) labels, sorted.
         kept: the examples, class by class.
         wanted: the head that was asked for, or ``auto``.
+        unknown: the threshold that was asked for: ``auto``, a cosine, or None.
         head: the fitted head.
         temperature: scores are divided by it.
         threshold: similarity to the nearest example below which nothing is known; None: everything
@@ -128,6 +130,7 @@ class State:
     classes: np.ndarray
     kept: Kept
     wanted: str
+    unknown: float | Literal["auto"] | None
     head: Head
     temperature: float
     threshold: float | None
@@ -179,7 +182,7 @@ def fitted(
     kept: Kept,
     *,
     wanted: str,
-    threshold: float | str | None,
+    unknown: float | Literal["auto"] | None,
     scale: Scale | None,
     former: State | None = None,
     inverse: RidgeInverse | None = None,
@@ -190,7 +193,7 @@ def fitted(
         classes: (ways,) labels, sorted.
         kept: the examples, class by class.
         wanted: a name of `HEADS`, or ``auto``.
-        threshold: ``auto``, a similarity, or None.
+        unknown: ``auto``, a cosine, or None.
         scale: of the columns of a table.
         former: whose penalty is kept, where the head is of the same kind.
         inverse: of the ridge head that is wanted, if it is known.
@@ -198,7 +201,7 @@ def fitted(
     counts = np.bincount(kept.labels, minlength=len(classes))
     kind = usual_head(counts.tolist()) if wanted == "auto" else wanted
     settings = former.head.settings if former and former.head.kind == kind else None
-    unfinished = State(classes, kept, wanted, Prototypes({}, {}), 1.0, None, scale)
+    unfinished = State(classes, kept, wanted, unknown, Prototypes({}, {}), 1.0, None, scale)
     examples = unfinished.examples
     if inverse is not None and kind == Ridge.kind:
         head: Head = Ridge({"weight": inverse.weights.T.contiguous()}, settings or {})
@@ -209,14 +212,10 @@ def fitted(
     temperature = USUAL_TEMPERATURE
     if told.any():
         temperature = fit_temperature(state.left_out[told], kept.labels[told])
-    limit = None if threshold is None else _limit(threshold, examples)
+    limit = unknown
+    if unknown == "auto":
+        limit = threshold_of(nearest_others(examples.features.numpy()))
     return replace(state, temperature=temperature, threshold=limit)
-
-
-def _limit(threshold: float | str, examples: Examples) -> float | None:
-    if threshold != "auto":
-        return float(threshold)
-    return threshold_of(nearest_others(examples.features.numpy()))
 
 
 def by_class(classes: np.ndarray, kept: Kept) -> tuple[np.ndarray, Kept]:

@@ -73,6 +73,11 @@ def vectors_of(
     if not found and pictures:
         first = next(iter(faults.values()))
         raise DataError(f"None of {len(pictures)} pictures can be read. {first}")
+    if len({len(kept.vector) for _, _, kept in found}) > 1:
+        raise DataError(
+            f"The backbone {backbone.name} gives vectors of different lengths: it must give one "
+            "length for all pictures; or delete the cache of features, if somebody changed it."
+        )
     values = np.stack([kept.vector for _, _, kept in found]) if found else np.zeros((0, 0))
     return Vectors(
         values.astype(np.float32),

@@ -1,6 +1,7 @@
 """`innerloop adapt`: a classifier from a folder of one's own pictures."""
 
 import math
+import shlex
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ class AdaptOptions(Common):
     """A folder with a folder of pictures for each class."""
     out: Path = Path("classifier")
     """Where the classifier goes: a folder with a report beside it, or one file if the name ends in
-    .innerloop."""
+    .innerloop or .zip."""
     backbone: str = "auto"
     """The frozen network: auto (of those installed, the one that tells the pictures apart best),
     photos, omniglot (for drawings), timm:NAME, open_clip:NAME or torchvision:NAME."""
@@ -40,8 +41,11 @@ def run(arguments: list[str]) -> int:
     options = parse(AdaptOptions, "adapt", arguments)
     if not options.folder.is_dir():
         raise ConfigError(f"{options.folder} is no folder: name one with a folder for each class.")
-    single = options.out.suffix.lower() in (".innerloop", ".zip")
-    _refuse_taken(options.out, single=single)
+    from innerloop.classifier.saving import SUFFIXES, refuse_taken
+
+    single = options.out.suffix.lower() in SUFFIXES
+    _refuse_inside(options.out, options.folder)
+    refuse_taken(options.out)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
     from innerloop.classifier.quality import sentences
@@ -70,18 +74,15 @@ def run(arguments: list[str]) -> int:
         written += _write_page(classifier, report, options.out, options.folder)
     for path in written:
         say(path)
-    say(f"Next: innerloop predict {options.out} PICTURES...")
+    say(f"Next: innerloop predict {shlex.quote(str(options.out))} PICTURES...")
     print_json(options, _outcome(classifier, report, written))
     return 0
 
 
-def _refuse_taken(out: Path, *, single: bool) -> None:
-    """Raise `ConfigError` where something lies that is no classifier."""
-    taken = out.exists() and not (
-        out.is_file() if single else out.is_dir() and (out / "classifier.json").is_file()
-    )
-    if taken and (single or not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is there and is no classifier: choose another --out.")
+def _refuse_inside(out: Path, folder: Path) -> None:
+    """Raise `ConfigError` where the classifier would lie among the pictures."""
+    if folder.resolve() in out.resolve().parents and folder.resolve() != Path.cwd():
+        raise ConfigError(f"{out} lies among the pictures: choose another --out.")
 
 
 def _threshold(text: str) -> Any:
@@ -111,7 +112,7 @@ def _write_page(classifier: Any, report: Any, out: Path, folder: Path) -> list[s
     html = out / "report.html"
     write_atomic(html, page(state, report, title, classifier.backbone_))
     write_sheet(state, out)
-    return [str(html), str(out / "pictures.png")]
+    return [str(html), str(out / "pictures.png"), str(out / "pictures.svg")]
 
 
 def _outcome(classifier: Any, report: Any, written: list[str]) -> dict[str, Any]:

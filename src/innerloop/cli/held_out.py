@@ -1,6 +1,5 @@
 """`innerloop evaluate CLASSIFIER FOLDER`: a classifier on pictures that it was not made from."""
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,9 @@ class HeldOutOptions(Common):
     folder: tyro.conf.Positional[Path] = field(kw_only=True)
     """A folder with a folder of pictures for each class; classes that it does not know show what
     passes as known."""
+    backbone: str | None = None
+    """The network of another library that the classifier was made with, to say that it may be
+    loaded; default: none is."""
     out: Path | None = None
     """Folder for reliability.png and reliability.svg: how often it is right when it is how sure;
     default: none."""
@@ -28,11 +30,11 @@ class HeldOutOptions(Common):
 
 def is_of_a_classifier(arguments: list[str]) -> bool:
     """Whether what is to be evaluated is a classifier, and no run."""
-    places = [Path(of) for of in arguments[:2] if not of.startswith("-")]
+    from innerloop.classifier.saving import is_classifier
+
     # Of a run nothing stands behind its name but options.
-    if not places or len(places) == 2:
-        return len(places) == 2
-    return zipfile.is_zipfile(places[0]) or (places[0] / "classifier.json").is_file()
+    two = [of for of in arguments[:2] if not of.startswith("-")]
+    return len(two) == 2 or any(is_classifier(Path(of)) for of in arguments)
 
 
 def run(arguments: list[str]) -> int:
@@ -45,7 +47,7 @@ def run(arguments: list[str]) -> int:
     from innerloop.cli.progress import CountProgress
 
     say = sayer(options)
-    classifier = FewShotClassifier.load(options.classifier)
+    classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
     pictures, labels, _ = labelled_folder(options.folder, say)
     if not pictures:
         raise DataError(f"The folder {str(options.folder)!r} holds no pictures.")

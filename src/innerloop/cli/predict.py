@@ -11,6 +11,7 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.texts import printable, whole
 
 if TYPE_CHECKING:
     from innerloop.classifier.estimator import FewShotClassifier
@@ -27,6 +28,9 @@ class PredictOptions(Common):
     """What innerloop adapt wrote."""
     pictures: tyro.conf.Positional[tuple[Path, ...]] = field(kw_only=True)
     """Pictures, or folders, whose pictures are taken wherever they lie."""
+    backbone: str | None = None
+    """The network of another library that the classifier was made with, to say that it may be
+    loaded; default: none is."""
     csv: Path | None = None
     """A file for a table with every class's probability; default: none."""
     copy_into: Path | None = None
@@ -47,7 +51,7 @@ def run(arguments: list[str]) -> int:
     from innerloop.cli.progress import CountProgress
 
     say = sayer(options)
-    classifier = FewShotClassifier.load(options.classifier)
+    classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
     pictures = [picture for path in options.pictures for picture in pictures_of(path)]
     progress = CountProgress("pictures", len(pictures), quiet=options.json)
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
@@ -55,7 +59,8 @@ def run(arguments: list[str]) -> int:
     for one in made.rows:
         name = NONE if one.unknown else str(one.label)
         nearest = f", {one.label} is nearest" if one.unknown else ""
-        say(f"{one.name}: {name} ({100 * one.probability:.0f} %{nearest})")
+        line = f"{one.name}: {name} ({100 * one.probability:.0f} %{nearest})"
+        say(printable(line).replace("\n", " "))
         rows.append(
             {
                 "picture": one.name,
@@ -83,7 +88,8 @@ def _write_table(path: Path, classifier: "FewShotClassifier", made: Any) -> None
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     classes = [str(name) for name in classifier.classes_]
-    table.writerow(["picture", "class", "unknown", "similarity", *classes])
+    head = ["picture", "class", "unknown", "similarity", *classes]
+    table.writerow([_harmless(cell) for cell in head])
     for one in made.rows:
         numbers = [f"{p:.6f}" for p in one.probabilities]
         cells = [one.name, one.label, int(one.unknown), f"{one.similarity:.6f}", *numbers]
@@ -93,7 +99,10 @@ def _write_table(path: Path, classifier: "FewShotClassifier", made: Any) -> None
 
 def _harmless(cell: Any) -> Any:
     """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t") else cell
+    if not isinstance(cell, str):
+        return cell
+    text = whole(cell)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _copy(made: Any, folder: Path) -> None:

@@ -101,6 +101,8 @@ def pixels_of(image: Image.Image, path: str) -> np.ndarray:
 
 
 def _refuse_huge(image: Image.Image, path: str) -> None:
+    if not (image.width and image.height):
+        raise DataError(f"The picture {path!r} has no pixels: remove or replace it.")
     if image.width * image.height > MAX_PIXELS:  # before any pixel is decoded
         raise DataError(
             f"The picture {path!r} is {image.width:,} x {image.height:,} pixels, more than "

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 TOLERANCE = 1e-9
 """Largest element of the gradient at the end."""
-LARGE = 3000
+LARGE = 1000
 """Unknowns from which on a Hessian takes longer than the steps that it saves."""
 LARGE_TOLERANCE = 1e-6
 """Largest element of the gradient at the end of a large problem."""
@@ -22,9 +22,8 @@ def fit_logistic(
     Problems of more than `LARGE` unknowns by L-BFGS (Liu and Nocedal 1989).
 
     The minimum lies in the span of the features (representer theorem), so W is sought in an
-    orthonormal basis
-    of it: with n images the problem has ways * (n + 1) unknowns at most, whatever the number of
-    features.
+    orthonormal basis of it: with n images the problem has ways * (n + 1) unknowns at most,
+    whatever the number of features.
 
     Args:
         features: (E, n, features).
