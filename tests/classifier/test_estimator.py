@@ -152,6 +152,15 @@ def test_auto_takes_the_backbone_that_tells_them_apart_best(drawings, photos):
     assert losses["photos"] < losses["omniglot"]
 
 
+def test_with_one_picture_of_each_class_auto_goes_by_colours(drawings, photos):
+    for folder, name in ((drawings, "omniglot"), (photos, "photos")):
+        firsts = [sorted(kind.iterdir())[0] for kind in sorted(folder.iterdir())]
+        coloured = [Image.open(path).convert("RGB") for path in firsts]
+
+        assert FewShotClassifier().fit(firsts, ["a", "b", "c"]).backbone_ == name
+        assert FewShotClassifier().fit(coloured, ["a", "b", "c"]).backbone_ == name
+
+
 def test_any_function_can_be_the_backbone():
     def brightness(pixels: np.ndarray) -> np.ndarray:
         return np.array([pixels.mean(), pixels.std(), 1.0])

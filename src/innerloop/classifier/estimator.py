@@ -28,7 +28,7 @@ from innerloop.classifier.state import (
     directions,
     fitted,
 )
-from innerloop.classifier.vectors import Vectors, vectors_of
+from innerloop.classifier.vectors import Vectors, has_colours, vectors_of
 from innerloop.core.errors import ConfigError, DataError, did_you_mean
 from innerloop.methods.heads.ridge import RidgeInverse
 
@@ -60,7 +60,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
-            that predicts the examples best when each is left out; ``photos``; ``omniglot``, for
+            that predicts the examples best when each is left out, or, with one of each class,
+            ``omniglot`` where no picture has colours; ``photos``; ``omniglot``, for
             drawings; ``timm:NAME``, ``open_clip:NAME`` or ``torchvision:NAME``; a function from an
             array (height, width[, 3]) uint8 to a vector; or None, where X are vectors already. With
             ``auto`` a table of numbers is vectors.
@@ -121,8 +122,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             self._tried(backbone, pictures, labels, expected, on_picture)
             for backbone in self._candidates()
         ]
-        # On a tie, or where nothing can be left out, the first.
-        backbone, vectors, state = min(tried, key=lambda one: _loss_of(one[2]))
+        backbone, vectors, state = _best(tried)
         self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
         self.__dict__.pop("n_features_in_", None)
         self._network = backbone
@@ -617,10 +617,20 @@ def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> 
     )
 
 
+def _best(tried: list[tuple[Backbone, Vectors, State]]) -> tuple[Backbone, Vectors, State]:
+    """The backbone with the least loss on examples left out, the first on a tie.
+
+    Where nothing can be left out: the one of drawings if no picture has colours.
+    """
+    told = tried[0][2].told.any()
+    if not told and len(tried) > 1:
+        drawn = not any(has_colours(of) for of in tried[0][1].thumbnails)
+        return next(one for one in tried if (one[0].name == DRAWINGS) == drawn)
+    return min(tried, key=lambda one: _loss_of(one[2]) if told else 0.0)
+
+
 def _loss_of(state: State) -> float:
     told = state.told
-    if not told.any():
-        return float("inf")
     labels = state.kept.labels[told]
     return smoothed_loss(state.left_out[told], labels, state.temperature)
 

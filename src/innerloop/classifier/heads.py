@@ -18,6 +18,8 @@ from innerloop.methods.heads.ridge import fit_ridge, left_out, with_ones
 
 PENALTIES = tuple(10 ** (power / 4) for power in range(-12, 7))
 """λ of ridge, from 0.001 to 32: features have length one, and one more for the bias."""
+USUAL_PENALTY = 1.0
+"""λ where nothing can be left out; chosen on `background-heldout` and strokes."""
 LOGISTIC_PENALTIES = tuple(10.0**power for power in (-4, -3, -2))
 FOLDS = 5
 
@@ -180,7 +182,9 @@ class Ridge(Head):
 
 def _least_error(examples: Examples, targets: Tensor) -> float:
     # Of a lone example the others know nothing.
-    told = ~examples.lone if not bool(examples.lone.all()) else examples.lone
+    told = ~examples.lone
+    if not bool(told.any()):
+        return USUAL_PENALTY
     errors = [
         float((scores - targets)[told].square().sum())
         for scores in left_out(examples.features, targets, PENALTIES)

@@ -18,6 +18,8 @@ from innerloop.data.pictures import middle_square
 
 THUMBNAIL = 64
 """Side of a small picture in pixels, at most."""
+COLOURLESS = 4
+"""Mean difference of a pixel's channels, up to which JPEG alone may make it."""
 AT_ONCE = 256
 """Pictures that are kept in the cache together."""
 
@@ -155,3 +157,12 @@ def thumbnail(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     return file.getvalue()
+
+
+def has_colours(thumbnail: bytes) -> bool:
+    """Whether a small JPEG has more than shades of grey."""
+    with Image.open(io.BytesIO(thumbnail), formats=("JPEG",)) as image:
+        if image.mode == "L":
+            return False
+        pixels = np.asarray(image.convert("RGB")).astype(np.int16)
+    return bool((pixels.max(axis=2) - pixels.min(axis=2)).mean() > COLOURLESS)
