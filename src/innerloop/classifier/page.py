@@ -1,7 +1,5 @@
 """A page about a classifier: how good it is, what it mixes up, which pictures to look at again."""
 
-from pathlib import Path
-
 import numpy as np
 
 from innerloop.classifier import figures
@@ -19,7 +17,7 @@ from innerloop.report.document import (
     Table,
     code,
 )
-from innerloop.report.figures.style import save_figure
+from innerloop.report.figures.drawing import in_usual_style
 from innerloop.report.render.pages import html_page
 from innerloop.report.render.svg import drawn
 
@@ -50,9 +48,9 @@ def page(state: State, report: Quality, title: str, backbone: str | None) -> str
     return html_page(written, {picture.name: drawn(picture.draw) for picture in written.pictures})
 
 
-def write_sheet(state: State, folder: Path) -> None:
-    """Write ``pictures.png``, a contact sheet, into a folder; see `save_figure`."""
-    save_figure(lambda: figures.sheet(state), folder, "pictures")
+def contact_sheet(state: State) -> bytes:
+    """The pictures as a PNG."""
+    return in_usual_style(lambda: figures.sheet(state), ("png",))["png"]
 
 
 def _summary(report: Quality) -> Section:

@@ -104,15 +104,16 @@ def _count(folder: Path) -> int:
 
 
 def _write_page(classifier: Any, report: Any, out: Path, folder: Path) -> list[str]:
-    from innerloop.classifier.page import page, write_sheet
-    from innerloop.core.files import write_atomic
+    from innerloop.classifier.page import contact_sheet, page
+    from innerloop.core.files import write_folder
 
-    state = classifier.state
     title = f"A classifier of {folder.resolve().name}"
-    html = out / "report.html"
-    write_atomic(html, page(state, report, title, classifier.backbone_))
-    write_sheet(state, out)
-    return [str(html), str(out / "pictures.png"), str(out / "pictures.svg")]
+    files: dict[str, bytes | str] = {
+        "report.html": page(classifier.state, report, title, classifier.backbone_),
+        "pictures.png": contact_sheet(classifier.state),
+    }
+    write_folder(out, files)
+    return [str(out / name) for name in files]
 
 
 def _outcome(classifier: Any, report: Any, written: list[str]) -> dict[str, Any]:
