@@ -157,6 +157,14 @@ def test_other_labels_are_refused(y, sentence):
         FewShotClassifier("omniglot").fit(LETTERS[:4], y)
 
 
+def test_a_report_is_made_once_and_anew_after_a_change(letters):
+    report = letters.report_
+    assert letters.report_ is report
+    letters.remove_class("ring")
+    assert letters.report_.classes == ("angle", "cross")
+    assert letters.undo().report_.classes == KINDS
+
+
 def test_a_failed_fit_leaves_the_former_one():
     generator = np.random.default_rng(0)
     X, y = generator.normal(size=(20, 4)), np.arange(20) % 2

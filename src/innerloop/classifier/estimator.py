@@ -324,8 +324,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """How good it is, from its own examples alone; see `innerloop.classifier.quality`."""
         from innerloop.classifier.quality import quality
 
-        check_is_fitted(self)
-        return quality(self._state)
+        state = self.state
+        known = self.__dict__.get("_report")
+        if known is None or known[0] is not state:
+            known = self._report = state, quality(state)
+        return known[1]
 
     # Changing
 
@@ -537,6 +540,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         values: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore
         if "_state" in values:
             values |= {"_network": None, "_former": []}
+            values.pop("_report", None)
         return values
 
     def __sklearn_is_fitted__(self) -> bool:
