@@ -19,6 +19,8 @@ exclude_patterns = ["_build"]
 html_theme, html_title = "furo", "innerloop"
 html_static_path: list[str] = []
 myst_heading_anchors = 3
+# Made by scikit-learn, with links into its own pages.
+OF_SCIKIT_LEARN = "set_score_request"
 autodoc_member_order, autodoc_typehints = "bysource", "description"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 nitpicky = False
@@ -121,7 +123,11 @@ def python_interface() -> str:
     ]
     for name in (name for name in dir(innerloop) if name != "__version__"):
         kind = "autoclass" if isinstance(getattr(innerloop, name), type) else "autofunction"
-        options = ["   :members:"] if kind == "autoclass" else []
+        options = (
+            ["   :members:", f"   :exclude-members: {OF_SCIKIT_LEARN}"]
+            if kind == "autoclass"
+            else []
+        )
         parts += [
             f"## {name}",
             "",

@@ -19,7 +19,7 @@ from PIL import Image
 
 from innerloop import FewShotClassifier
 from innerloop.classifier.pictures import pictures_of
-from innerloop.classifier.saving import SUMS
+from innerloop.classifier.places import SUMS
 from innerloop.core.errors import ConfigError, DataError
 from picturing import KINDS, drawing, photo
 

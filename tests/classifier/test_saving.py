@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from innerloop import FewShotClassifier
-from innerloop.classifier.saving import SUMS
+from innerloop.classifier.places import SUMS
 from innerloop.core.errors import ConfigError, DataError
 from picturing import KINDS, drawing
 

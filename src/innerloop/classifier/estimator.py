@@ -5,12 +5,13 @@ import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn import functional as F
@@ -77,6 +78,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         n_features_in_: of a table, its columns.
         skipped_: name of each example that could not be read -> a sentence.
     """
+
+    # No pipeline has to pass on who is told of pictures.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"on_picture": UNUSED}
 
     def __init__(
         self,

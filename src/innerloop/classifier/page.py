@@ -70,7 +70,7 @@ def _summary(report: Quality) -> Section:
         blocks.append(
             Paragraph(
                 f"By five folds {100 * report.five_folds:.0f} % are right. Where both were held "
-                "against other pictures five folds were nearer, with five pictures of each class by "
+                "against other pictures five folds were nearer, with five pictures a class by "
                 "a point; with two pictures of each class neither says much."
             )
         )

@@ -25,18 +25,15 @@ from innerloop.classifier.calibration import COLDEST, WARMEST
 from innerloop.classifier.card import card
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import short_name
+from innerloop.classifier.places import SUFFIXES, SUMS, refuse_taken
 from innerloop.classifier.state import Kept, Scale, State
-from innerloop.core.errors import ConfigError, DataError, first_line
+from innerloop.core.errors import DataError, first_line
 from innerloop.core.files import disk_errors, json_text, write_atomic, write_folder
 from innerloop.core.version import __version__
 from innerloop.core.zips import Limits, open_archive
 
 FORMAT = 1
 """Of the files; another number when they change."""
-SUMS = "SHA256SUMS"
-HEADER = "classifier.json"
-SUFFIXES = (".innerloop", ".zip")
-"""Of a classifier that is one file."""
 LIMITS = Limits(entries=200_000, file_bytes=256 * 2**20, total_bytes=512 * 2**20)
 WHEN = (2020, 1, 1, 0, 0, 0)
 """In archives, so that the same classifier is the same bytes."""
@@ -122,31 +119,6 @@ def save_state(
             for left in (path / "thumbnails").glob("*.jpg"):  # of a former classifier
                 left.unlink()
         write_folder(path, contents)
-
-
-def refuse_taken(path: Path) -> None:
-    """Raise `ConfigError` where something lies that is no classifier.
-
-    Args:
-        path: where a classifier is to be written.
-    """
-    single = path.suffix.lower() in SUFFIXES
-    free = not path.exists() or (not single and path.is_dir() and not any(path.iterdir()))
-    if not free and not is_classifier(path):
-        raise ConfigError(f"{path} is there and is no classifier: choose another place.")
-    if not free and single != path.is_file():
-        raise ConfigError(f"{path} is a folder, and its name is a file's: choose another place.")
-
-
-def is_classifier(path: Path) -> bool:
-    """Whether a file or folder looks like a classifier; nothing of it is checked."""
-    if path.is_dir():
-        return (path / HEADER).is_file() and (path / SUMS).is_file()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {HEADER, SUMS} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError):
-        return False
 
 
 def _contents(

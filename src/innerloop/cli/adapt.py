@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     options = parse(AdaptOptions, "adapt", arguments)
     if not options.folder.is_dir():
         raise ConfigError(f"{options.folder} is no folder: name one with a folder for each class.")
-    from innerloop.classifier.saving import SUFFIXES, refuse_taken
+    from innerloop.classifier.places import SUFFIXES, refuse_taken
 
     single = options.out.suffix.lower() in SUFFIXES
     _refuse_inside(options.out, options.folder)

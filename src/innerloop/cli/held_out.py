@@ -30,7 +30,7 @@ class HeldOutOptions(Common):
 
 def is_of_a_classifier(arguments: list[str]) -> bool:
     """Whether what is to be evaluated is a classifier, and no run."""
-    from innerloop.classifier.saving import is_classifier
+    from innerloop.classifier.places import is_classifier
 
     # Of a run nothing stands behind its name but options.
     two = [of for of in arguments[:2] if not of.startswith("-")]
