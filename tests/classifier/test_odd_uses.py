@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from innerloop import FewShotClassifier, cli
+from innerloop.classifier.backbones import of_module
+from innerloop.classifier.pictures import pictures_of
 from innerloop.classifier.state import State
+from innerloop.classifier.vectors import vectors_of
 from innerloop.core.errors import ConfigError, DataError
 from picturing import COLOURS, KINDS, drawing, photo
 
@@ -246,3 +251,30 @@ def test_a_prediction_reads_the_classifier_once(letters, monkeypatch):
 
     monkeypatch.setattr(State, "probabilities", changed_meanwhile)
     assert letters.predict(LETTERS[-1:]).tolist() == ["ring"]
+
+
+class Counting(nn.Module):
+    """Takes down how many threads PyTorch has where it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.add(torch.get_num_threads())
+        return images.flatten(1)[:, :4]
+
+
+def test_each_picture_is_computed_by_one_thread_and_the_callers_number_stays():
+    module = Counting()
+    backbone = of_module("counting", "", module, lambda pixels: pixels[None].astype(np.float32))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        vectors = vectors_of(pictures_of([np.asarray(picture) for picture in LETTERS]), backbone)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+
+    assert vectors.values.shape == (12, 4)
+    assert module.seen == {1} and after == 2

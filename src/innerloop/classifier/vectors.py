@@ -6,9 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from innerloop.classifier.backbones import Backbone
 from innerloop.classifier.cache import FeatureCache, Kept
@@ -20,6 +23,8 @@ THUMBNAIL = 64
 """Side of a small picture in pixels, at most."""
 COLOURLESS = 4
 """Mean difference of a pixel's channels, up to which JPEG alone may make it."""
+MOST_WORKERS = 16
+"""Threads that compute pictures."""
 AT_ONCE = 256
 """Pictures that are kept in the cache together."""
 
@@ -113,14 +118,11 @@ def _chunk(
     unknown = [place for place in digests if digests[place] not in known]
     fresh: dict[str, Kept] = {}
     done = start
-    for place, decoded in _decoded_ahead(pictures, unknown):
+    for place, made in _made_ahead(pictures, unknown, backbone):
         done += 1
         on_picture(done)
         try:
-            pixels = decoded.result()
-            fresh[digests[place]] = Kept(
-                backbone.vector(pixels, pictures[place].name), thumbnail(pixels)
-            )
+            fresh[digests[place]] = made()
         except DataError as error:
             outcomes[place] = error
     cache.put(fresh)
@@ -132,22 +134,41 @@ def _chunk(
     yield from ((place, outcomes[place]) for place in places)
 
 
-def _decoded_ahead(
-    pictures: Sequence[Picture], places: Sequence[int]
-) -> Iterator[tuple[int, "Future[np.ndarray]"]]:
-    """Pictures decoded by other threads while the network computes, no more ahead than needed."""
-    workers = min(4, os.cpu_count() or 1)
-    waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-    with ThreadPoolExecutor(workers, "innerloop pictures") as pool:
+def _made_ahead(
+    pictures: Sequence[Picture], places: Sequence[int], backbone: Backbone
+) -> Iterator[tuple[int, Callable[[], Kept]]]:
+    """What waits for each picture's vector, by several threads, no more ahead than needed.
+
+    A person's own function is called here alone, since nobody knows whether it bears threads.
+    """
+    if backbone.module is None:
+        yield from ((place, partial(_made, pictures[place], backbone)) for place in places)
+        return
+    workers = min(MOST_WORKERS, os.cpu_count() or 1, max(1, len(places)))
+    waiting: deque[tuple[int, Future[Kept]]] = deque()
+    with ThreadPoolExecutor(workers, "innerloop pictures", _compute_alone) as pool:
         for place in places:
-            waiting.append((place, pool.submit(_pixels, pictures[place])))
+            waiting.append((place, pool.submit(_made, pictures[place], backbone)))
             if len(waiting) > workers:
-                yield waiting.popleft()
-        yield from waiting
+                first, future = waiting.popleft()
+                yield first, future.result
+        yield from ((place, future.result) for place, future in waiting)
 
 
-def _pixels(picture: Picture) -> np.ndarray:
-    return picture.read().pixels()
+def _compute_alone() -> None:
+    """Let this thread compute a picture without others.
+
+    A network has a hundred small steps, after each of which PyTorch's threads wait for the last
+    one: where another program has one of the cores that takes forty times as long. OpenMP keeps
+    the number of each thread by itself: the caller's stays what it is.
+    """
+    torch.get_num_threads()  # else PyTorch would set its own at the first step
+    threadpool_limits(1, user_api="openmp")
+
+
+def _made(picture: Picture, backbone: Backbone) -> Kept:
+    pixels = picture.read().pixels()
+    return Kept(backbone.vector(pixels, picture.name), thumbnail(pixels))
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
