@@ -1,32 +1,33 @@
 """Folders of pictures for the tests of the classifier."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from picturing import COLOURS, KINDS, drawing, photo
 
 
-@pytest.fixture(scope="session")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a folder of six PNG for each kind of drawing."""
-    folder = tmp_path_factory.mktemp("drawings")
-    for kind in KINDS:
+def folder_of(
+    folder: Path, kinds: Iterable[str], draw: Callable[[str, int], Image.Image], suffix: str
+) -> Path:
+    """A folder with a folder of six pictures for each kind."""
+    for kind in kinds:
         (folder / kind).mkdir()
         for seed in range(6):
-            drawing(kind, seed).save(folder / kind / f"{seed}.png")
+            draw(kind, seed).save(folder / kind / f"{seed}.{suffix}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("drawings"), KINDS, drawing, "png")
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a folder of five JPEG for each kind of photo."""
-    folder = tmp_path_factory.mktemp("photos")
-    for kind in COLOURS:
-        (folder / kind).mkdir()
-        for seed in range(5):
-            photo(kind, seed).save(folder / kind / f"{seed}.jpg", quality=90)
-    return folder
+    return folder_of(tmp_path_factory.mktemp("photos"), COLOURS, photo, "jpg")
 
 
 @pytest.fixture(autouse=True)

@@ -1,24 +1,22 @@
 """`FewShotClassifier`: a scikit-learn estimator of a person's own pictures or vectors."""
 
 import os
-import shlex
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch.nn import functional as F
 
+from innerloop.classifier import changes
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
 from innerloop.classifier.calibration import smoothed_loss
-from innerloop.classifier.heads import HEADS, Ridge
+from innerloop.classifier.given import holds_pictures, labels_of, lone_class, refuse_mixed
+from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
 from innerloop.classifier.state import (
     Kept,
@@ -26,12 +24,10 @@ from innerloop.classifier.state import (
     State,
     by_class,
     codes_of,
-    directions,
     fitted,
 )
 from innerloop.classifier.vectors import Vectors, has_colours, vectors_of
 from innerloop.core.errors import ConfigError, DataError, did_you_mean
-from innerloop.methods.heads.ridge import RidgeInverse
 
 if TYPE_CHECKING:
     from innerloop.classifier.export import Exported
@@ -42,8 +38,6 @@ class PictureWarning(UserWarning):
     """Something that was given is passed over."""
 
 
-SMALL = 1000
-"""Examples up to which a change fits anew, λ too, within a second."""
 DIGITS = 16
 """Of a picture's checksum that are kept, hexadecimal."""
 REMEMBERED = 20
@@ -63,9 +57,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
             that predicts the examples best when each is left out, or, with one of each class,
             ``omniglot`` where no picture has colours; ``photos``; ``omniglot``, for
-            drawings; ``timm:NAME``, ``open_clip:NAME`` or ``torchvision:NAME``; a function from an
-            array (height, width[, 3]) uint8 to a vector; or None, where X are vectors already. With
-            ``auto`` a table of numbers is vectors.
+            drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or ``torchvision:NAME``; a
+            function from an array (height, width[, 3]) uint8 to a vector; or None, where X are
+            vectors already. With ``auto`` a table of numbers is vectors.
         head: ``prototypes``, ``ridge`` or ``logistic``; ``auto`` is ridge where every class has
             two examples or more, else prototypes.
         unknown: when `is_unknown` says that a picture is of none of the classes: ``auto``, where it
@@ -119,7 +113,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             return self._fit_vectors(X, y)
         pictures, labels, expected = self._labelled(X, y)
         if len(expected) == 1:
-            raise _lone_class(expected[0])
+            raise lone_class(expected[0])
         if not expected:
             raise DataError("There are no examples: give two classes or more.")
         tried = [
@@ -150,13 +144,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit_rows(self, X: Any, y: Any) -> Self:
         if isinstance(y, Sequence):
-            _refuse_mixed(np.array(list(y), dtype=object).ravel())
+            refuse_mixed(np.array(list(y), dtype=object).ravel())
         X, y = validate_data(self, X, y, dtype="numeric")  # pyright: ignore[reportArgumentType]
         check_classification_targets(y)
         values = np.asarray(X, dtype=np.float64)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise _lone_class(classes[0])
+            raise lone_class(classes[0])
         scale = Scale.of(values)
         names = tuple(f"row {place}" for place in range(1, len(values) + 1))
         kept = Kept(codes_of(scale.applied(values)), labels.astype(np.int64), names, (), ())
@@ -191,7 +185,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "X is a folder, a list of paths, PIL images or arrays, or a table of numbers: got "
                 f"{type(X).__name__}."
             )
-        return not _holds_pictures(X)
+        return not holds_pictures(X)
 
     def _labelled(self, X: Any, y: Any) -> tuple[list[Picture], np.ndarray, list[Any]]:
         """Pictures, the class of each, and the classes that are to be."""
@@ -199,7 +193,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             pictures, labels, classes = labelled_folder(path_of(X), _warn)
             return pictures, np.array(labels, dtype=str), list(classes)
         pictures = pictures_of(X)
-        labels = _labels(y, len(pictures))
+        labels = labels_of(y, len(pictures))
         return pictures, labels, list(np.unique(labels))
 
     def _candidates(self) -> list[Backbone]:
@@ -284,20 +278,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def network(self) -> Backbone:
         """What turns a picture into a vector."""
         check_is_fitted(self)
+        from innerloop.classifier.loading import refuse_another
+
         if self._network is None:
             # After unpickling; by its name alone a function is not found.
             wanted = self.backbone if callable(self.backbone) else self.backbone_
-            self._network = self._checked_network(find_backbone(wanted))
+            network = find_backbone(wanted)
+            refuse_another(network, self._version)
+            self._network = network
         return self._network
-
-    def _checked_network(self, network: Backbone) -> Backbone:
-        """The network, if it is the one that the classifier was made with."""
-        if self._version and network.version != self._version:
-            raise DataError(
-                f"The classifier was made with another version of the backbone {network.name}: "
-                "make it again with innerloop adapt."
-            )
-        return network
 
     @property
     def state(self) -> State:
@@ -342,24 +331,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         state = self._state
         if state.scale is not None:
             values = np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
-            labels = _labels(y, len(values))
+            labels = labels_of(y, len(values))
             start = len(state.kept) + 1
             names = tuple(f"row {place}" for place in range(start, start + len(values)))
             codes = codes_of(state.scale.applied(values))
             more = Kept(codes, np.zeros(len(values), np.int64), names, (), ())
         else:
             pictures = pictures_of(X)
-            labels = _labels(y, len(pictures))
+            labels = labels_of(y, len(pictures))
             vectors = vectors_of(pictures, self.network, strict=True)
             more = _kept(vectors, np.zeros(len(pictures), np.int64), pictures)
-        if not len(labels):
-            raise ConfigError("There is nothing to add.")
-        _refuse_mixed(np.array([state.classes[0], labels[0]], dtype=object))
-        classes = list(state.classes)
-        classes += [name for name in np.unique(labels) if name not in classes]
-        numbers = np.array([classes.index(name) for name in labels], np.int64)
-        more = replace(more, labels=numbers)
-        return self._change(classes, state.kept.followed_by(more), more, add=True)
+        return self._remember(changes.with_more(state, more, labels))
 
     def add_class(self, name: Any, X: Any) -> Self:
         """A new class with its examples.
@@ -379,16 +361,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ConfigError: if there is none of that name, or fewer than two would be left.
         """
-        check_is_fitted(self)
-        place = self._place(name)
-        if len(self._state.classes) == 2:
-            raise ConfigError("Two classes are left: without one there is nothing to tell apart.")
-        kept = self._state.kept
-        gone = kept.where(kept.labels == place)
-        rest = kept.where(kept.labels != place)
-        rest = replace(rest, labels=rest.labels - (rest.labels > place))
-        classes = [of for of in self._state.classes if of != name]
-        return self._change(classes, rest, gone, add=False)
+        return self._remember(changes.without(self.state, name))
 
     def rename(self, old: Any, new: Any) -> Self:
         """Call a class by another name.
@@ -396,14 +369,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ConfigError: if there is no such class, or one of the new name.
         """
-        check_is_fitted(self)
-        place = self._place(old)
-        if new in self._state.classes:
-            raise ConfigError(f"There is a class {str(new)!r} already.")
-        _refuse_mixed(np.array([new, *self._state.classes], dtype=object))
-        classes = list(self._state.classes)
-        classes[place] = new
-        return self._change(classes, self._state.kept, None, add=True)
+        return self._remember(changes.renamed(self.state, old, new))
 
     def undo(self) -> Self:
         """Take the last change back.
@@ -418,31 +384,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = self._state.classes
         return self
 
-    def _place(self, name: Any) -> int:
-        places = np.flatnonzero(self._state.classes == name)
-        if not len(places):
-            known = [str(of) for of in self._state.classes]
-            raise ConfigError(f"There is no class {str(name)!r}.{did_you_mean(str(name), known)}")
-        return int(places[0])
-
-    def _change(self, classes: list[Any], kept: Kept, moved: Kept | None, *, add: bool) -> Self:
-        state = self._state
-        names, ordered = by_class(_array(classes), kept)
-        inverse = None
-        if len(kept) > SMALL and state.head.kind == Ridge.kind:
-            inverse = _updated(state, classes, moved, add=add)
-        new = fitted(
-            names,
-            ordered,
-            wanted=state.wanted,
-            unknown=state.unknown,
-            scale=state.scale,
-            former=state if inverse is not None else None,
-            inverse=inverse,
-        )
-        self._former = [*self._former, state][-REMEMBERED:]
-        self._state = new
-        self.classes_ = new.classes
+    def _remember(self, state: State) -> Self:
+        self._former = [*self._former, self._state][-REMEMBERED:]
+        self._state = state
+        self.classes_ = state.classes
         return self
 
     # Keeping
@@ -498,39 +443,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             DataError: if it is no classifier, is damaged, or its backbone is another version.
             ConfigError: if its backbone is not installed.
         """
-        from innerloop.classifier.saving import load_state
+        from innerloop.classifier.loading import load_state, network_for
 
         place = path_of(path)
         state, header = load_state(place)
-        made_with = header.backbone
-        if made_with is None and backbone is not None:
-            raise ConfigError(f"{place} is of vectors: it takes no backbone.")
-        if made_with is not None and backbone is None and not header.backbone_version:
-            raise ConfigError(
-                f"{place} was made with {made_with}, a function of your own: give it as backbone."
-            )
-        if made_with is not None and backbone is None and ":" in made_with:
-            # A stranger's file must not choose what is downloaded.
-            raise ConfigError(
-                f"{place} was made with {made_with}, a network of another library, which may be "
-                f"downloaded: give it as backbone ({made_with!r}, in the shell --backbone "
-                f"{shlex.quote(made_with)}) if you want that."
-            )
+        network = network_for(header, state, place, backbone)
         classifier = cls(
-            made_with if backbone is None else backbone, head=header.wanted, unknown=header.unknown
+            header.backbone if backbone is None else backbone,
+            head=header.wanted,
+            unknown=header.unknown,
         )
         classifier._version = header.backbone_version
-        classifier._network = None
-        classifier.backbone_ = made_with
-        if made_with is not None:
-            network = find_backbone(classifier.backbone)
-            classifier._network = classifier._checked_network(network)
-            size = len(network.vector(np.full((8, 8), 255, np.uint8), "a white picture"))
-            if size != state.kept.codes.shape[1]:
-                raise DataError(
-                    f"{place} has vectors of {state.kept.codes.shape[1]} numbers and the backbone "
-                    f"{network.name} gives {size}: it is another one, or the file is damaged."
-                )
+        classifier._network = network
+        classifier.backbone_ = header.backbone
         classifier.skipped_ = {}
         if header.columns is not None:
             vars(classifier)["n_features_in_"] = header.columns
@@ -551,67 +476,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return hasattr(self, "_state")
 
 
-def _lone_class(name: Any) -> DataError:
-    return DataError(
-        f"There is one class, {str(name)!r}: a classifier needs two or more to tell apart."
-    )
-
-
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, PictureWarning, stacklevel=5)
-
-
-def _holds_pictures(X: Any) -> bool:
-    """Whether X is a path, pictures, or a list of something that is no row of numbers."""
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "UO":
-        return X.ndim > 2
-    if not isinstance(X, np.ndarray | Sequence | os.PathLike | Image.Image):
-        return False  # a table of pandas, or a sparse one, which scikit-learn judges
-    if isinstance(X, np.ndarray):
-        return X.ndim == 1
-    if isinstance(X, str | os.PathLike | Image.Image) or not len(X):
-        return True
-    first = X[0]
-    if isinstance(first, list | tuple):
-        return False
-    return not (isinstance(first, np.ndarray) and first.ndim == 1)
-
-
-def _labels(y: Any, count: int) -> np.ndarray:
-    """(n,) labels, all texts or all numbers.
-
-    Raises:
-        ConfigError: if they are not so many, or are something else.
-    """
-    if y is None:
-        raise ConfigError("y is missing: give the class of each example.")
-    values = np.array(list(y), dtype=object) if not isinstance(y, np.ndarray) else y.astype(object)
-    if values.ndim != 1 or len(values) != count:
-        raise ConfigError(
-            f"There are {count} examples and y has the shape {values.shape}: give one class for "
-            "each."
-        )
-    _refuse_mixed(values)
-    return _array(values.tolist())
-
-
-def _array(classes: list[Any]) -> np.ndarray:
-    """Labels as an array; of an enumeration of texts its texts."""
-    if all(isinstance(of, str) for of in classes):
-        return np.array([str.__str__(of) for of in classes], dtype=str)
-    return np.array(classes)
-
-
-def _refuse_mixed(values: np.ndarray) -> None:
-    kinds = {"text" if isinstance(of, str) else type(of).__name__ for of in values}
-    numbers = all(isinstance(of, int | float | np.number | np.bool_) for of in values)
-    texts = kinds <= {"text", "str_"}
-    if len(kinds) > 1 and not (numbers or texts):
-        raise ConfigError(f"Classes are of mixed types, {' and '.join(sorted(kinds))}: use one.")
-    if not (numbers or texts):
-        raise ConfigError(f"Classes are texts or numbers: got {kinds.pop()}.")
-    if any("\0" in of for of in values) if texts else any(of != of for of in values):
-        raise ConfigError("A class is called by NaN, or by a text with NUL: use another name.")
 
 
 def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> Kept:
@@ -641,31 +507,3 @@ def _loss_of(state: State) -> float:
     told = state.told
     labels = state.kept.labels[told]
     return smoothed_loss(state.left_out[told], labels, state.temperature)
-
-
-def _updated(state: State, classes: list[Any], moved: Kept | None, *, add: bool) -> RidgeInverse:
-    """The inverse of a ridge head after a change, by what came or went.
-
-    Args:
-        state: before the change.
-        classes: afterwards; those that were there in their order, then new ones.
-        moved: what came, labelled by the classes afterwards, or went, by those before; None: a
-            class has another name.
-        add: whether it came.
-    """
-    inverse = state.inverse
-    if inverse is None:
-        examples = state.examples
-        penalty = state.head.settings["penalty"]
-        inverse = RidgeInverse.of(examples.features, examples.targets, penalty)
-    if add:
-        new = len(classes) - inverse.products.shape[1]
-        inverse = replace(inverse, products=F.pad(inverse.products, (0, new)))
-    if moved is not None:
-        targets = F.one_hot(torch.from_numpy(moved.labels), inverse.products.shape[1])
-        inverse = inverse.changed(directions(moved.codes), targets, add=add)
-    if not add and moved is not None:
-        left = [column for column in range(len(state.classes)) if column != moved.labels[0]]
-        inverse = replace(inverse, products=inverse.products[:, left])
-    order = np.argsort(_array(classes), kind="stable")
-    return replace(inverse, products=inverse.products[:, order.tolist()])

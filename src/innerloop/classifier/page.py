@@ -5,8 +5,9 @@ import numpy as np
 from innerloop.classifier import figures
 from innerloop.classifier.calibration import probabilities
 from innerloop.classifier.pictures import short_name
-from innerloop.classifier.quality import DRAWS, SURE, Quality, sentences
+from innerloop.classifier.quality import DRAWS, SURE, Quality
 from innerloop.classifier.state import State
+from innerloop.classifier.words import sentences
 from innerloop.report.document import (
     Block,
     Bullets,

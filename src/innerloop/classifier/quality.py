@@ -16,7 +16,6 @@ from PIL import Image
 
 from innerloop.classifier.calibration import ROWS, probabilities
 from innerloop.classifier.heads import FOLDS, HEADS, Examples, folds
-from innerloop.classifier.pictures import short_name
 from innerloop.classifier.state import State
 
 Z = 1.959963984540054
@@ -116,6 +115,8 @@ class Quality:
     outlook: float | None
 
     def __str__(self) -> str:
+        from innerloop.classifier.words import sentences
+
         return "\n".join(sentences(self))
 
 
@@ -285,47 +286,3 @@ def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> floa
         slope = float(np.clip(np.polyfit(shots, errors, 1)[0], -1, 0))
     typical = float(np.median(state.examples.counts.numpy()))
     return 1 - (1 - accuracy) * ((typical + AHEAD) / typical) ** slope
-
-
-def sentences(report: Quality) -> list[str]:
-    """What it says, for a person."""
-    lines = []
-    pictures = sum(report.counts)
-    lines.append(f"{len(report.classes)} classes, {pictures} examples.")
-    if not report.tested:
-        lines.append(
-            "No class has two examples, so nothing can be said of its accuracy: add a second "
-            "example of each class."
-        )
-        return lines
-    low, high = report.interval
-    lines.append(
-        f"Of {report.tested} examples {100 * report.accuracy:.0f} % are right when each is left "
-        f"out (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
-    )
-    few = [str(name) for name, n in zip(report.classes, report.counts, strict=True) if n == 1]
-    if few:
-        lines.append(f"Classes with a single example are not in that: {', '.join(few)}.")
-    if report.mislabelled:
-        first = report.mislabelled[0]
-        lines.append(
-            f"{len(report.mislabelled)} may be labelled wrong, {short_name(first.name)} first: it "
-            f"looks like {first.predicted}."
-        )
-    between = [pair for pair in report.duplicates if pair.labels[0] != pair.labels[1]]
-    if between:
-        one, other = map(short_name, between[0].names)
-        same = "are the same" if between[0].identical else "look the same"
-        lines.append(f"{one} and {other} {same} and are of different classes.")
-    inside = len(report.duplicates) - len(between)
-    if inside:
-        lines.append(
-            f"Within a class {inside} {'pair looks' if inside == 1 else 'pairs look'} the same: "
-            "copies teach nothing, and make the accuracy look better than it is."
-        )
-    if report.outlook is not None:
-        lines.append(
-            f"{AHEAD} more pictures a class would bring about "
-            f"{100 * report.outlook:.0f} %, if errors go on falling as they did."
-        )
-    return lines

@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
     refuse_taken(options.out)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
-    from innerloop.classifier.quality import sentences
+    from innerloop.classifier.words import sentences
     from innerloop.cli.progress import CountProgress
 
     classifier = FewShotClassifier(
