@@ -38,7 +38,7 @@ def new(here: Path) -> Path:
 def test_three_commands_from_a_folder_to_predictions(here, drawings, new, capsys):
     assert cli.main(["adapt", str(drawings), "--out", "mine"]) == 0
     said = capsys.readouterr().out
-    assert "are right when each is left out" in said
+    assert "are right when left out, one of each class at a time" in said
     assert said.endswith("Next: innerloop predict mine PICTURES...\n")
     assert {file.name for file in Path("mine").iterdir()} >= {
         "classifier.json",

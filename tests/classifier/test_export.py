@@ -21,7 +21,7 @@ import innerloop
 from innerloop import FewShotClassifier
 from innerloop.classifier import export, export_page, onnx_graph, onnx_model, squares
 from innerloop.classifier.backbones import find_backbone
-from innerloop.classifier.heads import HEADS, Prototypes
+from innerloop.classifier.heads import HEADS
 from innerloop.cli.export import run
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.images import resize
@@ -242,14 +242,6 @@ def test_classes_that_are_numbers_stay_numbers_and_without_a_threshold_all_is_kn
 # What is refused
 
 
-def of_another_head(classifier: FewShotClassifier) -> FewShotClassifier:
-    class Other(Prototypes):
-        kind = "other"
-
-    head = Other({"weight": classifier.state.head.tensors["weight"]}, {})
-    return with_state(classifier, head=head)
-
-
 def with_state(classifier: FewShotClassifier, **changes: Any) -> FewShotClassifier:
     copy = FewShotClassifier("omniglot")
     vars(copy).update(vars(classifier))
@@ -275,7 +267,6 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(letters, tmp_path):
         (function, "The backbone brightness is a function"),
         (with_network(letters, name="timm:resnet18"), "timm:resnet18 prepares pictures"),
         (with_network(letters, module=sine), r"computes aten\.sin\.default"),
-        (of_another_head(letters), "the head other cannot be exported"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             export.export_onnx(classifier, tmp_path / "model.onnx")

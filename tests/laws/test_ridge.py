@@ -7,7 +7,13 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.methods.heads.ridge import RidgeInverse, fit_ridge, left_out, with_ones
+from innerloop.methods.heads.ridge import (
+    RidgeInverse,
+    blocks_of,
+    each_left_out,
+    fit_ridge,
+    with_ones,
+)
 
 SHAPES = {"fewer examples than features": (12, 40), "more examples than features": (60, 7)}
 
@@ -34,7 +40,7 @@ def test_it_is_scikit_learns(problem, penalty):
 def test_leaving_one_out_is_refitting_to_the_others(problem):
     features, targets = problem
     penalties = (1e-3, 0.5, 30.0)
-    for penalty, found in zip(penalties, left_out(features, targets, penalties), strict=True):
+    for penalty, found in zip(penalties, each_left_out(features, targets, penalties), strict=True):
         for place in range(len(features)):
             others = torch.arange(len(features)) != place
             weights = fit_ridge(features[others], targets[others], penalty)
@@ -48,7 +54,7 @@ def test_equal_examples_and_columns_of_zeros_are_no_obstacle():
     features[:3, 0] = 1
     targets = F.one_hot(torch.tensor([0, 0, 0, 1, 1, 1]))
 
-    (found,) = left_out(features, targets, [0.1])
+    (found,) = each_left_out(features, targets, [0.1])
 
     assert found.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
     assert bool(found.isfinite().all())
@@ -76,5 +82,12 @@ def test_a_hundred_changes_do_not_add_up():
         found = found.changed(features[place, None], targets[place, None], add=True)
 
     assert (found.weights - fit_ridge(features, targets, 0.01)).abs().max() < 1e-8
-    (expected,) = left_out(features, targets, [0.01])
-    assert (found.left_out(features, targets) - expected).abs().max() < 1e-8
+    z = with_ones(features)
+    hat = z @ torch.linalg.solve(z.T @ z + 0.01 * torch.eye(31), z.T)
+    part = torch.arange(5, 17)
+    for blocks in (found.blocks(features, [part]), blocks_of(features, 0.01, [part])):
+        assert (blocks[0] - hat[part][:, part]).abs().max() < 1e-8
+    few = torch.arange(20)
+    hat = z[few] @ torch.linalg.solve(z[few].T @ z[few] + 0.01 * torch.eye(31), z[few].T)
+    (block,) = blocks_of(features[few], 0.01, [part])
+    assert (block - hat[part][:, part]).abs().max() < 1e-8

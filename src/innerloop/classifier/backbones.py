@@ -19,8 +19,8 @@ from innerloop.core.version import __version__
 from innerloop.methods.base import Learner
 from innerloop.networks.plain import plain_network
 
-PREPARATION = 1
-"""Another number when what networks are given of a picture changes."""
+PREPARED_PHOTO, PREPARED_DRAWING, PREPARED_BY_OTHERS = 2, 1, 1
+"""Another number when what a network is given of a picture changes."""
 PHOTO_SIDE = 224
 DRAWING_SIDE = 28
 DRAWINGS = "omniglot"
@@ -135,7 +135,7 @@ def _photos() -> Backbone:
             "The photo backbone is not installed: pip install 'innerloop[photos]'."
         ) from None
     network = load_lite0(innerloop_photos.WEIGHTS, innerloop_photos.SHA256)
-    version = _version(innerloop_photos.SHA256)
+    version = _version(innerloop_photos.SHA256, PREPARED_PHOTO)
     return of_module(PHOTOS, version, network, lambda pixels: photo(pixels, PHOTO_SIDE))
 
 
@@ -148,7 +148,7 @@ def _drawings(name: str) -> Backbone:
             "of another library: timm:NAME, open_clip:NETWORK/WEIGHTS, torchvision:NAME."
         )
     weights = pretrained_run(TRAINED).weights_path.read_bytes()
-    version = _version(hashlib.sha256(weights).hexdigest())
+    version = _version(hashlib.sha256(weights).hexdigest(), PREPARED_DRAWING)
     return of_module(
         name,
         version,
@@ -178,8 +178,8 @@ def _body(learner: Learner) -> Body:
     return Body(plain_network(model, {}, "stored", {"head": nn.Identity()}))
 
 
-def _version(digest: str) -> str:
-    return f"{digest[:32]}-{PREPARATION}"
+def _version(digest: str, preparation: int) -> str:
+    return f"{digest[:32]}-{preparation}"
 
 
 def version_of_module(module: nn.Module) -> str:
@@ -188,4 +188,4 @@ def version_of_module(module: nn.Module) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return _version(digest.hexdigest())
+    return _version(digest.hexdigest(), PREPARED_BY_OTHERS)

@@ -55,7 +55,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
-            that predicts the examples best when each is left out, or, with one of each class,
+            that predicts the examples best when they are left out, or, with one of each class,
             ``omniglot`` where no picture has colours; ``photos``; ``omniglot``, for
             drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or ``torchvision:NAME``; a
             function from an array (height, width[, 3]) uint8 to a vector; or None, where X are

@@ -126,7 +126,7 @@ def confusion(report: Quality) -> Figure:
                 fontsize=8,
                 color="white" if shares[row, column] > 0.5 else "black",
             )
-    axes.set_title("What is taken for what, each picture left out", fontsize=11)
+    axes.set_title("What is taken for what, pictures left out", fontsize=11)
     return figure
 
 

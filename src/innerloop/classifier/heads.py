@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.methods.heads.discriminant import discriminant, left_out
 from innerloop.methods.heads.logistic import fit_logistic
 from innerloop.methods.heads.prototypes import class_sums
-from innerloop.methods.heads.ridge import fit_ridge, left_out, with_ones
+from innerloop.methods.heads.ridge import (
+    RidgeInverse,
+    blocks_of,
+    each_left_out,
+    fit_ridge,
+    with_ones,
+)
 
 PENALTIES = tuple(10 ** (power / 4) for power in range(-12, 7))
 """λ of ridge, from 0.001 to 32: features have length one, and one more for the bias."""
@@ -22,6 +29,8 @@ USUAL_PENALTY = 1.0
 """λ where nothing can be left out; chosen on `background-heldout` and strokes."""
 LOGISTIC_PENALTIES = tuple(10.0**power for power in (-4, -3, -2))
 FOLDS = 5
+ROUNDS = 20
+"""Folds by which examples are left out: one of each class at a time up to that many."""
 
 
 @dataclass(frozen=True)
@@ -86,35 +95,44 @@ class Head(ABC):
         """Shapes of ``tensors``, by name."""
 
     @abstractmethod
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Weight (ways, F) and bias (ways,) of the scores, float64."""
+
     def scores(self, feature: Tensor) -> Tensor:
         """(ways,) float64 of one vector (F,) float64; the largest is of the likeliest class."""
+        weight, bias = self.affine()
+        return weight @ feature + bias
+
+    def scores_of(self, features: Tensor) -> Tensor:
+        """(n, ways) of vectors (n, F) together, which may round otherwise than `scores`."""
+        weight, bias = self.affine()
+        return features @ weight.T + bias
 
     def left_out(self, examples: Examples) -> Tensor:
-        """Scores (n, ways) of each of its examples by a head fitted to the others.
+        """Scores (n, ways) of each of its examples, one of each class left out at a time.
 
-        Here by folds, each fitted without a fifth of the examples; a closed form is exact.
+        Of twenty examples and more of a class several, so that no more than `ROUNDS` heads are
+        fitted. Were one left out alone, its class would be the smallest, and a head of two examples
+        would be judged by what it says of a class with half as many as the others. A lone example
+        is not left out.
         """
-        scores = examples.features.new_zeros(len(examples.labels), examples.ways)
-        for chosen in folds(examples.labels, FOLDS):
+        scores = self.scores_of(examples.features)
+        for chosen in folds(examples.labels, ROUNDS):
             head = type(self).fit(examples[~chosen], self.settings)
-            for place in chosen.nonzero()[:, 0].tolist():
-                scores[place] = head.scores(examples.features[place])
+            scores[chosen] = head.scores_of(examples.features[chosen])
         return scores
 
 
 def folds(labels: Tensor, count: int) -> list[Tensor]:
     """Masks (n,) of up to so many folds: each class dealt out in turn, lone examples to none.
 
-    So no fold takes all of a class away.
+    So no fold takes all of a class away, and up to so many examples of a class one of each.
     """
     fold = torch.full_like(labels, -1)
-    start = 0
     for label in labels.unique():
         places = (labels == label).nonzero()[:, 0]
         if len(places) > 1:
-            # Classes begin at different folds, so that folds are of a size.
-            fold[places] = (torch.arange(len(places)) + start) % count
-            start += len(places)
+            fold[places] = torch.arange(len(places)) % count
     return [fold == number for number in range(count) if (fold == number).any()]
 
 
@@ -137,22 +155,17 @@ class Prototypes(Head):
         """See `Head.shapes`."""
         return {"weight": (ways, features)}
 
-    def scores(self, feature: Tensor) -> Tensor:
-        """See `Head.scores`."""
-        return self.tensors["weight"] @ feature
-
-    def left_out(self, examples: Examples) -> Tensor:
-        """Exact: a class's sum without one example is a difference."""
-        scores = examples.features @ self.tensors["weight"].T
-        sums = class_sums(examples.features, examples.labels, examples.ways)
-        without = F.normalize(sums[examples.labels] - examples.features, dim=1)
-        own = (without * examples.features).sum(1)
-        # Rounded as coarsely as prototypes are kept: else rounding would break ties.
-        return scores.scatter(1, examples.labels[:, None], own[:, None]).round(decimals=7)
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """See `Head.affine`."""
+        weight = self.tensors["weight"]
+        return weight, weight.new_zeros(len(weight))
 
 
 class Ridge(Head):
-    """Ridge regression, its λ the one with the least squared error on examples left out."""
+    """Ridge regression, read as a discriminant.
+
+    Its λ is the one with the least squared error of the regression on each example left out.
+    """
 
     kind = "ridge"
     numbers = ("penalty",)
@@ -162,7 +175,12 @@ class Ridge(Head):
         """See `Head.fit`."""
         targets = examples.targets
         penalty = (settings or {}).get("penalty") or _least_error(examples, targets)
-        weight = fit_ridge(examples.features, targets, penalty)
+        return cls.read(fit_ridge(examples.features, targets, penalty), examples, penalty)
+
+    @classmethod
+    def read(cls, weights: Tensor, examples: Examples, penalty: float) -> Self:
+        """That of the weights (F + 1, ways) of a ridge regression."""
+        weight = discriminant(weights, with_ones(examples.features), examples.targets, penalty)
         return cls({"weight": weight.T.contiguous()}, {"penalty": penalty})
 
     @staticmethod
@@ -170,14 +188,27 @@ class Ridge(Head):
         """See `Head.shapes`."""
         return {"weight": (ways, features + 1)}
 
-    def scores(self, feature: Tensor) -> Tensor:
-        """See `Head.scores`."""
-        return self.tensors["weight"] @ with_ones(feature)
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """See `Head.affine`."""
+        weight = self.tensors["weight"]
+        return weight[:, :-1], weight[:, -1]
 
     def left_out(self, examples: Examples) -> Tensor:
-        """Exact, at the λ of the whole."""
-        (scores,) = left_out(examples.features, examples.targets, [self.settings["penalty"]])
-        return scores
+        """In closed form, at the λ of the whole."""
+        features, targets = examples.features, examples.targets
+        penalty = self.settings["penalty"]
+        parts = folds(examples.labels, ROUNDS)
+        weights = fit_ridge(features, targets, penalty)
+        blocks = blocks_of(features, penalty, parts)
+        return left_out(weights, with_ones(features), targets, penalty, parts, blocks)
+
+    def left_out_of(self, inverse: RidgeInverse, examples: Examples) -> Tensor:
+        """As `left_out`, of the regression whose inverse is known."""
+        features, penalty = examples.features, self.settings["penalty"]
+        parts = folds(examples.labels, ROUNDS)
+        blocks = inverse.blocks(features, parts)
+        z = with_ones(features)
+        return left_out(inverse.weights, z, examples.targets, penalty, parts, blocks)
 
 
 def _least_error(examples: Examples, targets: Tensor) -> float:
@@ -187,7 +218,7 @@ def _least_error(examples: Examples, targets: Tensor) -> float:
         return USUAL_PENALTY
     errors = [
         float((scores - targets)[told].square().sum())
-        for scores in left_out(examples.features, targets, PENALTIES)
+        for scores in each_left_out(examples.features, targets, PENALTIES)
     ]
     return PENALTIES[errors.index(min(errors))]
 
@@ -212,9 +243,9 @@ class Logistic(Head):
         """See `Head.shapes`."""
         return {"weight": (ways, features), "bias": (ways,)}
 
-    def scores(self, feature: Tensor) -> Tensor:
-        """See `Head.scores`."""
-        return self.tensors["weight"] @ feature + self.tensors["bias"]
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """See `Head.affine`."""
+        return self.tensors["weight"], self.tensors["bias"]
 
 
 def _least_loss(examples: Examples) -> float:

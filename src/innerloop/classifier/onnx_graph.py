@@ -97,7 +97,9 @@ def photo(graph: Graph, image: str, size: int) -> str:
     left = graph.halved(graph.add("Sub", width, side))
     square = graph.cut(image, top, graph.sum(top, side), 0)
     square = graph.cut(square, left, graph.sum(left, side), 1)
-    pixels = graph.add("Transpose", resized(graph, square, size), perm=[2, 0, 1])
+    small = graph.add("Less", side, np.array([size]))
+    pixels = graph.add("Where", small, enlarged(graph, square, size), resized(graph, square, size))
+    pixels = graph.add("Transpose", pixels, perm=[2, 0, 1])
     pixels = graph.add("Div", graph.cast(pixels, np.float32), np.float32(255))
     return graph.add("Unsqueeze", pixels, np.array([0]))
 
@@ -183,10 +185,54 @@ def _shrunk(graph: Graph, pixels: str, size: int, axis: int) -> str:
     until = graph.add("Gather", running, last, axis=axis)
     more = graph.add("Sub", until, graph.add("Gather", running, first, axis=axis))
     sums = graph.sum(more, graph.add("Gather", whole, first, axis=axis))
+    return _byte(graph, _weighed(graph, sums, weights, axis))
+
+
+def _weighed(graph: Graph, pixels: str, weights: str, axis: int) -> str:
+    """Pixels (height, width, channels) int32 times weights (size,) int32 along one axis."""
     weights = graph.add("Reshape", weights, np.array([-1, 1, 1] if axis == 0 else [1, -1, 1]))
-    weighted = graph.sum(graph.add("Mul", sums, weights), np.int32(2 ** (BITS - 1)))
-    means = graph.add("Div", weighted, np.int32(2**BITS))
+    return graph.add("Mul", pixels, weights)
+
+
+def _byte(graph: Graph, weighted: str) -> str:
+    """Weighted sums int32, in units of 2^-22, rounded to uint8."""
+    means = graph.add("Div", graph.sum(weighted, np.int32(2 ** (BITS - 1))), np.int32(2**BITS))
     return graph.cast(graph.add("Min", means, np.int32(255)), np.uint8)
+
+
+def enlarged(graph: Graph, pixels: str, size: int) -> str:
+    """By Pillow's BILINEAR filter: (size, size, channels) of (n, n, channels), uint8, n < size.
+
+    Of a larger n it is something else, which costs little.
+    """
+    return _drawn_out(graph, _drawn_out(graph, pixels, size, 1), size, 0)
+
+
+def _drawn_out(graph: Graph, pixels: str, size: int, axis: int) -> str:
+    """Pixels (height, width, channels) uint8, ``size`` of them along one axis: each of two."""
+    length = graph.side(pixels, axis)
+    scale = graph.add("Div", graph.cast(length, np.float64), np.float64(size))
+    centres = graph.add("Mul", np.arange(size) + 0.5, scale)
+    # At the first edge that is between -0.5 and 0, which is cast to 0.
+    first = graph.cast(graph.sum(centres, np.float64(-1), np.float64(0.5)), np.int64)
+    second = graph.sum(first, np.int64(1))
+    shares = []
+    for place in (first, second):
+        away = graph.sum(graph.add("Sub", graph.cast(place, np.float64), centres), np.float64(0.5))
+        share = graph.add("Sub", np.float64(1), graph.add("Abs", away))
+        shares.append(graph.add("Max", share, np.float64(0)))
+    # Beyond the other edge there is nothing to weigh.
+    inside = graph.cast(graph.add("Less", second, length), np.float64)
+    shares[1] = graph.add("Mul", shares[1], inside)
+    both = graph.sum(*shares)
+    second = graph.add("Min", second, graph.add("Sub", length, np.int64(1)))
+    products = []
+    for place, share in zip((first, second), shares, strict=True):
+        weight = graph.add("Mul", graph.add("Div", share, both), np.float64(2**BITS))
+        weight = graph.cast(graph.sum(weight, np.float64(0.5)), np.int32)
+        there = graph.cast(graph.add("Gather", pixels, place, axis=axis), np.int32)
+        products.append(_weighed(graph, there, weight, axis))
+    return _byte(graph, graph.sum(*products))
 
 
 def _boxes(graph: Graph, length: str, size: int) -> tuple[str, str, str]:

@@ -5,7 +5,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from innerloop.classifier.backbones import DRAWING_SIDE, DRAWINGS, PHOTO_SIDE, PHOTOS, Backbone
-from innerloop.classifier.heads import Head, Logistic, Prototypes, Ridge
 from innerloop.classifier.onnx_graph import IR_VERSION, OPSET, Graph, drawing, photo
 from innerloop.classifier.onnx_network import network
 from innerloop.classifier.state import State
@@ -31,14 +30,14 @@ def onnx_bytes(state: State, backbone: Backbone) -> bytes:
         backbone: ``photos``, or a network of drawings.
 
     Raises:
-        ConfigError: if the head or something in the network cannot be written as ONNX.
+        ConfigError: if something in the network cannot be written as ONNX.
     """
     if backbone.module is None:
         raise ConfigError(
             f"The backbone {backbone.name} is a function, which cannot be exported: choose the "
             f"backbone {PHOTOS} or {DRAWINGS}."
         )
-    weight, bias = _affine(state.head)
+    weight, bias = (of.float().numpy() for of in state.head.affine())
     graph = Graph()
     if backbone.name == PHOTOS:
         shape = (1, 3, PHOTO_SIDE, PHOTO_SIDE)
@@ -147,18 +146,3 @@ def _of_length_one(graph: Graph, values: str, axis: int) -> str:
     length = graph.add("Sqrt", graph.add("ReduceSum", squares, np.array([axis])))
     # As PyTorch does, so that a vector of zeros stays one.
     return graph.add("Div", values, graph.add("Max", length, np.float64(1e-12)))
-
-
-def _affine(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (ways, F) and bias (ways,) float32 of a head whose scores are affine."""
-    tensors = {name: tensor.float().numpy() for name, tensor in head.tensors.items()}
-    if head.kind == Prototypes.kind:
-        return tensors["weight"], np.zeros(len(tensors["weight"]), np.float32)
-    if head.kind == Ridge.kind:
-        return tensors["weight"][:, :-1], tensors["weight"][:, -1]
-    if head.kind == Logistic.kind:
-        return tensors["weight"], tensors["bias"]
-    raise ConfigError(
-        f"A classifier with the head {head.kind} cannot be exported: make it with the head "
-        f"{Prototypes.kind}, {Ridge.kind} or {Logistic.kind}."
-    )

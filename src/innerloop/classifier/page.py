@@ -62,7 +62,7 @@ def _summary(report: Quality) -> Section:
     blocks: list[Block] = [
         Bullets(sentences(report)),
         Table(
-            "Each class: its pictures, and how many of them are right when each is left out",
+            "Each class: its pictures, and how many of them are right when left out",
             ("class", "pictures", "right when left out"),
             rows,
         ),
@@ -70,9 +70,9 @@ def _summary(report: Quality) -> Section:
     if report.tested:
         blocks.append(
             Paragraph(
-                f"By five folds {100 * report.five_folds:.0f} % are right. Where both were held "
-                "against other pictures five folds were nearer, with five pictures a class by "
-                "a point; with two pictures of each class neither says much."
+                "They are left out one of each class at a time, of more than twenty several. By "
+                f"five folds {100 * report.five_folds:.0f} % are right. Both judge a classifier "
+                "with fewer examples than this one, which matters with two or three of each class."
             )
         )
     return Section("How good it is", blocks)
@@ -203,7 +203,7 @@ def _trust(state: State, report: Quality) -> Section | None:
                 "reliability",
                 lambda: figures.reliability(np.max(p, axis=1), right, "Sure, and right"),
                 "How often it is right against how sure it is.",
-                "How often it is right when it is so and so sure, each picture left out. The "
+                "How often it is right when it is so and so sure, pictures left out. The "
                 "temperature was fitted to the same pictures, so the next ones lie further away.",
             ),
             Paragraph(f"Probabilities are softmax(scores / {state.temperature:.3f}).{unknown}"),

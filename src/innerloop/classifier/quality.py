@@ -1,8 +1,10 @@
 """How good a classifier is, from its own examples alone.
 
-Accuracy is estimated by leaving each example out, which for ridge and prototypes is exact and costs
-nothing; and by five folds, which take one of every class away and are nearer to the truth
-(Shimabucoro et al. 2023, arXiv 2307.02732; how far both are off is in `docs/own-pictures.md`).
+Accuracy is estimated by leaving examples out, one of each class at a time
+(`innerloop.classifier.heads.Head.left_out`), and by five folds: few folds estimate one task's
+accuracy best (Shimabucoro et al. 2023, arXiv 2307.02732). Of one example left out alone, as usual,
+the class would be the smallest: with two of each it looks half as good as it is. How far both are
+off is in `docs/own-pictures.md`.
 """
 
 import io
@@ -228,8 +230,7 @@ def _by_folds(state: State) -> float:
 def _right(state: State, examples: Examples, others: Examples) -> int:
     """How many of others a head fitted to examples has right."""
     head = HEADS[state.head.kind].fit(examples, state.head.settings)
-    scores = torch.stack([head.scores(feature) for feature in others.features])
-    return int((scores.argmax(1) == others.labels).sum())
+    return int((head.scores_of(others.features).argmax(1) == others.labels).sum())
 
 
 def learning_curve(state: State) -> tuple[CurvePoint, ...]:

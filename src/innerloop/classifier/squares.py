@@ -14,8 +14,17 @@ MARGIN = 0.1
 
 
 def photo(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a photo (height, width[, 3]) uint8, as (3, size, size) in [0, 1]."""
-    square = resize(middle_square(pixels), size)
+    """The middle square of a photo (height, width[, 3]) uint8, as (3, size, size) in [0, 1].
+
+    A small one is drawn larger by straight lines from pixel to pixel: a network takes the edges of
+    blocks for edges of things, which costs 7 points at five photos of each class.
+    """
+    square = middle_square(pixels)
+    if len(square) < size:
+        larger = Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR)
+        square = np.asarray(larger)
+    else:
+        square = resize(square, size)
     if square.ndim == 2:
         square = np.repeat(square[..., None], 3, axis=2)
     return np.moveaxis(square, -1, 0).astype(np.float32) / 255

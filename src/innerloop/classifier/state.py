@@ -15,7 +15,14 @@ from innerloop.classifier.calibration import (
     probabilities,
     threshold_of,
 )
-from innerloop.classifier.heads import HEADS, Examples, Head, Prototypes, Ridge, usual_head
+from innerloop.classifier.heads import (
+    HEADS,
+    Examples,
+    Head,
+    Prototypes,
+    Ridge,
+    usual_head,
+)
 from innerloop.methods.heads.ridge import RidgeInverse
 
 LONG = 256
@@ -145,10 +152,9 @@ class State:
 
     @cached_property
     def left_out(self) -> np.ndarray:
-        """Scores (n, ways) of each example by a head fitted without it."""
-        if self.inverse is not None:
-            examples = self.examples
-            return self.inverse.left_out(examples.features, examples.targets).numpy()
+        """Scores (n, ways) of each example by a head fitted without it; see `Head.left_out`."""
+        if self.inverse is not None and isinstance(self.head, Ridge):
+            return self.head.left_out_of(self.inverse, self.examples).numpy()
         return self.head.left_out(self.examples).numpy()
 
     @property
@@ -204,7 +210,8 @@ def fitted(
     unfinished = State(classes, kept, wanted, unknown, Prototypes({}, {}), 1.0, None, scale)
     examples = unfinished.examples
     if inverse is not None and kind == Ridge.kind:
-        head: Head = Ridge({"weight": inverse.weights.T.contiguous()}, settings or {})
+        penalty = (settings or {})["penalty"]
+        head: Head = Ridge.read(inverse.weights, examples, penalty)
     else:
         head, inverse = HEADS[kind].fit(examples, settings), None
     state = replace(unfinished, head=head, inverse=inverse)

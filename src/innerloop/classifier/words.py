@@ -17,8 +17,8 @@ def sentences(report: Quality) -> list[str]:
         return lines
     low, high = report.interval
     lines.append(
-        f"Of {report.tested} examples {100 * report.accuracy:.0f} % are right when each is left "
-        f"out (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+        f"Of {report.tested} examples {100 * report.accuracy:.0f} % are right when left out, one "
+        f"of each class at a time (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
     )
     few = [str(name) for name, n in zip(report.classes, report.counts, strict=True) if n == 1]
     if few:

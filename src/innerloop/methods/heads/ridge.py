@@ -44,7 +44,9 @@ def _solved(gram: Tensor, right: Tensor, penalty: float) -> Tensor:
     return torch.cholesky_solve(right, torch.linalg.cholesky(regular))
 
 
-def left_out(features: Tensor, targets: Tensor, penalties: Sequence[float]) -> Iterator[Tensor]:
+def each_left_out(
+    features: Tensor, targets: Tensor, penalties: Sequence[float]
+) -> Iterator[Tensor]:
     """Each example's scores (n, ways) by the fit to all others, for each penalty.
 
     With H = Z (Z'Z + λI)⁻¹ Z' example i, left out, is predicted (H Y − h_ii Y)_i / (1 − h_ii)
@@ -62,6 +64,16 @@ def left_out(features: Tensor, targets: Tensor, penalties: Sequence[float]) -> I
     for penalty in penalties:
         shares = squares / (squares + penalty)
         yield _left_out(u @ (shares[:, None] * projected), (u.square() * shares).sum(1), targets)
+
+
+def blocks_of(features: Tensor, penalty: float, parts: Sequence[Tensor]) -> list[Tensor]:
+    """H_SS of H = Z (Z'Z + λI)⁻¹ Z', for parts S of the examples (n, F), by the smaller form."""
+    z = with_ones(features)
+    if len(z) > z.shape[1]:
+        return RidgeInverse.of(features, z[:, :0], penalty).blocks(features, parts)
+    gram = z @ z.T
+    hat = _solved(gram, gram, penalty)
+    return [hat[part][:, part] for part in parts]
 
 
 def _left_out(fitted: Tensor, leverages: Tensor, targets: Tensor) -> Tensor:
@@ -108,8 +120,7 @@ class RidgeInverse:
         inverse = self.inverse - sign * moved @ torch.linalg.solve(middle, moved.T)
         return RidgeInverse(inverse, self.products + sign * z.T @ targets.double())
 
-    def left_out(self, features: Tensor, targets: Tensor) -> Tensor:
-        """As `left_out`, at its penalty, of all its examples."""
+    def blocks(self, features: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+        """As `blocks_of`, of its examples (n, F)."""
         z = with_ones(features)
-        leverages = ((z @ self.inverse) * z).sum(1)
-        return _left_out(z @ self.weights, leverages, targets.double())
+        return [z[part] @ self.inverse @ z[part].T for part in parts]
