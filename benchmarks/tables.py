@@ -623,7 +623,7 @@ def of_own_estimates() -> str:
             f"{100 * value:{'+' if part % 2 else ''}.1f}" for part, value in enumerate(of_both)
         ]
         cells.append([str(shots), *numbers])
-    head = "leaving one out: off by | on average | five folds: off by | on average"
+    head = "leaving one of each class out: off by | on average | five folds: off by | on average"
     return table(f"pictures of each class | {head}", cells)
 
 
