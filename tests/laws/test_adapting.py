@@ -77,7 +77,7 @@ def test_another_rate_is_the_same_method_built_with_it(name):
 class HalfSteps(MAML):
     """A method of somebody else's, whose steps are half as long."""
 
-    def _stepped(self, adapted, gradients, index):
+    def _stepped(self, network, adapted, gradients, index):
         return {
             name: weight - 0.5 * self.inner_lr * gradients[name] for name, weight in adapted.items()
         }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.network import FastWeights
+from innerloop.fast_weights.sums import shared
 
 _INDEPENDENT = (
     "The loss depends on none of the weights that take inner steps, so that nothing would be "
@@ -21,8 +22,11 @@ _INDEPENDENT = (
 
 
 def expand(params: Mapping[str, Tensor], episodes: int) -> FastWeights:
-    """φ_0: every episode starts from the same θ. Views (E, *shape); nothing is copied."""
-    return {name: weight.expand(episodes, *weight.shape) for name, weight in params.items()}
+    """φ_0: every episode starts from the same θ. Views (E, *shape); nothing is copied.
+
+    θ's gradient is the sum of the episodes', in the order of a tree: see `sums`.
+    """
+    return {name: shared(weight, episodes) for name, weight in params.items()}
 
 
 def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastWeights:

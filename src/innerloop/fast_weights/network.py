@@ -17,6 +17,7 @@ from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.fast_weights.objectives import Losses, Objective, Watched, refuse_wrong_loss
+from innerloop.fast_weights.sums import shared
 from innerloop.networks.batch_norm import (
     Moments,
     Statistics,
@@ -51,6 +52,7 @@ class Network:
 
     Attributes:
         gathered: where a method puts what batch norm saw, by its own numbers; None: nowhere.
+        shares: what else a method learns, by name, as each episode has it; see `share`.
 
     Raises:
         ConfigError: if the module cannot be copied.
@@ -64,10 +66,23 @@ class Network:
         self._layers = batch_norm_layers(self._model)
         self._vectorised = vectorised
         self.gathered: dict[int, list[Statistics]] | None = None
+        self.shares: dict[tuple[str, bool], Tensor] = {}
         self._watched: Watched | None = None
         if method != "forward":
             # functional_call knows only how to call a module, so the method takes forward's place.
             self._model.forward = getattr(self._model, method)
+
+    def share(self, name: str, weight: Tensor, episodes: int) -> Tensor:
+        """A learnt tensor (...) as each episode has it, (E, ...), under a name of the method's own.
+
+        The same one for the whole operation: so an episode's gradients by all its uses are added
+        before those of the episodes are (`innerloop.fast_weights.sums`).
+        """
+        # What is made without a graph cannot serve where one is needed.
+        key = name, torch.is_grad_enabled()
+        if key not in self.shares:
+            self.shares[key] = shared(weight, episodes)
+        return self.shares[key]
 
     def call(
         self,

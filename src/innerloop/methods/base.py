@@ -1,7 +1,7 @@
 """What every method is to the rest of the package, and how a method is found by name."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -145,6 +145,16 @@ class Learner(nn.Module):
         Schedules depend on these two alone, so that a resumed run goes on where it was.
         """
         return 1.0
+
+    def gathered(self) -> dict[str, Tensor]:
+        """What `meta_loss` saw since `begin_outer_step` and `end_outer_step` needs, by name.
+
+        (E, ...), a row for each episode in its order. A run on many processes takes it along.
+        """
+        return {}
+
+    def gather(self, rows: Mapping[str, Tensor]) -> None:
+        """Take, instead of what was `gathered`, that of all episodes of the outer step."""
 
     def end_outer_step(self) -> None:
         """Called after the optimiser's step."""

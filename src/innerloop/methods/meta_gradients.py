@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.maml.learner import MAML
 
 
@@ -71,9 +72,9 @@ def by_learner(trial: nn.Module, batch: EpisodeBatch, rate: float, kind: Kind) -
         first_order=kind.first_order,
         loss_fn=F.mse_loss,
     )
-    loss, *_ = learner._objective(Network(trial, vectorised=kind.at_once), batch)
+    losses, *_ = learner._objective(Network(trial, vectorised=kind.at_once), batch)
     gradients = torch.autograd.grad(
-        loss, list(learner.params.values()), materialize_grads=True, allow_unused=True
+        tree_mean(losses), list(learner.params.values()), materialize_grads=True, allow_unused=True
     )
     return dict(zip(learner.params, gradients, strict=True))
 

@@ -117,7 +117,7 @@ class Descent(Learner):
     ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
         network = network_of(self.model, self.engine)
-        weights = self._weights(adaptation)
+        weights = self._weights(network, adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
         return network.call(weights, images, statistics)
 
@@ -125,7 +125,7 @@ class Descent(Learner):
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
         network = network_of(self.model, self.engine)
-        weights = self._weights(adaptation)
+        weights = self._weights(network, adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(None))
         blocks = last_of_blocks(self.model)
         logits, outputs = network.call_blocks(weights, images, blocks, statistics)
@@ -141,10 +141,9 @@ class Descent(Learner):
     ) -> nn.Module:
         """The network at one episode's φ_K; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
-        weights = self._weights(alone)
-        statistics = self._statistics(
-            network_of(self.model, self.engine), weights, alone, self.lone_mode(batch_norm)
-        )
+        network = network_of(self.model, self.engine)
+        weights = self._weights(network, alone)
+        statistics = self._statistics(network, weights, alone, self.lone_mode(batch_norm))
         plain = plain_network(
             self.model,
             {name: weight[0] for name, weight in weights.items()},
@@ -153,7 +152,7 @@ class Descent(Learner):
         refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
         return refusing_lone_images(plain)
 
-    def _weights(self, adaptation: Adaptation) -> FastWeights:
+    def _weights(self, network: Network, adaptation: Adaptation) -> FastWeights:
         """What predictions at φ_K are computed with."""
         names = {*self.params, *self._fresh}
         if adaptation.fast_weights.keys() != names:
@@ -200,7 +199,7 @@ class Descent(Learner):
         if ways is None:
             raise ConfigError("A head starts from prototypes of classes: give int64 labels.")
         network = network_of(self.model, self.engine, "embed")
-        weights, statistics = self._call(fast_weights, 0)
+        weights, statistics = self._call(network, fast_weights, 0)
         head = prototype_head(
             network.call(weights, support.images, statistics), support.labels, ways
         )
@@ -278,14 +277,18 @@ class Descent(Learner):
                 still = {name: of.view_as(of) for name, of in fast_weights.items()}
                 fast_weights, adapted = still | fresh, fresh
             gradients = gradient(losses.values, adapted, create_graph=create_graph)
-            following = fast_weights | self._stepped(adapted, gradients, index)
+            following = fast_weights | self._stepped(network, adapted, gradients, index)
             return following, losses.values, correct
 
-    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
+    def _stepped(
+        self, network: Network, adapted: FastWeights, gradients: FastWeights, index: int
+    ) -> FastWeights:
         """What is adapted, after step number ``index``; the same rate for every tensor and step."""
         return step(adapted, gradients, self.inner_lr)
 
-    def _call(self, fast_weights: FastWeights, index: int) -> tuple[FastWeights, Stored | None]:
+    def _call(
+        self, network: Network, fast_weights: FastWeights, index: int
+    ) -> tuple[FastWeights, Stored | None]:
         """What the network is called with at φ_k, k = ``index``: the same at every step."""
         return fast_weights, "stored" if self.batch_norm_modes[0] == "running" else None
 
@@ -293,7 +296,7 @@ class Descent(Learner):
         self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
     ) -> Tensor:
         """Outputs (E, n, ways) at φ_k with k = ``index``."""
-        weights, statistics = self._call(fast_weights, index)
+        weights, statistics = self._call(network, fast_weights, index)
         return network.call(weights, images, statistics)
 
     def _losses(
@@ -316,7 +319,7 @@ class Descent(Learner):
             zero_head: see `Objective`.
             twice: see `Objective`.
         """
-        weights, statistics = self._call(fast_weights, index)
+        weights, statistics = self._call(network, fast_weights, index)
         objective = Objective(
             self.loss_fn,
             partial(self._refuse_outputs, batch),

@@ -14,6 +14,7 @@ from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import LossFunction
+from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.descent import Descent
@@ -159,27 +160,27 @@ class MAML(Descent):
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
         network = network_of(self.model, self.engine)
-        loss, fast_weights, logged = self._objective(network, episodes)
+        losses, fast_weights, logged = self._objective(network, episodes)
         with torch.no_grad():
             start = self._start(network, self.params, episodes.support)
             before = self._outputs(network, start, episodes.query.images, 0)
             _, support_after = self._losses(
                 network, fast_weights, episodes.support, self.inner_steps
             )
-        return loss, logged | {
+        return tree_mean(losses), logged | {
             "support_accuracy_after": support_after,
             "query_accuracy_before": accuracy(before, episodes.query.labels),
         }
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        loss, _, logged = self._objective(network_of(self.model, self.engine), batch)
-        return loss, {name: value.mean() for name, value in logged.items()}
+        losses, _, logged = self._objective(network_of(self.model, self.engine), batch)
+        return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
 
     def _objective(
         self, network: Network, batch: EpisodeBatch
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
-        """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
+        """Query losses (E,) at φ_K; φ_K; and the accuracies (E,) that come with it."""
         fast_weights = self._start(network, self.params, batch.support)
         # Without an inner step nothing is measured on the support set.
         first = torch.full((len(batch),), torch.nan)
@@ -188,8 +189,12 @@ class MAML(Descent):
                 network, fast_weights, batch.support, index, create_graph=not self.first_order
             )
             first = correct if index == 0 else first
-        loss, after = self._query_loss(network, fast_weights, batch, self.inner_steps)
-        return loss, fast_weights, {"support_accuracy_before": first, "query_accuracy_after": after}
+        losses, after = self._query_loss(network, fast_weights, batch, self.inner_steps)
+        return (
+            losses,
+            fast_weights,
+            {"support_accuracy_before": first, "query_accuracy_after": after},
+        )
 
     def adapting(
         self,
@@ -241,11 +246,11 @@ class MAML(Descent):
     def _query_loss(
         self, network: Network, fast_weights: FastWeights, episodes: EpisodeBatch, index: int
     ) -> tuple[Tensor, Tensor]:
-        """Mean query loss, a scalar, and accuracy (E,) at φ_k; both are means over mini-batches."""
+        """Query losses and accuracies (E,) at φ_k; both are means over mini-batches."""
         parts = [episodes.query]
         if self.query_batches > 1:
             parts = episodes.query_batches(self.query_batches)
         measured = [self._losses(network, fast_weights, part, index) for part in parts]
         losses, accuracies = zip(*measured, strict=True)
         values = torch.stack([of.values for of in losses])
-        return values.mean(), torch.stack(accuracies).mean(dim=0)
+        return values.mean(dim=0), torch.stack(accuracies).mean(dim=0)

@@ -1,7 +1,7 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,6 +15,7 @@ from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses
+from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, Learner
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
@@ -108,7 +109,7 @@ class MAMLpp(MAML):
         self.outer_lr_floor = outer_lr_floor
         self._fraction = 0.0
         self._norms = norms_of(model)
-        self._gathered: dict[int, list[Statistics]] = {}
+        self._gathered: dict[str, list[Tensor]] = {}
         # In this order: it is that of the optimiser's parameters.
         self.affine = self._affine_sets() if per_step_affine else nn.ParameterDict()
         self._rate_of = self._rate_names(learned_rates) if learned_rates else {}
@@ -195,12 +196,12 @@ class MAMLpp(MAML):
     @torch.no_grad()
     def end_outer_step(self) -> None:
         """Move each set of running statistics once, towards the mean of what its passes saw."""
-        for index, passes in self._gathered.items():
-            for name, running in self._running(index).items():
-                seen = zip(*(of_pass[name] for of_pass in passes), strict=True)
-                for stored, values in zip(running, seen, strict=True):
-                    # Over all chunks at once, so that their size changes nothing.
-                    stored.lerp_(torch.cat(values).mean(0), self._norms[name].momentum)
+        for key, rows in self.gathered().items():
+            number, _, name_and_part = key.partition("/")
+            name, _, part = name_and_part.rpartition("/")
+            stored = getattr(self._running(int(number))[name], part)
+            # Over all episodes at once, so that the size of chunks changes nothing.
+            stored.lerp_(rows.flatten(0, 1).mean(0), self._norms[name].momentum)
         self._gathered = {}
 
     # What a step is
@@ -214,15 +215,15 @@ class MAMLpp(MAML):
             return super()._objective(network, batch)
         fast_weights = self._start(network, self.params, batch.support)
         first = torch.full((len(batch),), torch.nan)
-        total = torch.zeros(())
+        total = torch.zeros(len(batch))
         after = first
         for index, weight in enumerate(weights):
             fast_weights, _, correct = self._inner_step(
                 network, fast_weights, batch.support, index, create_graph=not self.first_order
             )
             first = correct if index == 0 else first
-            loss, after = self._query_loss(network, fast_weights, batch, index + 1)
-            total = total + weight * loss
+            losses, after = self._query_loss(network, fast_weights, batch, index + 1)
+            total = weight * losses if index == 0 else total + weight * losses
         logged = {"support_accuracy_before": first, "query_accuracy_after": after}
         return total, fast_weights, logged
 
@@ -232,10 +233,21 @@ class MAMLpp(MAML):
             return super().meta_loss(batch)
         network = network_of(self.model, self.engine)
         network.gathered = {}
-        loss, _, logged = self._objective(network, batch)
+        losses, _, logged = self._objective(network, batch)
         for number, passes in network.gathered.items():
-            self._gathered.setdefault(number, []).extend(passes)
-        return loss, {name: value.mean() for name, value in logged.items()}
+            for name in self._norms:
+                for part in Moments._fields:
+                    rows = torch.stack([getattr(of[name], part) for of in passes], dim=1)
+                    self._gathered.setdefault(f"{number}/{name}/{part}", []).append(rows)
+        return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
+
+    def gathered(self) -> dict[str, Tensor]:
+        """Moments (E, passes, channels) of every set and batch norm; see `Learner.gathered`."""
+        return {name: torch.cat(rows) for name, rows in self._gathered.items()}
+
+    def gather(self, rows: Mapping[str, Tensor]) -> None:
+        """See `Learner.gather`."""
+        self._gathered = {name: [value] for name, value in rows.items()}
 
     def adapting(
         self,
@@ -253,8 +265,9 @@ class MAMLpp(MAML):
             "MAML++ adapts by the rates and batch-norm sets that it learnt: only in its own way."
         )
 
-    def _weights(self, adaptation: Adaptation) -> FastWeights:
-        return self._with_affine(adaptation.fast_weights, self._last_set(adaptation))
+    def _weights(self, network: Network, adaptation: Adaptation) -> FastWeights:
+        weights = super()._weights(network, adaptation)
+        return self._with_affine(network, weights, self._last_set(adaptation))
 
     def _statistics(
         self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
@@ -291,8 +304,10 @@ class MAMLpp(MAML):
         # The query pass at φ_{i+1} shares set i with the support pass at φ_i.
         return super()._query_loss(network, fast_weights, episodes, max(index - 1, 0))
 
-    def _call(self, fast_weights: FastWeights, index: int) -> tuple[FastWeights, Stored | None]:
-        return self._with_affine(fast_weights, self._set(index)), None
+    def _call(
+        self, network: Network, fast_weights: FastWeights, index: int
+    ) -> tuple[FastWeights, Stored | None]:
+        return self._with_affine(network, fast_weights, self._set(index)), None
 
     def _losses(
         self,
@@ -312,25 +327,29 @@ class MAMLpp(MAML):
         # Unbiased, as PyTorch's running variances are.
         return None if network.gathered is None else unbiased_moments
 
-    def _with_affine(self, fast_weights: FastWeights, number: int) -> FastWeights:
+    def _with_affine(self, network: Network, fast_weights: FastWeights, number: int) -> FastWeights:
         """Fast weights with batch norm's scale and shift of set ``number``, if there are sets."""
         if not self.affine:
             return fast_weights
         episodes = len(next(iter(fast_weights.values())))
         return fast_weights | {
-            name: self.affine[key_of(name)][number].expand(episodes, -1)
+            name: network.share(key_of(name), self.affine[key_of(name)], episodes)[:, number]
             for name, _ in self.model.named_parameters()
             if key_of(name) in self.affine
         }
 
-    def _stepped(self, adapted: FastWeights, gradients: FastWeights, index: int) -> FastWeights:
+    def _stepped(
+        self, network: Network, adapted: FastWeights, gradients: FastWeights, index: int
+    ) -> FastWeights:
         if not self.rates:
-            return super()._stepped(adapted, gradients, index)
-        number = self._set(index)
-        return {
-            name: weight - self.rates[self._rate_of[name]][number] * gradients[name]
-            for name, weight in adapted.items()
-        }
+            return super()._stepped(network, adapted, gradients, index)
+        stepped = {}
+        for name, weight in adapted.items():
+            key = self._rate_of[name]
+            rates = network.share(f"rates of {key}", self.rates[key], len(weight))
+            rate = rates[:, self._set(index)].reshape(-1, *[1] * (weight.ndim - 1))
+            stepped[name] = weight - rate * gradients[name]
+        return stepped
 
     def diagnostics(self) -> dict[str, Any]:
         """Learnt rates by tensor or layer and step, step-loss weights, mean running statistics."""
