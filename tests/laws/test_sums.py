@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,7 +92,7 @@ def learner_of(kind: str, engine: str) -> Learner:
 def episodes() -> EpisodeBatch:
     data = generate(20, size=28)
     sampler = EpisodeSampler(
-        data, range(20), ways=5, shots=1, queries=2, seed=0, stream_name="episodes/train"
+        data, np.arange(20), ways=5, shots=1, queries=2, seed=0, stream_name="episodes/train"
     )
     return sampler.batch(0, 5)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.cli.progress import CountProgress, Overall, TrainingProgress
+from innerloop.experiments import ranks
 from innerloop.experiments.evaluation import evaluate_run, save_evaluation
 from innerloop.experiments.experiment import Experiment, open_run
 from innerloop.experiments.monitor import stop_on_signals
@@ -98,12 +99,18 @@ def evaluated(
 def evaluate_and_save(
     run: RunDirectory, experiment: Experiment, learner: Learner, **how: Any
 ) -> list[EvaluationRow]:
-    """`evaluated`; rows and model card go into the run directory."""
+    """`evaluated`; rows and model card go into the run directory.
+
+    Of several processes the first alone writes; the others go on when all is there.
+    """
     from innerloop.report.model_card import write_model_card
 
     rows = []
     for row in evaluated(experiment, learner, **how):
-        save_evaluation(run, row)
+        if ranks.first():
+            save_evaluation(run, row)
         rows.append(row)
-    write_model_card(run)
+    if ranks.first():
+        write_model_card(run)
+    ranks.wait()
     return rows

@@ -8,8 +8,10 @@ command with a list of all, not with the nearest.
 import errno
 import importlib
 import os
+import socket
 import sys
 import traceback
+from contextlib import redirect_stderr, redirect_stdout
 
 from innerloop.cli.streams import make_usable
 from innerloop.core.errors import (
@@ -20,6 +22,7 @@ from innerloop.core.errors import (
     did_you_mean,
     is_out_of_memory,
 )
+from innerloop.core.processes import this_process
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "adapt": ("adapt", "a classifier of your own pictures, from a folder: innerloop adapt FOLDER"),
@@ -45,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Name -> module of this package whose ``run`` takes the arguments, and what it does in words."""
 
 
+BY_SEVERAL = ("train", "resume", "evaluate", "explain")
+"""Commands that several processes compute together, as torchrun or SLURM starts them."""
+
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Numbers of a disk that takes nothing more."""
 
@@ -52,7 +59,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 6 memory, 130 or 143 interrupted.
+    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 6 memory, 7 another process of the run is gone,
+    130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     make_usable()
@@ -65,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"innerloop {__version__}")
         return 0
     try:
+        if this_process().rank > 0:
+            return _beside_the_first(arguments)
         return _run(*arguments)
     except InnerloopError as error:
         if "--debug" in arguments:
@@ -105,6 +115,19 @@ def _run(command: str, *arguments: str) -> int:
     # The command's own module alone: help must not wait for what other commands import.
     module = importlib.import_module(f"innerloop.cli.{COMMANDS[command][0]}")
     return module.run(list(arguments))
+
+
+def _beside_the_first(arguments: list[str]) -> int:
+    """A command by another process than the first of several, which alone writes and speaks."""
+    if arguments[0] not in BY_SEVERAL:
+        return 0
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            return _run(*arguments)
+    except ConfigError as error:
+        return error.exit_code  # the first says the same
+    except InnerloopError as error:
+        raise type(error)(f"On {socket.gethostname()}: {error}") from error
 
 
 def _usage() -> str:

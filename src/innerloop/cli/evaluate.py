@@ -69,7 +69,15 @@ def run(arguments: list[str]) -> int:
     if is_of_a_classifier(arguments):
         return on_pictures(arguments)
     options = parse(EvaluateOptions, "evaluate", arguments)
+    from innerloop.experiments.ranks import joined
+
+    with joined():
+        return _evaluate(options)
+
+
+def _evaluate(options: EvaluateOptions) -> int:
     from innerloop.experiments.experiment import open_run
+    from innerloop.experiments.ranks import first_before_others
     from innerloop.methods.variants import Variant
     from innerloop.report.words import describe_row, table_of_rows
 
@@ -83,14 +91,15 @@ def run(arguments: list[str]) -> int:
         options.penalty,
         options.untrained,
     )
-    experiment, learner = open_run(
-        directory,
-        data_dir=options.data_dir,
-        device=options.device,
-        engine=options.engine or "auto",
-        untrained=options.untrained,
-        say=say,
-    )
+    with first_before_others():
+        experiment, learner = open_run(
+            directory,
+            data_dir=options.data_dir,
+            device=options.device,
+            engine=options.engine or "auto",
+            untrained=options.untrained,
+            say=say,
+        )
     how = {
         "variant": variant,
         "inner_steps": _inner_steps(options, experiment),

@@ -35,12 +35,16 @@ def run(arguments: list[str]) -> int:
     if options.few_episodes < 2:
         raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
     from innerloop.analysis.explanation.storage import explanation_to_json
+    from innerloop.experiments.ranks import first, joined
     from innerloop.report.explanation import explanation_page, write_explanation
     from innerloop.runs.directory import RunDirectory
 
     runs = [RunDirectory(path) for path in options.runs]
     say = sayer(options)
-    explanation = _explained(runs, options)
+    with joined():
+        explanation = _explained(runs, options)
+        if not first():
+            return 0
     out = options.out or runs[0].path.parent / "explanation"
     write_explanation(explanation, out)
     say(explanation_page(explanation))

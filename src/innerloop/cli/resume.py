@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
-from innerloop.cli.train import outcome, run_to_end
+from innerloop.cli.command import DeviceOptions, parse, print_json
+from innerloop.cli.train import outcome, resumed
 
 
 @dataclass(frozen=True)
@@ -22,28 +22,11 @@ class ResumeOptions(DeviceOptions):
 def run(arguments: list[str]) -> int:
     """Go on where the last checkpoint is; of a finished run, draw the figures again."""
     options = parse(ResumeOptions, "resume", arguments)
-    from innerloop.experiments.experiment import prepare
-    from innerloop.experiments.machine import device_for
-    from innerloop.report import write_results
+    from innerloop.experiments.ranks import joined
     from innerloop.runs.directory import RunDirectory
 
     directory = RunDirectory(options.run)
-    say = sayer(options)
-    if directory.weights_path.is_file() and directory.status.state == "finished":
-        write_results(directory)
-        say(f"{directory.path} is finished; nothing is left to do.")
-        code = 0
-    else:
-        if directory.remark:
-            say(directory.remark)
-        place = device_for(directory, options.device, say)
-        experiment = prepare(
-            directory.config,
-            data_dir=options.data_dir,
-            device=place,
-            engine=options.engine,
-            say=say,
-        )
-        code = run_to_end(experiment, directory, options, resume=True)
+    with joined():
+        code = resumed(directory, options, options.device)
     print_json(options, outcome(directory))
     return code

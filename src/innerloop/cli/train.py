@@ -48,10 +48,34 @@ def run(arguments: list[str]) -> int:
         text = options.config.read_text(encoding="utf-8")
         if remark := remark_on(text, str(options.config)):
             sayer(options)(remark)
+    from innerloop.experiments.ranks import joined
+
+    with joined():
+        return _train(config, options)
+
+
+def _train(config: "RunConfig", options: TrainOptions) -> int:
+    from innerloop.core.processes import starts
+
+    if starts():
+        directory = _of_this_job(config, options)
+        if directory:
+            return resumed(directory, options)
     experiment, directory = _prepared(config, options)
     code = run_to_end(experiment, directory, options, resume=False)
-    print_json(options, outcome(directory))
+    if directory:
+        print_json(options, outcome(directory))
     return code
+
+
+def _of_this_job(config: "RunConfig", options: TrainOptions) -> "RunDirectory | None":
+    """The run that an earlier start of the same job made; None: it came to none."""
+    from innerloop.core.processes import job
+    from innerloop.experiments.ranks import gathered, rank
+    from innerloop.runs.directory import run_of_job
+
+    place = options.run_dir or Path("runs") / config.run_name
+    return gathered(run_of_job(place.parent, job()) if rank() == 0 else None)[0]
 
 
 def _asks_for_help(arguments: list[str]) -> bool:
@@ -79,25 +103,69 @@ def _parse(start: "RunConfig", arguments: list[str]) -> Any:
         raise
 
 
-def _prepared(config: "RunConfig", options: TrainOptions) -> "tuple[Experiment, RunDirectory]":
-    """The experiment, with all that can be refused before anything is written; and its run."""
+def _prepared(
+    config: "RunConfig", options: TrainOptions
+) -> "tuple[Experiment, RunDirectory | None]":
+    """The experiment, with all that can be refused before anything is written; and its run.
+
+    Of several processes the first alone has a run.
+    """
     from innerloop.experiments.environment import environment
     from innerloop.experiments.experiment import prepare
+    from innerloop.experiments.ranks import first, first_before_others
     from innerloop.runs.directory import RunDirectory
 
     say = sayer(options)
-    experiment = prepare(config, data_dir=options.data_dir, say=say)
-    experiment.refuse_what_does_not_fit()
+    with first_before_others():
+        experiment = prepare(config, data_dir=options.data_dir, say=say)
+        experiment.refuse_what_does_not_fit()
+    if not first():
+        return experiment, None
     path = options.run_dir or Path("runs") / experiment.config.run_name
     directory = RunDirectory.create(experiment.config, environment(experiment), path)
     say(f"{directory.path}: {experiment.describe()}")
     return experiment, directory
 
 
+def resumed(directory: "RunDirectory", options: Any, device: str | None = None) -> int:
+    """Go on where the last checkpoint is; of a finished run, draw the figures again."""
+    from innerloop.experiments.experiment import prepare
+    from innerloop.experiments.machine import device_for
+    from innerloop.experiments.ranks import first, first_before_others
+    from innerloop.report import write_results
+
+    say = sayer(options)
+    if directory.weights_path.is_file() and directory.status.state == "finished":
+        if first():
+            write_results(directory)
+        say(f"{directory.path} is finished; nothing is left to do.")
+        return 0
+    if directory.remark:
+        say(directory.remark)
+    place = device_for(directory, device, say)
+    with first_before_others():
+        experiment = prepare(
+            directory.config,
+            data_dir=options.data_dir,
+            device=place,
+            engine=getattr(options, "engine", None),
+            say=say,
+        )
+    return run_to_end(experiment, directory if first() else None, options, resume=True)
+
+
 def run_to_end(
-    experiment: "Experiment", directory: "RunDirectory", options: Any, *, resume: bool
+    experiment: "Experiment", directory: "RunDirectory | None", options: Any, *, resume: bool
 ) -> int:
-    """Train, or go on with, a run as the options of either command say; returns the exit code."""
+    """Train, or go on with, a run as the options of either command say; returns the exit code.
+
+    Of several processes all but the first have no run, and compute what that one asks for.
+    """
+    if directory is None:
+        from innerloop.experiments.training import train
+
+        train(experiment, None)
+        return 0
     from innerloop.cli.actions import run_training
 
     say = sayer(options)

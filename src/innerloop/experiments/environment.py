@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from innerloop.core.processes import job
 from innerloop.core.version import __version__
+from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
 from innerloop.runs.results import Environment
 
@@ -34,6 +36,8 @@ def environment(experiment: Experiment) -> Environment:
         split_classes=_listed(experiment),
         # Quoted, as a shell takes it again: a folder may have a space in its name.
         command=shlex.join(["innerloop", *sys.argv[1:]]),
+        processes=ranks.size() if ranks.size() > 1 else None,
+        job=job() or "-",
     )
 
 

@@ -13,6 +13,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval, what_is_covered
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.experiments import ranks
 from innerloop.experiments.experiment import OWN, Experiment
 from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.variants import Variant
@@ -118,16 +119,17 @@ def evaluate(
     """
     if episodes < 2:
         raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
-    chunks = []
-    classes = []
-    for start in range(0, episodes, episodes_per_chunk):
+
+    def of_chunk(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         count = min(episodes_per_chunk, episodes - start)
-        batch = sampler.batch(first + start, count).to(device)
-        chunks.append(_measured(learner, batch, batch_norms, steps, extra_steps))
-        classes.append(batch.classes.numpy())
-        on_episodes(start + len(batch))
-    query = np.concatenate([chunk[0] for chunk in chunks], axis=2)
-    support = np.concatenate([chunk[1] for chunk in chunks], axis=1)
+        batch = sampler.batch(first + start, count)
+        measured = _measured(learner, batch.to(device), batch_norms, steps, extra_steps)
+        on_episodes(min(episodes, (start + count) * ranks.size()))
+        return *measured, batch.classes.numpy()
+
+    chunks = ranks.over(range(0, episodes, episodes_per_chunk), of_chunk)
+    queries, supports, classes = zip(*chunks, strict=True)
+    query, support = np.concatenate(queries, axis=2), np.concatenate(supports, axis=1)
     protocol = _protocol(sampler, split, part, episodes)
     return [
         Evaluation(protocol, origin, name, np.concatenate(classes), *query[mode], *support)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import (
+    ConfigError,
     NonFiniteError,
     OutOfMemoryError,
     first_line,
@@ -22,7 +23,9 @@ from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.experiments import ranks
 from innerloop.experiments.adam import Adam
+from innerloop.experiments.crew import Lead, dismissing, follow
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, refuse_other_classes
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
@@ -56,6 +59,7 @@ class Training:
         run: where to write.
         data_fingerprint: of the data set; a resume with another is refused.
         device: where the learner is, if not where the run's settings say.
+        lead: of the other processes, if the run has several.
     """
 
     def __init__(
@@ -65,8 +69,10 @@ class Training:
         run: RunDirectory,
         data_fingerprint: str,
         device: str | None = None,
+        lead: Lead | None = None,
     ):
         self.learner, self.sampler = learner, sampler
+        self.lead = lead
         self.run = run
         self.config = run.config
         self.device = device or run.config.machine.device
@@ -147,9 +153,7 @@ class Training:
     def _outer_step(self) -> dict[str, float]:
         config = self.config
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
-        start = self.step * config.own.batch
-        batch = self.sampler.batch(start, config.own.batch).to(self.device)
-        metrics = accumulate_meta_gradient(self.learner, batch, config.machine.episodes_per_chunk)
+        metrics = self._meta_gradient()
         # Before the optimiser steps: weights, moments and average would keep the NaN for good.
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise NonFiniteError(
@@ -166,6 +170,13 @@ class Training:
         if self.average:
             self.average.update(self.learner, self.step)
         return metrics
+
+    def _meta_gradient(self) -> dict[str, float]:
+        if self.lead:
+            return self.lead.outer_step(self.step)
+        size = self.config.own.batch
+        batch = self.sampler.batch(self.step * size, size).to(self.device)
+        return accumulate_meta_gradient(self.learner, batch, self.config.machine.episodes_per_chunk)
 
     def _record_validation(self, validate: Validate, on_step: OnStep) -> None:
         with self._averaged():
@@ -204,6 +215,7 @@ class Training:
             "elapsed_s": self.elapsed_s,
             "config": self.config.to_json(),
             "data_fingerprint": self.data_fingerprint,
+            "processes": ranks.size(),
         }
         save_checkpoint(self.run, Checkpoint(self.step, self._tensors(), state))
         self.run.set_status("running", self.step)
@@ -215,7 +227,8 @@ class Training:
         """Go back to the newest whole checkpoint, or to the start where there is none.
 
         Returns:
-            A sentence for each checkpoint that is damaged and was passed over.
+            A sentence for each checkpoint that is damaged and was passed over, and one where other
+            processes trained until now.
 
         Raises:
             ConfigError: if the configuration or the data set is not the checkpoint's.
@@ -225,6 +238,13 @@ class Training:
             self.step = checkpoint.step
             self.elapsed_s = float(checkpoint.state["elapsed_s"])
             restore(checkpoint.tensors, self.learner, self.optimiser, self.average)
+            before = checkpoint.state.get("processes", 1)
+            if before != ranks.size():
+                warnings.append(
+                    f"Until step {self.step} it was trained by {before} "
+                    f"process{'es' * (before != 1)}, from here on by {ranks.size()}: the bits are "
+                    "the same."
+                )
         else:
             recorded = self.run.environment.data_fingerprint
             if recorded is not None:
@@ -273,26 +293,45 @@ def validator(experiment: Experiment) -> Validate:
 @usual_torch()
 def train(
     experiment: Experiment,
-    run: RunDirectory,
+    run: RunDirectory | None,
     *,
     resume: bool = False,
     say: Callable[[str], None] = print,
     **hooks: Any,
 ) -> Stop | None:
-    """Train, or go on with, a run; `Training.train` takes the hooks and says what comes back."""
+    """Train, or go on with, a run; `Training.train` takes the hooks and says what comes back.
+
+    Of several processes each calls this; all but the first compute what it asks for, and return
+    None.
+
+    Args:
+        experiment: that of the run.
+        run: where to write; for all but the first it is nothing.
+        resume: whether to go on from the last checkpoint.
+        say: told in sentences what a user should know.
+        **hooks: see `Training.train`.
+    """
+    validate = validator(experiment)
+    if not ranks.first():
+        return follow(experiment, validate)
+    if run is None:
+        raise ConfigError("A training needs a run directory.")
+    learner, sampler = experiment.build_learner(), experiment.training_sampler()
+    lead = Lead(experiment, learner, sampler) if ranks.size() > 1 else None
     training = Training(
-        experiment.build_learner(),
-        experiment.training_sampler(),
+        learner,
+        sampler,
         run,
         experiment.dataset.fingerprint,
         experiment.config.machine.device,
+        lead,
     )
-    with run.locked():
+    with run.locked(), dismissing(lead):
         if resume:
             refuse_other_classes(run, experiment)
             for warning in training.resume():
                 say(warning)
-        stop = training.train(validator(experiment), **hooks)
+        stop = training.train(lead.validating(validate) if lead else validate, **hooks)
         if stop is None:
             save_episode(experiment, run, training.learner)
             # Only now: a run that is killed before this has something left for `resume` to do.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.core.claims import claim
-from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.errors import ConfigError, DataError, InnerloopError
 from innerloop.core.files import disk_errors, expanded, json_text, write_atomic
 from innerloop.runs import reading
 from innerloop.runs.results import (
@@ -227,6 +227,18 @@ class RunDirectory:
         # Lines as they stand in the file: what stays is not written anew.
         kept = [line for line, record in reading.lines(path) if record["step"] <= step]
         write_atomic(path, b"".join(line + b"\n" for line in kept))
+
+
+def run_of_job(folder: Path, job: str) -> RunDirectory | None:
+    """The newest run in a folder that a job of torchrun or SLURM began; None: there is none."""
+    found = []
+    for place in expanded(folder).glob("*/env.json"):
+        try:
+            if reading.environment(place).job == job:
+                found.append((place.stat().st_mtime, place.parent))
+        except (InnerloopError, OSError):
+            continue  # somebody else's, and damaged
+    return RunDirectory(max(found)[1]) if found else None
 
 
 def _renamed_to_a_free_name(folder: Path, path: Path) -> Path:

@@ -211,6 +211,8 @@ class Environment:
         split_digest: of the names of the split's classes.
         split_classes: their names by part, of a folder of pictures; other splits are known lists.
         command: as it was typed.
+        processes: how many it was begun with, where several.
+        job: of torchrun or SLURM, which may start it again.
     """
 
     innerloop: str = "-"
@@ -229,6 +231,8 @@ class Environment:
     split_digest: str = "-"
     split_classes: dict[str, list[str]] | None = None
     command: str = "-"
+    processes: int | None = None
+    job: str = "-"
 
     def recorded(self) -> dict[str, Any]:
         """What was recorded, by name."""

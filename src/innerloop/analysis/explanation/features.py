@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from innerloop.data.episodes import EpisodeSampler
+from innerloop.experiments import ranks
 from innerloop.methods.base import Learner, accuracy
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.heads.new_head import NewHead
@@ -42,26 +43,21 @@ def frozen_features(
 ) -> dict[BatchNormMode, Features]:
     """Features of the first ``episodes`` episodes, by batch-norm mode of a trained network."""
     frozen = FrozenFeatures(learner.model, batch_norm_modes=learner.batch_norm_modes)  # type: ignore[arg-type]
-    parts: dict[BatchNormMode, list[tuple[Tensor, Tensor]]] = {mode: [] for mode in modes}
-    labels = []
-    for index in range(episodes):
+
+    def of_episode(index: int) -> list[Tensor]:
+        """Labels of support and query, the support's features, and the query's in each mode."""
         batch = sampler.batch(index, 1).to(device)
+        support, query = batch.support, batch.query
         # Heads adapt in the network's own mode, as in `FrozenFeatures`; others are for queries.
-        own = frozen.features(batch.support.images, batch.support.images, modes[0])
-        for mode in modes:
-            parts[mode].append(
-                (own, frozen.features(batch.query.images, batch.support.images, mode))
-            )
-        labels.append((batch.support.labels, batch.query.labels))
-    support_labels, query_labels = (torch.cat(of_all) for of_all in zip(*labels, strict=True))
+        own = frozen.features(support.images, support.images, modes[0])
+        others = [frozen.features(query.images, support.images, mode) for mode in modes]
+        return [support.labels, query.labels, own, *others]
+
+    found = ranks.over(range(episodes), of_episode)
+    support_labels, query_labels, own, *others = map(torch.cat, zip(*found, strict=True))
     return {
-        mode: Features(
-            torch.cat([support for support, _ in pairs]),
-            torch.cat([query for _, query in pairs]),
-            support_labels,
-            query_labels,
-        )
-        for mode, pairs in parts.items()
+        mode: Features(own, query, support_labels, query_labels)
+        for mode, query in zip(modes, others, strict=True)
     }
 
 

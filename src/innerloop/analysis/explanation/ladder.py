@@ -10,6 +10,7 @@ from innerloop.analysis.explanation.subjects import Subject, Subjects, query_acc
 from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval, paired_difference
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.experiments import ranks
 from innerloop.methods.heads.frozen import FrozenFeatures
 
 
@@ -85,12 +86,10 @@ def _by_batch_statistics(subject: Subject, batches: Sequence[EpisodeBatch]) -> n
         head_init=config.network.head_init,
         inner_lr=config.own.adaptation_rate,
     )
-    moved = [batch.to(config.machine.device) for batch in batches]
-    return np.concatenate(
-        [
-            query_accuracy(
-                learner, learner.adapt(batch.support, steps=config.own.adaptation_steps), batch
-            )
-            for batch in moved
-        ]
-    )
+
+    def of_batch(batch: EpisodeBatch) -> np.ndarray:
+        moved = batch.to(config.machine.device)
+        adaptation = learner.adapt(moved.support, steps=config.own.adaptation_steps)
+        return query_accuracy(learner, adaptation, moved)
+
+    return np.concatenate(ranks.over(batches, of_batch))

@@ -9,18 +9,20 @@ from innerloop.analysis.explanation.formulas import relative_change, spread_rati
 from innerloop.analysis.explanation.rows import Change
 from innerloop.analysis.explanation.subjects import Subject
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.experiments import ranks
 from innerloop.methods.base import Learner
 
 
 def mean_change(subject: Subject, batches: Sequence[EpisodeBatch]) -> Change:
     """What a run's adaptation changes, in means over episodes where it is defined."""
     config = subject.experiment.config
-    changes = [
-        change_by_adaptation(
+
+    def of_batch(batch: EpisodeBatch) -> Change:
+        return change_by_adaptation(
             subject.adapted(), batch.to(config.machine.device), steps=config.own.adaptation_steps
         )
-        for batch in batches
-    ]
+
+    changes = ranks.over(batches, of_batch)
     return Change(
         cka=_finite_means([change.cka for change in changes]),
         spread_before=_finite_means([change.spread_before for change in changes]),

@@ -12,6 +12,7 @@ from innerloop.analysis.explanation.subjects import Subject, Subjects, query_acc
 from innerloop.analysis.explanation.table import FeaturesByRun
 from innerloop.core.intervals import paired_difference
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.experiments import ranks
 from innerloop.methods.base import Learner
 from innerloop.methods.variants import Variant
 
@@ -60,8 +61,8 @@ def _head_alone(subject: Subject, features: Features, rate: float) -> np.ndarray
 def _own_way(subject: Subject, batches: Sequence[EpisodeBatch], rate: float) -> np.ndarray:
     """Accuracies (episodes, steps) of the run's own adaptation at `STEPS`."""
     learner = subject.adapted(Variant(inner_lr=rate))
-    moved = [batch.to(subject.experiment.config.machine.device) for batch in batches]
-    return np.stack([_trajectory(learner, batch) for batch in moved])
+    device = subject.experiment.config.machine.device
+    return np.stack(ranks.over(batches, lambda batch: _trajectory(learner, batch.to(device))))
 
 
 def _trajectory(learner: Learner, batch: EpisodeBatch) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 
 from innerloop.analysis.explanation.rows import SubjectRow
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
 from innerloop.methods.base import Learner, accuracy
 from innerloop.methods.variants import Variant
@@ -75,14 +76,15 @@ class Subject:
         """Query accuracy of each of some episodes, after the run's inner steps."""
         learner = self.adapted(variant)
         config = self.experiment.config
-        accuracies = []
-        for batch in batches:
+
+        def of_batch(batch: EpisodeBatch) -> np.ndarray:
             moved = batch.to(config.machine.device)
             adaptation = learner.adapt(
                 moved.support, steps=config.own.adaptation_steps if steps is None else steps
             )
-            accuracies.append(query_accuracy(learner, adaptation, moved))
-        return np.concatenate(accuracies)
+            return query_accuracy(learner, adaptation, moved)
+
+        return np.concatenate(ranks.over(batches, of_batch))
 
 
 @torch.no_grad()

@@ -1,0 +1,254 @@
+"""A training on many processes: the first leads, the others compute what it asks for.
+
+The first process trains as it does alone, with optimiser, average, checkpoints and records. Only
+the meta-gradient is computed by all: each takes its slice of the outer step's episodes, at the
+weights that the first sends, and the first adds their parts up in the order of a tree
+(`innerloop.fast_weights.sums`). So the bits are those of one process, whatever the slices, and
+processors that round otherwise cannot drift apart. A mini-batch of images is not divided.
+"""
+
+import enum
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.core.errors import ConfigError
+from innerloop.core.version import __version__
+from innerloop.data.episodes import EpisodeSampler
+from innerloop.data.minibatches import ImageSampler
+from innerloop.experiments import ranks
+from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.meta_gradient import Part, parts_of, taken
+from innerloop.experiments.state import state_of
+from innerloop.fast_weights.sums import Node, blocks, node_of
+from innerloop.methods.base import Learner
+
+Sampler = EpisodeSampler | ImageSampler
+
+
+class Order(enum.IntEnum):
+    """What the first process asks the others for."""
+
+    STEP = 0
+    """Their parts of an outer step."""
+    VALIDATION = 1
+    """Their shares of a validation."""
+    END = 2
+    """Nothing more."""
+
+
+class Lead:
+    """What the first process says to the others, and hears of them.
+
+    Args:
+        experiment: that of the run; all processes have to have the same.
+        learner: of the first process.
+        sampler: what it trains on.
+
+    Raises:
+        ConfigError: if another process has another experiment.
+    """
+
+    def __init__(self, experiment: Experiment, learner: Learner, sampler: Sampler):
+        refuse_differences(experiment)
+        self.experiment = experiment
+        self.learner, self.sampler = learner, sampler
+
+    def outer_step(self, step: int) -> dict[str, float]:
+        """Leave the meta-gradient of outer step number ``step`` in ``.grad``.
+
+        Returns:
+            As `innerloop.experiments.meta_gradient.accumulate_meta_gradient`.
+        """
+        self._order(Order.STEP, step, self.learner)
+        total = pieces(self.experiment, self.sampler)
+        parts = own_parts(self.experiment, self.learner, self.sampler, step)
+        rows = {name: [value] for name, value in self.learner.gathered().items()}
+        example = next(iter(parts.values()))
+        for source in range(1, ranks.size()):
+            slice_ = ranks.share(total, source)
+            nodes = nodes_of(self.experiment, slice_, total)
+            if not nodes:
+                continue
+            one = message_of(example, self.learner)
+            seen = [of[0].new_empty(len(slice_), *of[0].shape[1:]) for of in rows.values()]
+            received = _received(source, one * len(nodes) + seen)
+            for place, node in enumerate(nodes):
+                own = received[place * len(one) : (place + 1) * len(one)]
+                parts[node] = part_of(own, example)
+            for values, more in zip(rows.values(), received[len(nodes) * len(one) :], strict=True):
+                values.append(more)
+        self.learner.gather({name: torch.cat(values) for name, values in rows.items()})
+        return taken(self.learner, parts, total)
+
+    def validating(self, validate: Callable[[Learner], Any]) -> Callable[[Learner], Any]:
+        """The validation of which each process computes its share."""
+
+        def by_all(learner: Learner) -> Any:
+            self._order(Order.VALIDATION, 0, learner)
+            return validate(learner)
+
+        return by_all
+
+    def dismiss(self) -> None:
+        """Let the others end; where one has ended already, there is nothing to say."""
+        with suppress(ranks.RanksError):
+            self._order(Order.END, 0, self.learner)
+
+    def _order(self, order: Order, step: int, learner: Learner) -> None:
+        state = list(state_of(learner).values())
+        ranks.broadcast(packed([_head(learner, order, step), *state]))
+
+
+@contextmanager
+def dismissing(lead: Lead | None) -> Iterator[None]:
+    """At the end of the context, whatever its reason, the other processes end too."""
+    try:
+        yield
+    finally:
+        if lead:
+            lead.dismiss()
+
+
+def follow(experiment: Experiment, validate: Callable[[Learner], Any]) -> None:
+    """Compute what the first process asks for, until it asks for nothing more.
+
+    Raises:
+        ConfigError: if the first has another experiment.
+        innerloop.experiments.ranks.RanksError: if it has ended without a word.
+    """
+    refuse_differences(experiment)
+    learner, sampler = experiment.build_learner(), experiment.training_sampler()
+    leave_signals_to_the_first()
+    while True:
+        state = state_of(learner)
+        like = [_head(learner, Order.END, 0), *state.values()]
+        message = packed(like)
+        ranks.broadcast(message)
+        head, *values = unpacked(message, like)
+        order, step = head.tolist()
+        if order == Order.END:
+            return
+        learner.load_state_dict(dict(zip(state, values, strict=True)))
+        if order == Order.VALIDATION:
+            validate(learner)
+            continue
+        learner.begin_outer_step(step, experiment.config.training.meta_steps)
+        parts = own_parts(experiment, learner, sampler, step)
+        if parts:
+            rows = [*learner.gathered().values()]
+            said = [of for part in parts.values() for of in message_of(part, learner)]
+            ranks.send(packed(said + rows))
+
+
+def leave_signals_to_the_first() -> None:
+    """Ignore Ctrl-C and SIGTERM, which every process is sent: the first ends the run in order."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def refuse_differences(experiment: Experiment) -> None:
+    """Raise `ConfigError` unless all processes have the same code, settings, data and engine."""
+    config = experiment.config
+    own = {
+        "innerloop": __version__,
+        "torch": torch.__version__,
+        "engine": experiment.engine.partition(",")[0],
+        "data set": experiment.dataset.fingerprint,
+        "split": experiment.split.digest,
+    } | {name: str(value) for name, value in config.flat().items()}
+    everyone = ranks.gathered(own)
+    for number, other in enumerate(everyone):
+        for name, value in everyone[0].items():
+            if other.get(name) != value:
+                raise ConfigError(
+                    f"Process {number} has another {name} than process 0, {other.get(name)!r} and "
+                    f"{value!r}: start all of them with the same code, settings and data."
+                )
+
+
+def pieces(experiment: Experiment, sampler: Sampler) -> int:
+    """Into how many pieces an outer step can be divided."""
+    return experiment.config.own.batch if isinstance(sampler, EpisodeSampler) else 1
+
+
+def own_parts(
+    experiment: Experiment, learner: Learner, sampler: Sampler, step: int
+) -> dict[Node, Part]:
+    """This process's parts of outer step number ``step``; none where it has nothing to do."""
+    config = experiment.config
+    total = pieces(experiment, sampler)
+    own = ranks.share(total)
+    if not own:
+        return {}
+    start, count = step * config.own.batch, config.own.batch
+    if isinstance(sampler, EpisodeSampler):
+        start, count = start + own.start, len(own)
+    batch = sampler.batch(start, count).to(config.machine.device)
+    return parts_of(learner, batch, own.start, total, config.machine.episodes_per_chunk)
+
+
+def nodes_of(experiment: Experiment, own: range, total: int) -> list[Node]:
+    """The nodes that a process with these pieces gives."""
+    most = experiment.config.machine.episodes_per_chunk
+    return [node_of(block, total) for block in blocks(own.start, own.stop, total, most)]
+
+
+def message_of(part: Part, learner: Learner) -> list[Tensor]:
+    """A part as tensors, of the same shapes in every process."""
+    weights = list(learner.parameters())
+    gradients = [
+        torch.zeros_like(weight) if gradient is None else gradient
+        for gradient, weight in zip(part.gradients, weights, strict=True)
+    ]
+    device = next(iter(part.measures.values())).device
+    there = torch.tensor([gradient is not None for gradient in part.gradients], device=device)
+    measures = torch.stack([value.double() for value in part.measures.values()])
+    return [*gradients, there, measures]
+
+
+def part_of(tensors: Sequence[Tensor], example: Part) -> Part:
+    """The part that `message_of` made tensors of, like another one."""
+    *gradients, there, measures = tensors
+    return Part(
+        [
+            gradient if is_there else None
+            for gradient, is_there in zip(gradients, there.tolist(), strict=True)
+        ],
+        {
+            name: value.to(like.dtype)
+            for (name, like), value in zip(example.measures.items(), measures, strict=True)
+        },
+    )
+
+
+def packed(tensors: Sequence[Tensor]) -> Tensor:
+    """Their bytes, one after the other."""
+    return torch.cat([of.detach().contiguous().reshape(-1).view(torch.uint8) for of in tensors])
+
+
+def unpacked(content: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors whose bytes were `packed`, of the shapes and types of others."""
+    sizes = [of.numel() * of.element_size() for of in like]
+    # Copies begin where a number of their type may.
+    return [
+        part.clone().view(of.dtype).reshape(of.shape)
+        for part, of in zip(content.split(sizes), like, strict=True)
+    ]
+
+
+def _received(source: int, like: Sequence[Tensor]) -> list[Tensor]:
+    content = packed(like)
+    ranks.receive(content, source)
+    return unpacked(content, like)
+
+
+def _head(learner: Learner, order: Order, step: int) -> Tensor:
+    device = next(iter(state_of(learner).values())).device
+    return torch.tensor([order, step], dtype=torch.int64, device=device)

@@ -1,0 +1,193 @@
+"""What the processes of one run tell one another; alone, each function is as if it were not there.
+
+``torchrun --nproc-per-node N -m innerloop train ...``, or ``srun -n N innerloop train ...``.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
+from innerloop.core.processes import Process, starts, this_process
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PATIENCE = "INNERLOOP_PATIENCE_S"
+"""Environment variable: how many seconds a process waits for the others."""
+USUAL_PATIENCE = 600.0
+
+
+class RanksError(InnerloopError):
+    """Another process of the run has ended, or does not answer."""
+
+    exit_code = 7
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within the context this process is one of its run's, if there are several.
+
+    Raises:
+        ConfigError: if the environment does not say where the first process is.
+        RanksError: if not all processes come in time, or later one is missing.
+    """
+    process = this_process()
+    if process.size == 1 or _several():
+        yield
+        return
+    patience = _patience()
+    _say_where_the_first_is(process)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(process.local_rank % torch.cuda.device_count())
+    with _in_a_sentence(process, patience):
+        timeout = timedelta(seconds=patience)
+        store, *_ = next(rendezvous("env://", process.rank, process.size, timeout=timeout))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            # torchrun keeps its store over restarts, and in it addresses of what is gone.
+            store=PrefixStore(f"start {starts()}", store),
+            rank=process.rank,
+            world_size=process.size,
+            timeout=timeout,
+        )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _patience() -> float:
+    value = os.environ.get(PATIENCE, str(USUAL_PATIENCE))
+    try:
+        patience = float(value)
+    except ValueError:
+        patience = 0.0
+    if not 0 < patience < 1e6:
+        raise ConfigError(f"{PATIENCE} must be a number of seconds: got {value!r}.")
+    return patience
+
+
+def _say_where_the_first_is(process: Process) -> None:
+    """Fill in what SLURM, unlike torchrun, does not say."""
+    if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
+        return
+    address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
+    if process.starter != "SLURM" or not address:
+        raise ConfigError(
+            f"This is {process.words}, and nothing says where the first is: set MASTER_ADDR and "
+            "MASTER_PORT, or start with torchrun."
+        )
+    os.environ.setdefault("MASTER_ADDR", address)
+    # Another port for each job, so that two on one machine do not meet.
+    number = int(os.environ.get("SLURM_JOB_ID", "0"))
+    os.environ.setdefault("MASTER_PORT", str(20000 + number % 20000))
+
+
+@contextmanager
+def _in_a_sentence(process: Process | None = None, patience: float | None = None) -> Iterator[None]:
+    """Within the context what PyTorch says of the other processes becomes a `RanksError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        me = process or this_process()
+        seconds = _patience() if patience is None else patience
+        raise RanksError(
+            f"This is {me.words}: another one has ended, or does not answer within {seconds:g} s "
+            f"({_shortened(error)}). Start all of them again: the run goes on from its last "
+            f"checkpoint. {PATIENCE} says how long to wait."
+        ) from error
+
+
+def _shortened(error: RuntimeError) -> str:
+    """The first sentence of what the library beneath says, without its own source files."""
+    return re.sub(r"\[/[^]]*\] *", "", first_line(error)).partition(". ")[0]
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _several() else 1
+
+
+def rank() -> int:
+    """The number of this one."""
+    return dist.get_rank() if _several() else 0
+
+
+def _several() -> bool:
+    # Not every build of PyTorch has it.
+    return dist.is_available() and dist.is_initialized()
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def share(count: int, of: int | None = None) -> range:
+    """Which of so many pieces are this process's, or that of another number; the first has most."""
+    number = rank() if of is None else of
+    return range(-(-count * number // size()), -(-count * (number + 1) // size()))
+
+
+def over(items: Iterable[Item], function: Callable[[Item], Result]) -> list[Result]:
+    """What a function returns for each item, of which each process computes its share."""
+    if size() == 1:
+        return [function(item) for item in items]
+    listed = list(items)
+    own = [function(listed[place]) for place in share(len(listed))]
+    return [result for results in gathered(own) for result in results]
+
+
+def gathered(value: Result) -> list[Result]:
+    """The values of all processes, in their order."""
+    if size() == 1:
+        return [value]
+    values: list[Any] = [None] * size()
+    with _in_a_sentence():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def wait() -> None:
+    """Go on when all processes are here."""
+    gathered(None)
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """Within the context the first process is alone; then the others are: for what is cached."""
+    if not first():
+        wait()
+    try:
+        yield
+    finally:
+        if first():
+            wait()
+
+
+def send(tensor: Tensor) -> None:
+    """Give a tensor to the first process."""
+    with _in_a_sentence():
+        dist.send(tensor, 0)
+
+
+def receive(tensor: Tensor, source: int) -> None:
+    """Fill a tensor with what a process sends to the first."""
+    with _in_a_sentence():
+        dist.recv(tensor, source)
+
+
+def broadcast(tensor: Tensor) -> None:
+    """Fill a tensor with that of the first process."""
+    with _in_a_sentence():
+        dist.broadcast(tensor, 0)
