@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
-from innerloop.cli.train import outcome, run_to_end
+from innerloop.cli.train import outcome, run_to_end, trackers_of
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class ResumeOptions(DeviceOptions):
     """The run directory."""
     max_minutes: float | None = None
     """Stop and save after this many minutes; default: no limit."""
+    tracker: tuple[str, ...] = ()
+    """Show the metrics elsewhere, too, those before the interruption among them: tensorboard,
+    mlflow, or one of your own by entry point or as module:Class; default: none."""
 
 
 def run(arguments: list[str]) -> int:
@@ -29,6 +32,7 @@ def run(arguments: list[str]) -> int:
 
     directory = RunDirectory(options.run)
     say = sayer(options)
+    trackers = trackers_of(options)
     if directory.weights_path.is_file() and directory.status.state == "finished":
         write_results(directory)
         say(f"{directory.path} is finished; nothing is left to do.")
@@ -44,6 +48,6 @@ def run(arguments: list[str]) -> int:
             engine=options.engine,
             say=say,
         )
-        code = run_to_end(experiment, directory, options, resume=True)
+        code = run_to_end(experiment, directory, options, trackers, resume=True)
     print_json(options, outcome(directory))
     return code

@@ -14,6 +14,7 @@ from innerloop.settings.run import remark_on
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment
     from innerloop.runs.directory import RunDirectory
+    from innerloop.runs.trackers.base import Tracker
     from innerloop.settings.run import RunConfig
 
 
@@ -29,6 +30,9 @@ class TrainOptions(DataOptions):
     """Where to write; default: a new folder in runs/."""
     max_minutes: float | None = None
     """Pause after this many minutes; default: no limit."""
+    tracker: tuple[str, ...] = ()
+    """Show the metrics elsewhere, too, as they come: tensorboard, mlflow, or one of your own by
+    entry point or as module:Class; default: none."""
 
 
 def run(arguments: list[str]) -> int:
@@ -44,12 +48,13 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
     # A learner that cannot be imported is refused here, before anything is written.
     find_learner(config.method)
+    trackers = trackers_of(options)
     if options.config:
         text = options.config.read_text(encoding="utf-8")
         if remark := remark_on(text, str(options.config)):
             sayer(options)(remark)
     experiment, directory = _prepared(config, options)
-    code = run_to_end(experiment, directory, options, resume=False)
+    code = run_to_end(experiment, directory, options, trackers, resume=False)
     print_json(options, outcome(directory))
     return code
 
@@ -94,8 +99,20 @@ def _prepared(config: "RunConfig", options: TrainOptions) -> "tuple[Experiment, 
     return experiment, directory
 
 
+def trackers_of(options: Any) -> "dict[str, Tracker]":
+    """The trackers that the options of either command name; refused before anything is written."""
+    from innerloop.runs.trackers.catalogue import new_tracker
+
+    return {name: new_tracker(name) for name in options.tracker}
+
+
 def run_to_end(
-    experiment: "Experiment", directory: "RunDirectory", options: Any, *, resume: bool
+    experiment: "Experiment",
+    directory: "RunDirectory",
+    options: Any,
+    trackers: "dict[str, Tracker]",
+    *,
+    resume: bool,
 ) -> int:
     """Train, or go on with, a run as the options of either command say; returns the exit code."""
     from innerloop.cli.actions import run_training
@@ -108,6 +125,7 @@ def run_to_end(
         say=say,
         quiet=options.json,
         max_minutes=options.max_minutes,
+        trackers=trackers,
     )
     if code == 0 and directory.weights_path.is_file():
         from innerloop.report.words import describe_row

@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def environment(experiment: Experiment) -> Environment:
         split_classes=_listed(experiment),
         # Quoted, as a shell takes it again: a folder may have a space in its name.
         command=shlex.join(["innerloop", *sys.argv[1:]]),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -211,6 +211,7 @@ class Environment:
         split_digest: of the names of the split's classes.
         split_classes: their names by part, of a folder of pictures; other splits are known lists.
         command: as it was typed.
+        started: when the run was made, in ISO 8601 with its time zone.
     """
 
     innerloop: str = "-"
@@ -229,6 +230,7 @@ class Environment:
     split_digest: str = "-"
     split_classes: dict[str, list[str]] | None = None
     command: str = "-"
+    started: str = "-"
 
     def recorded(self) -> dict[str, Any]:
         """What was recorded, by name."""
