@@ -118,7 +118,18 @@ def test_records_are_sent_after_some_seconds_and_at_the_end(
     assert shown.data.metrics["train/a_b_c_"] == 1.0
 
 
-def test_more_numbers_than_a_call_may_have_are_sent_in_several(client, request, tmp_path):
+def test_more_numbers_than_a_call_may_have_are_sent_in_several(
+    client, request, tmp_path, monkeypatch
+):
+    """Only a server refuses more, so that the database would take all of them."""
+    sizes: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def counting(self: MlflowClient, run_id: str, metrics=(), params=()) -> None:
+        sizes.append(len(metrics))
+        log_batch(self, run_id, metrics=metrics, params=params)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counting)
     following = tracker.MLflow()
     records = [Record(step, "train", step, {"loss": float(step)}) for step in range(2500)]
 
@@ -126,6 +137,7 @@ def test_more_numbers_than_a_call_may_have_are_sent_in_several(client, request, 
 
     (shown,) = runs_of(client, request.node.name)
     assert len(history(client, shown.info.run_id, "train/loss")) == 2500
+    assert sizes == [0, 1000, 1000, 500]
 
 
 def test_a_place_that_mlflow_does_not_know_is_one_sentence(client, run, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from innerloop import cli
 from innerloop.core.claims import claim
 from innerloop.runs.directory import RunDirectory
+from innerloop.runs.trackers.tensorboard import TensorBoard
 from making import make_run
 
 FILE = "events.out.tfevents.innerloop"
@@ -103,18 +106,22 @@ def test_the_settings_are_there_for_the_table_of_runs(run):
     assert shown == run.config.flat()
 
 
-def test_exporting_again_gives_the_same_bytes(run, tmp_path):
+def test_exporting_again_gives_the_same_bytes_in_another_process_too(run, tmp_path):
     exported(run.path)
     first = (run.path / FILE).read_bytes()
 
     exported(run.path)
+    command = [sys.executable, "-m", "innerloop", "export-metrics", run.path, "--out", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    again = (run.path / FILE).read_bytes()
     exported(run.path, "--out", tmp_path / "out")
 
+    assert again == first
     assert (run.path / FILE).read_bytes() == first
     assert (tmp_path / "out" / "run" / FILE).read_bytes() == first
 
 
-def test_what_a_resumed_run_has_cut_is_gone_and_what_came_instead_is_there(run):
+def test_what_a_resumed_run_has_cut_is_gone_and_what_came_instead_is_there(run, tmp_path):
     exported(run.path)
     run.cut_metrics(12)
     run.append_metrics({"step": 13, "kind": "train", "loss": 7.5, "elapsed_s": 99.0})
@@ -125,6 +132,8 @@ def test_what_a_resumed_run_has_cut_is_gone_and_what_came_instead_is_there(run):
     assert shown == points_in(run.path / "metrics.jsonl")
     assert shown["train/loss"][-1][::2] == (13, 7.5)
     assert len(shown["train/loss"]) == 13
+    exported(run.path, "--out", tmp_path / "out")
+    assert (run.path / FILE).read_bytes() == (tmp_path / "out" / "run" / FILE).read_bytes()
 
 
 def test_an_event_file_that_a_kill_has_torn_is_whole_again(run):
@@ -220,6 +229,18 @@ def test_a_file_that_a_training_writes_is_left_to_it(run, capsys):
     )
     assert (run.path / FILE).read_bytes() == before
     assert exported(run.path) == 0
+
+
+def test_the_file_is_its_trackers_until_that_is_finished(tmp_path):
+    tracker = TensorBoard()
+
+    tracker.start(tmp_path, {}, [])
+    with claim(tmp_path / "events.lock") as ours:
+        assert not ours
+    tracker.finish("finished")
+
+    with claim(tmp_path / "events.lock") as ours:
+        assert ours
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(run, tmp_path, capsys):
