@@ -139,7 +139,7 @@ def test_a_run_that_lacks_only_its_end_is_told_whole(tmp_path, whole):
 
 @pytest.mark.parametrize("trackers", [["tensorboard"], [REMEMBERING], ["tensorboard", FAILING]])
 def test_a_tracked_run_has_the_bits_and_the_settings_of_one_that_is_not(tmp_path, whole, trackers):
-    run = train(tmp_path / "run", "--tracker", *trackers)
+    run = train(tmp_path / "run", "--tracker", ",".join(trackers))
 
     assert outcome(run.path) == outcome(whole)
     assert run.config_text == RunDirectory(whole).config_text
@@ -161,7 +161,7 @@ def test_whatever_a_tracker_raises_is_a_sentence_and_the_training_goes_on(
     monkeypatch.setattr(Failing, "where", where)
     monkeypatch.setattr(Failing, "error", error)
 
-    run = train(tmp_path / "run", "--tracker", FAILING, REMEMBERING)
+    run = train(tmp_path / "run", "--tracker", f"{FAILING},{REMEMBERING}")
 
     said = capsys.readouterr().out
     sentence = f"The tracker {FAILING!r} is left out from here on, and the training goes on: "

@@ -35,6 +35,23 @@ def run(tmp_path) -> RunDirectory:
     return make_run(tmp_path, "fomaml", name="run", curve=[0.6, 0.9])
 
 
+@pytest.fixture
+def sizes(monkeypatch) -> list[int]:
+    """How many metrics each call to MLflow has.
+
+    Its database would take more than a server does, and passes over points that come twice.
+    """
+    sizes: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def counting(self: MlflowClient, run_id: str, metrics=(), params=()) -> None:
+        sizes.append(len(metrics))
+        log_batch(self, run_id, metrics=metrics, params=params)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counting)
+    return sizes
+
+
 def runs_of(client, experiment: str):
     found = client.get_experiment_by_name(experiment)
     return client.search_runs([found.experiment_id])
@@ -94,7 +111,7 @@ def test_a_run_that_is_gone_from_the_server_is_logged_again(client, request, run
 
 
 def test_records_are_sent_after_some_seconds_and_at_the_end(
-    client, request, run, monkeypatch, tmp_path
+    client, request, run, monkeypatch, sizes
 ):
     following = tracker.MLflow()
     (run.path / "folder").mkdir()
@@ -113,23 +130,13 @@ def test_records_are_sent_after_some_seconds_and_at_the_end(
     following.record(Record(4, "train", 8.0, {"loss": 0.5, "a:b[c]": 1.0}))
     following.finish("paused")
     assert losses() == [3.0, 2.0, 1.0, 0.5]
+    assert sizes == [0, 1, 2, 2]
     (shown,) = runs_of(client, request.node.name)
     assert shown.info.status == "KILLED"
     assert shown.data.metrics["train/a_b_c_"] == 1.0
 
 
-def test_more_numbers_than_a_call_may_have_are_sent_in_several(
-    client, request, tmp_path, monkeypatch
-):
-    """Only a server refuses more, so that the database would take all of them."""
-    sizes: list[int] = []
-    log_batch = MlflowClient.log_batch
-
-    def counting(self: MlflowClient, run_id: str, metrics=(), params=()) -> None:
-        sizes.append(len(metrics))
-        log_batch(self, run_id, metrics=metrics, params=params)
-
-    monkeypatch.setattr(MlflowClient, "log_batch", counting)
+def test_more_numbers_than_a_call_may_have_are_sent_in_several(client, request, tmp_path, sizes):
     following = tracker.MLflow()
     records = [Record(step, "train", step, {"loss": float(step)}) for step in range(2500)]
 

@@ -112,7 +112,7 @@ def _run(command: str, *arguments: str) -> int:
 
 
 def _usage() -> str:
-    rows = "\n".join(f"  {name:14s} {text}" for name, (_, text) in COMMANDS.items())
+    rows = "\n".join(f"  {name:15s} {text}" for name, (_, text) in COMMANDS.items())
     return (
         f"usage: innerloop COMMAND [OPTIONS]\n\n{rows}\n\ninnerloop COMMAND --help tells its "
         "options."

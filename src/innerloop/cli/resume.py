@@ -17,7 +17,7 @@ class ResumeOptions(DeviceOptions):
     """The run directory."""
     max_minutes: float | None = None
     """Stop and save after this many minutes; default: no limit."""
-    tracker: tuple[str, ...] = ()
+    tracker: str | None = None
     """Show the metrics elsewhere, too, those before the interruption among them: tensorboard,
     mlflow, or one of your own by entry point or as module:Class; default: none."""
 

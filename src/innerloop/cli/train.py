@@ -30,9 +30,8 @@ class TrainOptions(DataOptions):
     """Where to write; default: a new folder in runs/."""
     max_minutes: float | None = None
     """Pause after this many minutes; default: no limit."""
-    tracker: tuple[str, ...] = ()
-    """Show the metrics elsewhere, too, as they come: tensorboard, mlflow, or one of your own by
-    entry point or as module:Class; default: none."""
+    tracker: str | None = None
+    """Show metrics there: tensorboard, mlflow; default: none."""
 
 
 def run(arguments: list[str]) -> int:
@@ -100,10 +99,15 @@ def _prepared(config: "RunConfig", options: TrainOptions) -> "tuple[Experiment, 
 
 
 def trackers_of(options: Any) -> "dict[str, Tracker]":
-    """The trackers that the options of either command name; refused before anything is written."""
+    """The trackers that the options of either command name, with commas between several.
+
+    Raises:
+        ConfigError: if there is no such tracker, before anything is written.
+    """
     from innerloop.runs.trackers.catalogue import new_tracker
 
-    return {name: new_tracker(name) for name in options.tracker}
+    names = [] if options.tracker is None else options.tracker.split(",")
+    return {name: new_tracker(name) for name in names}
 
 
 def run_to_end(
