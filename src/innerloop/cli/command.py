@@ -38,8 +38,8 @@ class DataOptions(Common):
     """Options of the commands that read a data set."""
 
     data_dir: Path | None = None
-    """Folder of Omniglot's archives, or of a run's pictures; default: $INNERLOOP_DATA, the cache, a
-    download."""
+    """Folder with Omniglot's two archives, or now of a run's pictures; default: $INNERLOOP_DATA,
+    the cache, a download."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class TrainOptions(DataOptions):
     max_minutes: float | None = None
     """Pause after this many minutes; default: no limit."""
     tracker: str | None = None
-    """Show metrics there: tensorboard, mlflow; default: none."""
+    """Show it in tensorboard or mlflow; default: none."""
 
 
 def run(arguments: list[str]) -> int:
