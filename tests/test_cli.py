@@ -134,7 +134,7 @@ def test_help_lists_every_command(capsys):
     assert cli.main(["--help"]) == 0
 
     said = capsys.readouterr().out
-    assert re.findall(r"^  (\w+) {2,}\S", said, re.MULTILINE) == list(cli.COMMANDS)
+    assert re.findall(r"^  ([\w-]+) {2,}\S", said, re.MULTILINE) == list(cli.COMMANDS)
 
 
 def test_no_command_is_a_usage_error_with_the_same_list(capsys):
@@ -171,9 +171,9 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
     options.pop("-h")
 
     assert {"--json", "--debug"} <= options.keys()
-    without_data = ("report", "adapt", "predict", "export")
+    without_data = ("report", "adapt", "predict", "export", "export-metrics")
     assert ("--data-dir" in options) == (command not in without_data), (
-        "a report reads run directories alone, and a classifier its own pictures"
+        "a report and an export read run directories alone, and a classifier its own pictures"
     )
     for name, sentence in options.items():
         assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)

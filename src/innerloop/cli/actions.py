@@ -1,7 +1,8 @@
 """What several commands do: train with progress and figures; evaluate what was not evaluated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from innerloop.cli.progress import CountProgress, Overall, TrainingProgress
@@ -15,6 +16,8 @@ from innerloop.methods.base import Learner
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
+from innerloop.runs.trackers.base import Tracker
+from innerloop.runs.trackers.following import following
 
 
 def run_training(
@@ -27,8 +30,11 @@ def run_training(
     max_minutes: float | None = None,
     overall: Overall | None = None,
     go_on: str = "",
+    trackers: Mapping[str, Tracker] = MappingProxyType({}),
 ) -> int:
     """Train, or go on with, a run, and draw its figures; signals and the time limit stop it.
+
+    Trackers are told of all that is recorded; see `Following`.
 
     After a stop it says ``go_on``, or the command that resumes the run.
 
@@ -36,14 +42,23 @@ def run_training(
         The exit code: 0 if it is finished, or paused by the time limit.
     """
     progress = TrainingProgress(experiment.config.training.meta_steps, quiet=quiet, overall=overall)
-    with stop_on_signals(max_minutes) as should_stop, progress.shown():
+
+    def on_step(step: int, record: dict[str, Any]) -> None:
+        progress.on_step(step, record)
+        followers.on_step(step, record)
+
+    with (
+        stop_on_signals(max_minutes) as should_stop,
+        progress.shown(),
+        following(run, trackers, say) as followers,
+    ):
         stop = train(
             experiment,
             run,
             resume=resume,
             say=say,
             should_stop=should_stop,
-            on_step=progress.on_step,
+            on_step=on_step,
         )
     if stop:
         say(f"{stop.reason} Go on with: {go_on or f'innerloop resume {run.path}'}")

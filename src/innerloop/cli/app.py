@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "accuracy of a finished run on fixed episodes, with interval"),
     "compare": ("compare", "which of several runs is better, by how much, and how sure"),
     "explain": ("explain", "why two runs differ: features, heads, steps, rates, shift"),
+    "export-metrics": (
+        "export_metrics",
+        "what runs have recorded, for TensorBoard and other trackers",
+    ),
     "report": (
         "report",
         "runs into a page and a PDF: plots, weights, settings, which is better and why",
@@ -131,7 +135,7 @@ def _beside_the_first(arguments: list[str]) -> int:
 
 
 def _usage() -> str:
-    rows = "\n".join(f"  {name:10s} {text}" for name, (_, text) in COMMANDS.items())
+    rows = "\n".join(f"  {name:15s} {text}" for name, (_, text) in COMMANDS.items())
     return (
         f"usage: innerloop COMMAND [OPTIONS]\n\n{rows}\n\ninnerloop COMMAND --help tells its "
         "options."

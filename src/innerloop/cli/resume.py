@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from innerloop.cli.command import DeviceOptions, parse, print_json
-from innerloop.cli.train import outcome, resumed
+from innerloop.cli.train import outcome, resumed, trackers_of
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class ResumeOptions(DeviceOptions):
     """The run directory."""
     max_minutes: float | None = None
     """Stop and save after this many minutes; default: no limit."""
+    tracker: str | None = None
+    """Show the metrics elsewhere, too, those before the interruption among them: tensorboard,
+    mlflow, or one of your own by entry point or as module:Class; default: none."""
 
 
 def run(arguments: list[str]) -> int:
@@ -26,7 +29,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.runs.directory import RunDirectory
 
     directory = RunDirectory(options.run)
+    trackers = trackers_of(options)
     with joined():
-        code = resumed(directory, options, options.device)
+        code = resumed(directory, options, trackers, options.device)
     print_json(options, outcome(directory))
     return code

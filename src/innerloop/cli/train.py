@@ -14,6 +14,7 @@ from innerloop.settings.run import remark_on
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment
     from innerloop.runs.directory import RunDirectory
+    from innerloop.runs.trackers.base import Tracker
     from innerloop.settings.run import RunConfig
 
 
@@ -29,6 +30,8 @@ class TrainOptions(DataOptions):
     """Where to write; default: a new folder in runs/."""
     max_minutes: float | None = None
     """Pause after this many minutes; default: no limit."""
+    tracker: str | None = None
+    """Show it in tensorboard or mlflow; default: none."""
 
 
 def run(arguments: list[str]) -> int:
@@ -44,6 +47,7 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"--run-dir must end in a name of its own: got {str(options.run_dir)!r}.")
     # A learner that cannot be imported is refused here, before anything is written.
     find_learner(config.method)
+    trackers = trackers_of(options)
     if options.config:
         text = options.config.read_text(encoding="utf-8")
         if remark := remark_on(text, str(options.config)):
@@ -51,18 +55,18 @@ def run(arguments: list[str]) -> int:
     from innerloop.experiments.ranks import joined
 
     with joined():
-        return _train(config, options)
+        return _train(config, options, trackers)
 
 
-def _train(config: "RunConfig", options: TrainOptions) -> int:
+def _train(config: "RunConfig", options: TrainOptions, trackers: "dict[str, Tracker]") -> int:
     from innerloop.core.processes import starts
 
     if starts():
         directory = _of_this_job(config, options)
         if directory:
-            return resumed(directory, options)
+            return resumed(directory, options, trackers)
     experiment, directory = _prepared(config, options)
-    code = run_to_end(experiment, directory, options, resume=False)
+    code = run_to_end(experiment, directory, options, trackers, resume=False)
     if directory:
         print_json(options, outcome(directory))
     return code
@@ -127,7 +131,12 @@ def _prepared(
     return experiment, directory
 
 
-def resumed(directory: "RunDirectory", options: Any, device: str | None = None) -> int:
+def resumed(
+    directory: "RunDirectory",
+    options: Any,
+    trackers: "dict[str, Tracker]",
+    device: str | None = None,
+) -> int:
     """Go on where the last checkpoint is; of a finished run, draw the figures again."""
     from innerloop.experiments.experiment import prepare
     from innerloop.experiments.machine import device_for
@@ -151,11 +160,29 @@ def resumed(directory: "RunDirectory", options: Any, device: str | None = None) 
             engine=getattr(options, "engine", None),
             say=say,
         )
-    return run_to_end(experiment, directory if first() else None, options, resume=True)
+    run = directory if first() else None
+    return run_to_end(experiment, run, options, trackers, resume=True)
+
+
+def trackers_of(options: Any) -> "dict[str, Tracker]":
+    """The trackers that the options of either command name, with commas between several.
+
+    Raises:
+        ConfigError: if there is no such tracker, before anything is written.
+    """
+    from innerloop.runs.trackers.catalogue import new_tracker
+
+    names = [] if options.tracker is None else options.tracker.split(",")
+    return {name: new_tracker(name) for name in names}
 
 
 def run_to_end(
-    experiment: "Experiment", directory: "RunDirectory | None", options: Any, *, resume: bool
+    experiment: "Experiment",
+    directory: "RunDirectory | None",
+    options: Any,
+    trackers: "dict[str, Tracker]",
+    *,
+    resume: bool,
 ) -> int:
     """Train, or go on with, a run as the options of either command say; returns the exit code.
 
@@ -176,6 +203,7 @@ def run_to_end(
         say=say,
         quiet=options.json,
         max_minutes=options.max_minutes,
+        trackers=trackers,
     )
     if code == 0 and directory.weights_path.is_file():
         from innerloop.report.words import describe_row

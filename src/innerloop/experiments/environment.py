@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ def environment(experiment: Experiment) -> Environment:
         command=shlex.join(["innerloop", *sys.argv[1:]]),
         processes=ranks.size() if ranks.size() > 1 else None,
         job=job() or "-",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -213,6 +213,7 @@ class Environment:
         command: as it was typed.
         processes: how many it was begun with, where several.
         job: of torchrun or SLURM, which may start it again.
+        started: when the run was made, in ISO 8601 with its time zone.
     """
 
     innerloop: str = "-"
@@ -233,6 +234,7 @@ class Environment:
     command: str = "-"
     processes: int | None = None
     job: str = "-"
+    started: str = "-"
 
     def recorded(self) -> dict[str, Any]:
         """What was recorded, by name."""
