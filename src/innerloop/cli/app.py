@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "report",
         "runs into a page and a PDF: plots, weights, settings, which is better and why",
     ),
+    "sweep": (
+        "sweep",
+        "many runs, by any number of workers: plan, work, status, report",
+    ),
     "data": ("data", "show, verify, download, info"),
     "doctor": ("doctor", "what this installation can do"),
     "reproduce": (
