@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from innerloop.core.errors import DataError, DiskError
-from innerloop.core.files import disk_errors, json_text, parse_json_object, write_atomic
+import msgspec
+
+from innerloop.core.errors import DiskError
+from innerloop.core.files import disk_errors, json_text, write_atomic
 from innerloop.core.version import __version__
-from innerloop.runs.results import typed
 from innerloop.runs.sweeps.directory import SweepDirectory
 
 BEATS_IN_LIMIT = 6
@@ -72,10 +73,8 @@ def read_claim(path: Path) -> tuple[bytes, Claim | None]:
     except OSError:
         return b"", None
     try:
-        values = parse_json_object(content.decode("utf-8"), str(path))
-        return content, typed(values, Claim, str(path))
-    # A sentence for nobody: ConfigError and UnicodeDecodeError are ValueErrors too.
-    except (ValueError, DataError):
+        return content, msgspec.json.decode(content, type=Claim)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return content, None
 
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import expanded, read_json
 from innerloop.core.version import __version__
 from innerloop.methods.catalogue import load_config
-from innerloop.runs.results import typed
 from innerloop.settings.run import RunConfig
 
 PLAN = "sweep.json"
@@ -79,9 +80,12 @@ class SweepDirectory:
                 f"{self.path / PLAN} has format version {values.get('format_version')!r} and this "
                 f"innerloop reads {FORMAT_VERSION}: use the innerloop that planned it."
             )
-        self.plan = typed(values, PlanRecord, str(self.path / PLAN))
+        try:
+            self.plan = msgspec.convert(values, PlanRecord)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{self.path / PLAN} is damaged: {error}. Plan it again.") from error
         if any(name != Path(name).name for name in self.plan.runs):
-            raise DataError(f"{self.path / PLAN} names runs that are no names: plan it again.")
+            raise DataError(f"{self.path / PLAN} names runs that are no names. Plan it again.")
 
     def refuse_other_version(self) -> None:
         """Raise `ConfigError` if this innerloop is not the one that planned the sweep."""

@@ -18,8 +18,8 @@ KEYS = {
     "seed": Annotated[int, between(0, 2**31 - 1)],
 }
 """What a sample says beside its ranges, and of what kind that is."""
-DIGITS = 6
-"""Significant digits of a drawn number: more would be noise in names, tables and commands."""
+DIGITS = 9
+"""Significant digits of a drawn number: enough that none comes twice, and short to type."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def read_sample(values: Mapping[str, Any]) -> Sample:
     if "size" not in known:
         raise ConfigError("sample must say its size: how many points are drawn.")
     for name, kind in KEYS.items():
-        check(f"sample.{name}", kind, known[name])
+        check(name, kind, known[name])
     ranges = known.get("ranges")
     if not isinstance(ranges, dict) or not ranges:
         raise ConfigError("sample.ranges must be a table with a range of at least one setting.")
