@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from innerloop.runs.sweeps.claims import Attempt, Claim, read_claim
 from innerloop.runs.sweeps.directory import SweepDirectory
 from innerloop.runs.sweeps.grid import read_grid
 from innerloop.runs.sweeps.plan import Plan, plan_of, write_plan
+from innerloop.runs.sweeps.queue import Queue
 
 HEAD = """
 methods = ["fomaml"]
@@ -58,3 +60,17 @@ def planned(folder: Path, text: str) -> Plan:
 def sweep_of(folder: Path, text: str, name: str = "sweep") -> SweepDirectory:
     """A sweep that is planned in a folder."""
     return write_plan(planned(folder, text), folder / name, say=print)
+
+
+def claim_at(sweep: SweepDirectory, name: str, number: int) -> Claim:
+    """What the claim of an attempt says; it is whole."""
+    _, claim = read_claim(sweep.claim(name, number))
+    assert claim is not None
+    return claim
+
+
+def next_attempt(queue: Queue) -> Attempt:
+    """The attempt at the next run; there is a run that is free."""
+    attempt = queue.take()
+    assert attempt is not None
+    return attempt

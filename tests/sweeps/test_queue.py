@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gridding import grid_text, sweep_of
+from gridding import claim_at, grid_text, next_attempt, sweep_of
 from innerloop.core.errors import DiskError
 from innerloop.core.files import json_text
-from innerloop.runs.sweeps.claims import LostError, create_claim, own_claim, read_claim
+from innerloop.runs.sweeps.claims import End, LostError, create_claim, own_claim
 from innerloop.runs.sweeps.directory import SweepDirectory
 from innerloop.runs.sweeps.queue import Queue
 from innerloop.runs.sweeps.status import status_of, status_page
@@ -49,28 +49,28 @@ def test_runs_are_taken_in_the_order_of_the_plan_and_each_once(sweep):
 
 
 def test_a_claim_says_whose_it_is(sweep):
-    attempt = Queue(sweep).take()
+    attempt = next_attempt(Queue(sweep))
 
-    _, claim = read_claim(sweep.claim(FIRST, 1))
+    claim = claim_at(sweep, FIRST, 1)
     assert claim == attempt.claim
     assert (claim.pid, claim.limit_s, claim.beat, claim.ended) == (os.getpid(), 60.0, 0, "")
 
 
 def test_a_claim_is_renewed_for_as_long_as_the_attempt_goes_on(tmp_path):
     sweep = sweep_of(tmp_path, grid_text(limit_s=0.5))
-    attempt = Queue(sweep).take()
+    attempt = next_attempt(Queue(sweep))
     changed = threading.Event()
 
     with attempt.renewed():
         for _ in range(200):
-            if read_claim(sweep.claim(FIRST, 1))[1].beat > 1:
+            if claim_at(sweep, FIRST, 1).beat > 1:
                 break
             changed.wait(0.05)
         attempt.end("done", "", 1.5)
-        ended = read_claim(sweep.claim(FIRST, 1))[1]
+        ended = claim_at(sweep, FIRST, 1)
 
     assert ended.beat > 1 and (ended.ended, ended.seconds) == ("done", 1.5)
-    assert read_claim(sweep.claim(FIRST, 1))[1] == ended
+    assert claim_at(sweep, FIRST, 1) == ended
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
@@ -119,7 +119,7 @@ def test_a_worker_that_was_killed_before_its_claim_was_whole_is_dead_too(sweep, 
 
 
 def test_who_was_taken_for_dead_sees_that_it_has_lost_the_run(sweep):
-    former = Queue(sweep).take()
+    former = next_attempt(Queue(sweep))
     clock = Clock()
     queue = Queue(sweep, clock=clock)
     queue.take()
@@ -158,8 +158,8 @@ def test_of_many_that_take_over_at_once_one_has_the_run(sweep):
     assert won == [(FIRST, 2, 1)]
 
 
-def end_first(sweep: SweepDirectory, ended: str, message: str = "") -> None:
-    attempt = Queue(sweep).take()
+def end_first(sweep: SweepDirectory, ended: End, message: str = "") -> None:
+    attempt = next_attempt(Queue(sweep))
     assert attempt.name == FIRST
     with attempt.renewed():
         attempt.end(ended, message, 1.0)
@@ -176,7 +176,7 @@ def test_a_failed_run_comes_after_those_that_did_not_fail_and_is_given_up_in_the
     queue = Queue(sweep)
 
     assert taken(queue) == (SECOND, 1, 0)
-    attempt = queue.take()
+    attempt = next_attempt(queue)
     assert (attempt.name, attempt.number, attempt.claim.failures) == (FIRST, 2, 1)
     with attempt.renewed():
         attempt.end("failed", "Outer step 3: the loss is nan.", 1.0)
@@ -194,12 +194,10 @@ def test_workers_that_die_at_a_run_are_failures_of_it(sweep):
         assert taken(queue) == expected
     clock.now += 61
     assert [taken(queue), taken(queue), taken(queue)] == [(FIRST, 2, 1), (SECOND, 2, 1), None]
-    last = sweep.claim(FIRST, 3)
-
     clock.now += 61
     assert (taken(queue), queue.others) == (None, 0)
 
-    _, claim = read_claim(last)
+    claim = claim_at(sweep, FIRST, 3)
     assert (claim.ended, claim.failures) == ("failed", 2)
     assert "died or hung at attempt 2" in claim.message
     assert [run.state for run in status_of(sweep).begun] == ["given up", "given up"]

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from gridding import grid_text, sweep_of
+from gridding import claim_at, grid_text, sweep_of
 from innerloop import cli
 from innerloop.core.errors import DataError, DiskError, InnerloopError
 from innerloop.experiments import sweep as sweeping
@@ -16,7 +16,7 @@ from innerloop.experiments.monitor import Stop
 from innerloop.experiments.sweep import work
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
-from innerloop.runs.sweeps.claims import Attempt, create_claim, own_claim, read_claim
+from innerloop.runs.sweeps.claims import Attempt, create_claim, own_claim
 from innerloop.runs.sweeps.directory import SweepDirectory
 from innerloop.runs.sweeps.status import status_of
 
@@ -173,7 +173,7 @@ def test_a_disk_that_takes_not_even_the_claim_is_said_and_the_run_is_left_to_oth
     with pytest.raises(DiskError, match="No space left on device"):
         work(sweep)
 
-    assert read_claim(sweep.claim(FIRST, 1))[1].ended == ""
+    assert claim_at(sweep, FIRST, 1).ended == ""
 
 
 def test_a_device_that_vanishes_ends_the_worker(sweep, monkeypatch):
@@ -293,7 +293,7 @@ def test_a_worker_that_was_taken_for_dead_touches_nothing_of_the_run(sweep, expe
 
     assert said[0] == f"{FIRST} was taken over by another worker."
     assert outcomes(sweep) == expected
-    assert read_claim(sweep.claim(FIRST, 1))[1].ended == ""
+    assert claim_at(sweep, FIRST, 1).ended == ""
 
 
 def test_of_two_that_finish_one_run_the_first_counts(sweep, expected, monkeypatch):

@@ -19,14 +19,16 @@ SLURM = Template("""\
 #SBATCH --signal=TERM@120
 # Two minutes before the time is up the run at hand is saved and released, for another worker.
 # A GPU for each: #SBATCH --gpus-per-task=1
+# Activate the environment with innerloop here, if it is not on the PATH.
 set -euo pipefail
 exec srun innerloop sweep work $directory
 """)
 PARALLEL = Template("""\
 #!/bin/bash
-# Workers of a sweep by GNU parallel, one a core; on other machines too: --sshlogin HOSTS.
+# Workers of a sweep by GNU parallel, all on this machine; on others too: --sshlogin HOSTS.
+# Activate the environment with innerloop here, if it is not on the PATH.
 set -euo pipefail
-exec parallel --jobs $workers --line-buffer --tag innerloop sweep work $directory '#' {} \\
+exec parallel --quote -N0 --jobs $workers --line-buffer --tag innerloop sweep work $directory \\
   ::: {1..$workers}
 """)
 KUBERNETES = Template("""\
