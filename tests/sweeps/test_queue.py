@@ -68,6 +68,8 @@ def test_a_claim_is_renewed_for_as_long_as_the_attempt_goes_on(tmp_path):
             changed.wait(0.05)
         attempt.end("done", "", 1.5)
         ended = claim_at(sweep, FIRST, 1)
+        # Nobody is left that could write it as it was before.
+        assert f"claim of {FIRST}" not in [thread.name for thread in threading.enumerate()]
 
     assert ended.beat > 1 and (ended.ended, ended.seconds) == ("done", 1.5)
     assert claim_at(sweep, FIRST, 1) == ended

@@ -270,23 +270,24 @@ def test_a_second_ctrl_c_releases_the_run_too(sweep, expected, monkeypatch):
     assert outcomes(sweep) == expected
 
 
-def test_a_worker_that_was_taken_for_dead_touches_nothing_of_the_run(sweep, expected, monkeypatch):
-    """It hangs in its second step; another worker takes the run over, and finishes it meanwhile."""
-    whole = Attempt.refuse_lost
-    asked = []
+@pytest.mark.parametrize(
+    ("kind", "method"), [(Attempt, "refuse_lost"), (RunDirectory, "append_metrics")]
+)
+def test_a_worker_that_was_taken_for_dead_touches_nothing_of_the_run(
+    kind, method, sweep, expected, monkeypatch
+):
+    """It hangs between two steps, or within one; another worker takes the run over meanwhile, and
+    finishes it."""
+    whole = getattr(kind, method)
 
-    def hang(self: Attempt) -> None:
-        asked.append(self.number)
-        if asked == [1]:
-            monkeypatch.setattr(Attempt, "refuse_lost", whole)
-            create_claim(sweep.claim(FIRST, 2), own_claim(sweep, 1))
-            attempt = Attempt(sweep, FIRST, 2, own_claim(sweep, 1))
-            other = sweeping.Worker(
-                sweep, data_dir=None, should_stop=lambda: None, say=lambda _: None
-            )
-            other.make(attempt)
+    def hang(self, *arguments):
+        monkeypatch.setattr(kind, method, whole)
+        create_claim(sweep.claim(FIRST, 2), own_claim(sweep, 1))
+        other = sweeping.Worker(sweep, data_dir=None, should_stop=lambda: None, say=lambda _: None)
+        other.make(Attempt(sweep, FIRST, 2, own_claim(sweep, 1)))
+        return whole(self, *arguments)
 
-    monkeypatch.setattr(Attempt, "refuse_lost", hang)
+    monkeypatch.setattr(kind, method, hang)
     said: list[str] = []
 
     work(sweep, say=said.append)
