@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from innerloop.analysis.sweep import RULE, Choice, Table, Trial, tables
 from innerloop.core.files import json_text, write_folder
+from innerloop.methods.catalogue import title_of
 from innerloop.report.comparison import COLUMNS, cells, describe, draw_rows, plus_minus
 from innerloop.report.figures.style import PALETTE, legend, panels, pictures_of
 from innerloop.report.render import markdown
@@ -18,7 +19,7 @@ from innerloop.runs.sweeps.status import SweepStatus, status_of
 
 DRAWN = 30
 """So many of the best trials are in the figure; all are in the table."""
-DECADES = 1.5
+DECADES = 1
 """A setting that spans more powers of ten is drawn on a logarithmic axis."""
 MAX_PANELS = 6
 """Of so many settings the figure shows what they do; of more, of the first."""
@@ -172,7 +173,7 @@ def _draw_setting(axes: Axes, trials: Sequence[Trial], name: str) -> None:
             markersize=4,
             color=PALETTE[index % len(PALETTE)],
             alpha=0.7,
-            label=method,
+            label=title_of(method),
         )
     values = _values(trials, name)
     if min(values) > 0 and math.log10(max(values) / min(values)) > DECADES:
