@@ -299,7 +299,7 @@ def _serve() -> None:
     from innerloop.cli import progress
     from innerloop.cli import reproduction as reproduce
     from innerloop.data import strokes
-    from innerloop.experiments import experiment
+    from innerloop.experiments import experiment, sweep
     from innerloop.methods.maml import learner as maml
     from innerloop.methods.mamlpp import learner as mamlpp
     from innerloop.methods.transfer import learner as transfer
@@ -308,7 +308,7 @@ def _serve() -> None:
         "imported here, so that no child has to"
     )
     dataset = strokes.generate(100, drawings=4, size=16)
-    experiment.load_dataset = lambda *_, **__: dataset
+    experiment.load_dataset = sweep.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []
     started: list[int] = []
     print(json.dumps("ready"), flush=True)

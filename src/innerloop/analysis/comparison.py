@@ -251,10 +251,10 @@ def results(runs: Sequence[RunDirectory], part: str, episodes: int) -> Compariso
 
 
 def _pair(a: Arm, b: Arm) -> Pair:
-    return Pair(a.name, b.name, _difference(a, b))
+    return Pair(a.name, b.name, difference(a, b))
 
 
-def _difference(a: Arm, b: Arm) -> Difference:
+def difference(a: Arm, b: Arm) -> Difference:
     """Arm A minus arm B, by training seed where both have the same ones."""
     # Over other episodes nothing pairs, and the interval is that of two independent means.
     if a.rows[0].protocol != b.rows[0].protocol:

@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "report",
         "runs into a page and a PDF: plots, weights, settings, which is better and why",
     ),
+    "sweep": (
+        "sweep",
+        "many runs, by any number of workers: plan, work, status, report",
+    ),
     "data": ("data", "show, verify, download, info"),
     "doctor": ("doctor", "what this installation can do"),
     "reproduce": (
@@ -54,6 +58,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 BY_SEVERAL = ("train", "resume", "evaluate", "explain")
 """Commands that several processes compute together, as torchrun or SLURM starts them."""
+BY_EACH = ("sweep",)
+"""Commands that each of them does for itself: workers of a sweep know nothing of one another."""
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -77,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"innerloop {__version__}")
         return 0
     try:
-        if this_process().rank > 0:
+        if this_process().rank > 0 and arguments[0] not in BY_EACH:
             return _beside_the_first(arguments)
         return _run(*arguments)
     except InnerloopError as error:

@@ -13,6 +13,10 @@ OMNIGLOT_SPLITS = ("assignment", "background-heldout", "1100-100-423")
 ``background-heldout``: background alphabets alone, 24 to train and 6 to choose settings on.
 ``1100-100-423``: the counts most of the field uses, drawn at random once; the only one with a test
 part."""
+SPLITS_OF_NAMED = {"omniglot": OMNIGLOT_SPLITS, "strokes": ("alphabets",)}
+"""Those of the data sets with a name; the first is the default."""
+SPLITS_OF_FOLDERS = ("groups", "classes")
+"""Those that a folder of pictures can have."""
 
 FEWEST_CLASSES = 4
 """That can be split: two to train on and two to validate on."""
@@ -65,12 +69,10 @@ class Split:
 
 def splits_of(dataset: FewShotDataset) -> tuple[str, ...]:
     """Names of the splits of a data set; the first is the default."""
-    if dataset.name == "omniglot":
-        return OMNIGLOT_SPLITS
-    if dataset.name == "strokes":
-        return ("alphabets",)
+    if dataset.name in SPLITS_OF_NAMED:
+        return SPLITS_OF_NAMED[dataset.name]
     groups = {name.rpartition("/")[0] for name in dataset.class_names}
-    return ("groups", "classes") if len(groups) > 1 else ("classes",)
+    return SPLITS_OF_FOLDERS if len(groups) > 1 else ("classes",)
 
 
 def find_split(name: str, dataset: FewShotDataset) -> Split:

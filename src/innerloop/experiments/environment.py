@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,12 @@ def processor() -> str:
     return f"{platform.machine()}, {capability}"
 
 
+@cache
 def git_state() -> str:
-    """Commit of the source, with ``-dirty`` where it was changed; empty outside a checkout."""
+    """Commit of the source, with ``-dirty`` where it was changed; empty outside a checkout.
+
+    Of the moment when the process asked first, since what it has imported is of then.
+    """
     folder = str(Path(__file__).parent)
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     try:

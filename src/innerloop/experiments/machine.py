@@ -10,6 +10,7 @@ from innerloop.fast_weights.engine import Engine, make_ready, threads, use_threa
 from innerloop.networks.build import build_network
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.run import RunConfig
+from innerloop.settings.sections import DEVICES
 
 AT_ONCE = 8
 """Episodes that the fused engine computes at once: enough for as many threads, in 200 MB."""
@@ -23,7 +24,7 @@ def usable_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(DEVICES, name):
         raise ConfigError(
             f"There is no device {name!r}.{did_you_mean(name, ['auto', 'cpu', 'cuda', 'mps'])}"
         )

@@ -155,13 +155,14 @@ def draw_accuracy(comparison: Comparison) -> Figure:
         width=5 * count,
         height=1.9 + 0.5 * max(len(rows), len(pairs)),
     )
-    _draw_rows(left, rows)
+    draw_rows(left, rows)
     if pairs:
         _draw_differences(right[0], pairs)
     return figure
 
 
-def _draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
+def draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
+    """Each row's mean as a dot with its interval, and ticks for its training seeds."""
     for index, row in enumerate(rows):
         colour = PALETTE[index % len(PALETTE)]
         interval = 100 * row.query_accuracy_ci95

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 from innerloop.core.errors import ConfigError
 from innerloop.settings.fields import Rate, Section, Steps, between, setting
 
+DEVICES = r"cpu|mps|cuda(:\d+)?"
+"""What names a device, beside ``auto``."""
+
 
 @dataclass(frozen=True)
 class DataSettings(Section):

@@ -1,0 +1,1 @@
+"""Many runs: a directory is the plan, the queue and the result of a sweep. Imports no torch."""
