@@ -6,6 +6,9 @@ seen on a GPU alone.
 """
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -184,6 +187,47 @@ def test_where_triton_is_not_taken_it_is_said_why(monkeypatch):
     because = kernels.why_formulas(torch.device("cpu"))
     assert because == "Triton cannot be used (ZeroDivisionError: division by zero)"
     kernels.why_formulas.cache_clear()
+
+
+COMPILING = """
+import itertools
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from innerloop.fast_weights.fused_gpu import triton_kernels as kernels
+
+ALL = {"ROWS": 32, "WIDTH": 64, "SPAN": 512, "EPS": 1e-5}
+CHOICES = {"STRIDE": (2,), "AFFINE": (False, True), "POOLED": (False, True), "RELU": (True,)}
+CHOICES |= {"TAPS": (1, 9), "SELECT": (False, True)}
+for name in ("sums", "norm", "activated", "behind_norm", "added", "through_norm"):
+    kernel = getattr(kernels, name)
+    choices = {key: values for key, values in CHOICES.items() if key in kernel.arg_names}
+    sizes = {*kernels.SIZES, "channels"}
+    for chosen in itertools.product(*choices.values()):
+        constants = ALL | dict(zip(choices, chosen))
+        constants = {key: constants[key] for key in kernel.arg_names if key in constants}
+        kinds = {key: "i32" if key in sizes else "*fp32" for key in kernel.arg_names}
+        kinds |= dict.fromkeys(constants, "constexpr") | (
+            {"parts": "*fp64"} if "parts" in kinds else {}
+        )
+        source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+        made = compile(source, target=GPUTarget("cuda", 90, 32))
+        print(name, len(made.asm["cubin"]))
+"""
+
+
+@needs_triton
+@pytest.mark.slow
+def test_kernels_compile_for_a_gpu_that_is_not_there():
+    """For that of an H100, compute capability 9.0."""
+    plain = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILING], env=plain, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    sizes = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(sizes) == 1 + 2 + 8 + 4 + 1 + 1 and all(sizes)
 
 
 # Convolutions

@@ -5,6 +5,7 @@ interpreter (TRITON_INTERPRET=1), to test them without one. What each computes i
 """
 
 import os
+from contextlib import nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -52,17 +53,19 @@ def norm_of(
     raw: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
 ) -> tuple[Tensor, ...]:
     """See `layers.norm_of`."""
-    kernels = _kernels()
     episodes, rows, channels = raw.shape
     parts = _parts(raw)
     grid = parts.shape[1], episodes, _widths(channels)
     width = _width(channels)
-    kernels.sums[grid](raw.contiguous(), parts, rows, channels, SPAN=SPAN, ROWS=ROWS, WIDTH=width)
+    arguments = raw.contiguous(), parts, rows, channels
+    _launch("sums", grid, *arguments, SPAN=SPAN, ROWS=ROWS, WIDTH=width)
     out = raw.new_empty(5, episodes, channels)
     affine = gamma is not None and beta is not None
     # Within an episode they lie one after the other; the episodes may be all the same.
     gamma, beta = (_rows_dense(of) if of is not None else out for of in (gamma, beta))
-    kernels.norm[grid[1:]](
+    _launch(
+        "norm",
+        grid[1:],
         *(parts, gamma, beta, out, parts.shape[1], rows, channels),
         *(gamma.stride(0), beta.stride(0)),
         EPS=eps,
@@ -91,10 +94,13 @@ def activated(
     out = torch.empty(
         episodes, out_rows, taps * channels, dtype=dtype or raw.dtype, device=raw.device
     )
-    _kernels().activated[(_parted(out_rows, ROWS), episodes, _widths(channels))](
+    _launch(
+        "activated",
+        (_parted(out_rows, ROWS), episodes, _widths(channels)),
         *(raw.contiguous(), scale.contiguous(), shift.contiguous()),
         *(raw if values is None else values.contiguous(), out, rows, channels),
-        *(*grid.sides, *grid.after, *out_sides, out_rows, stride or 1),
+        *(*grid.sides, *grid.after, *out_sides, out_rows),
+        STRIDE=stride or 1,
         TAPS=taps,
         POOLED=grid.pooled,
         RELU=grid.relu,
@@ -109,14 +115,16 @@ def behind_norm(
     upstream: Tensor, raw: Tensor, norm: "Norm", grid: "Grid", stride: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `layers.behind_norm`."""
-    kernels = _kernels()
     episodes, rows, channels = raw.shape
     out, parts, width = torch.empty_like(raw), _parts(raw), _width(channels)
     following = (0, 0) if stride is None else _strided(grid.after, stride)
     vectors = (of.contiguous() for of in (norm.mean, norm.inverse, norm.scale, norm.shift))
-    kernels.behind_norm[(parts.shape[1], episodes, _widths(channels))](
+    _launch(
+        "behind_norm",
+        (parts.shape[1], episodes, _widths(channels)),
         *(upstream.contiguous(), raw.contiguous(), *vectors, out, parts, rows, channels),
-        *(*grid.sides, *grid.after, *following, stride or 1),
+        *(*grid.sides, *grid.after, *following),
+        STRIDE=stride or 1,
         TAPS=1 if stride is None else 9,
         POOLED=grid.pooled,
         RELU=grid.relu,
@@ -125,9 +133,8 @@ def behind_norm(
         WIDTH=width,
     )
     total = raw.new_empty(2, episodes, channels)
-    kernels.added[(episodes, _widths(channels))](
-        parts, total, parts.shape[1], channels, WIDTH=width
-    )
+    grid_of_sums = episodes, _widths(channels)
+    _launch("added", grid_of_sums, parts, total, parts.shape[1], channels, WIDTH=width)
     return out, total[0], total[1]
 
 
@@ -138,7 +145,9 @@ def through_norm(
     episodes, rows, channels = raw.shape
     out = torch.empty_like(raw)
     vectors = (of.contiguous() for of in (norm.mean, norm.inverse, norm.scale, gamma, beta))
-    _kernels().through_norm[(_parted(rows, ROWS), episodes, _widths(channels))](
+    _launch(
+        "through_norm",
+        (_parted(rows, ROWS), episodes, _widths(channels)),
         *(gradient.contiguous(), raw.contiguous(), *vectors, out, rows, channels),
         ROWS=ROWS,
         WIDTH=_width(channels),
@@ -146,11 +155,17 @@ def through_norm(
     return out
 
 
-def _kernels() -> Any:
-    # Not before they are taken: Triton takes a second to import.
+def _launch(
+    name: str, programs: tuple[int, ...], first: Tensor, *others: Any, **sizes: Any
+) -> None:
+    """Run a kernel of `triton_kernels` on the device of its first tensor."""
+    # Not before one is taken: Triton takes a second to import.
     from innerloop.fast_weights.fused_gpu import triton_kernels
 
-    return triton_kernels
+    kernel: Any = getattr(triton_kernels, name)
+    # Triton launches on the process's current device, wherever its tensors are.
+    with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
+        kernel[programs](first, *others, **sizes)
 
 
 def _parts(raw: Tensor) -> Tensor:

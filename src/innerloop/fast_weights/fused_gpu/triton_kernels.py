@@ -10,8 +10,12 @@ channels belong to a program.
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
+SIZES = ["rows", "number", "height", "width", "between_gammas", "between_betas", "out_rows"]
+SIZES += [f"{which}_{side}" for which in ("after", "out", "next") for side in ("height", "width")]
+"""Sizes of which a kernel is not compiled anew for every kind of number: there would be dozens."""
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES)
 def sums(
     raw,
     parts,
@@ -50,7 +54,7 @@ def totals(parts, number, place, channels, inside, WIDTH: tl.constexpr):
     return first, second
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm(
     parts,
     gamma,
@@ -93,7 +97,7 @@ def norm(
     tl.store(out + 4 * size + place, shift.to(kind), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def activated(
     raw,
     scale,
@@ -109,7 +113,7 @@ def activated(
     out_height,
     out_width,
     out_rows,
-    stride,
+    STRIDE: tl.constexpr,
     TAPS: tl.constexpr,
     POOLED: tl.constexpr,
     RELU: tl.constexpr,
@@ -133,8 +137,8 @@ def activated(
         y = position // out_width
         x = position % out_width
         if TAPS == 9:
-            y = y * stride + tap // 3 - 1
-            x = x * stride + tap % 3 - 1
+            y = y * STRIDE + tap // 3 - 1
+            x = x * STRIDE + tap % 3 - 1
         there = (row < out_rows) & (y >= 0) & (y < after_height) & (x >= 0) & (x < after_width)
         mask = there[:, None] & inside[None, :]
         if POOLED:
@@ -165,7 +169,7 @@ def activated(
         tl.store(out + place, taken.to(out.dtype.element_ty), mask=wanted)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def behind_norm(
     upstream,
     raw,
@@ -183,7 +187,7 @@ def behind_norm(
     after_width,
     next_height,
     next_width,
-    stride,
+    STRIDE: tl.constexpr,
     TAPS: tl.constexpr,
     POOLED: tl.constexpr,
     RELU: tl.constexpr,
@@ -237,9 +241,9 @@ def behind_norm(
             for tap in tl.static_range(9):
                 down = y + 1 - tap // 3
                 right = x + 1 - tap % 3
-                seen = (down >= 0) & (right >= 0) & (down % stride == 0) & (right % stride == 0)
-                down = down // stride
-                right = right // stride
+                seen = (down >= 0) & (right >= 0) & (down % STRIDE == 0) & (right % STRIDE == 0)
+                down = down // STRIDE
+                right = right // STRIDE
                 seen = seen & (down < next_height) & (right < next_width)
                 at = (episode * images + image) * next_height * next_width
                 at = (at + down * next_width + right) * 9 + tap
@@ -258,7 +262,7 @@ def behind_norm(
     tl.store(parts + place + channels, of_beta, mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def added(parts, out, number, channels, WIDTH: tl.constexpr):
     """out (2, E, channels) = the parts of `behind_norm` added up."""
     episode, episodes = tl.program_id(0).to(tl.int64), tl.num_programs(0)
@@ -272,7 +276,7 @@ def added(parts, out, number, channels, WIDTH: tl.constexpr):
     tl.store(out + episodes * channels + place, second.to(kind), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def through_norm(
     gradient,
     raw,
