@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights import engine
-from innerloop.fast_weights.fused_gpu import buffers
+from innerloop.fast_weights.fused_gpu import buffers, operation
 from innerloop.fast_weights.fused_gpu.architecture import why_not
 from innerloop.fast_weights.fused_gpu.network import GpuNetwork
 from innerloop.fast_weights.fused_gpu.products import product
@@ -454,6 +454,23 @@ def test_a_head_that_starts_from_zero_takes_its_first_step_alone(
 
     assert far(meta_gradient(learner, episodes), shorter) <= 1e-10
     assert taken == ["head", None, None, None]
+
+
+def test_a_head_that_starts_from_zero_spares_a_pass_back_through_the_body(
+    by_gpu_network, monkeypatch
+):
+    taken: list[bool] = []
+
+    class Counted(operation.Backward):
+        def __init__(self, *given: Any, body: bool):
+            taken.append(body)
+            super().__init__(*given, body=body)
+
+    monkeypatch.setattr(operation, "Backward", Counted)
+    learner = MAML(conv4(), fresh_head="head", first_order=True, **STEPS)
+    meta_gradient(learner, on_device(random_episodes(2, size=16)))
+
+    assert taken == [False, True, True, True]
 
 
 def test_pretraining_and_predictions_are_those_of_the_reference(by_gpu_network):

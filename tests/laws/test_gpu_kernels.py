@@ -196,7 +196,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from innerloop.fast_weights.fused_gpu import triton_kernels as kernels
 
-ALL = {"ROWS": 32, "WIDTH": 64, "SPAN": 512, "EPS": 1e-5}
+ALL = {"ROWS": 16, "WIDTH": 64, "SPAN": 512, "EPS": 1e-5}
 CHOICES = {"STRIDE": (2,), "AFFINE": (False, True), "POOLED": (False, True), "RELU": (True,)}
 CHOICES |= {"TAPS": (1, 9), "SELECT": (False, True)}
 for name in ("sums", "norm", "activated", "behind_norm", "added", "through_norm"):
@@ -228,6 +228,30 @@ def test_kernels_compile_for_a_gpu_that_is_not_there():
     assert done.returncode == 0, done.stderr
     sizes = [int(line.split()[1]) for line in done.stdout.splitlines()]
     assert len(sizes) == 1 + 2 + 8 + 4 + 1 + 1 and all(sizes)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_block_and_what_comes_back_are_those_of_pytorch_where_numbers_are_equal(name):
+    """Of the largest in a window the first has the gradient: empty corners are full of equals."""
+    grid = GRIDS[name]
+    raw = raw_of(grid)
+    norm = norm_for(raw)
+    normed = raw * norm.scale[:, None] + norm.shift[:, None]
+    leaf = normed.detach().requires_grad_()
+    images = leaf.unflatten(1, (IMAGES, *grid.sides)).flatten(0, 1).permute(0, 3, 1, 2)
+    images = images.relu() if grid.relu else images
+    images = F.max_pool2d(images, 2) if grid.pooled else images
+    expected = images.permute(0, 2, 3, 1).unflatten(0, (EPISODES, IMAGES))
+    upstream = drawn(*expected.shape, seed=4)
+    (gradient,) = torch.autograd.grad(expected, leaf, upstream)
+    found = layers.behind_norm(upstream, raw, norm, grid, None)
+    standard = (raw - norm.mean[:, None]) * norm.inverse[:, None]
+
+    assert far(layers.activated(raw, norm, grid), expected) <= 1e-12
+    assert far(layers.selected(normed, raw, norm, grid), expected) <= 1e-12
+    assert torch.equal(found.values, gradient)
+    assert far(found.gamma, (gradient * standard).sum(1)) <= 1e-12
+    assert far(found.beta, gradient.sum(1)) <= 1e-12
 
 
 # Convolutions

@@ -238,7 +238,9 @@ def open_run(
     # As many threads as there are here: those of its training matter for its bits alone.
     config = run.config.replace(threads=0)
     if place == "cpu":
-        config = config.replace(episodes_per_chunk=0, precision="auto")
+        config = config.replace(episodes_per_chunk=0)
+    if not place.startswith("cuda"):
+        config = config.replace(precision="auto")
     experiment = prepare(config, data_dir=data_dir, device=place, engine=engine, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from innerloop.fast_weights.fused_gpu.layers import Grid, Norm
 
-ROWS = 32
+ROWS = 16
 """In registers at once."""
 SPAN = 512
 """Rows whose sums are a part; fixed, so that an episode is the same alone as among others."""

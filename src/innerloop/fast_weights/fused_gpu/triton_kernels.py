@@ -133,7 +133,7 @@ def activated(
     position = row % (out_height * out_width)
     by = tl.load(scale + episode * channels + channel, mask=inside, other=0.0)
     plus = tl.load(shift + episode * channels + channel, mask=inside, other=0.0)
-    for tap in tl.static_range(TAPS):
+    for tap in range(TAPS):
         y = position // out_width
         x = position % out_width
         if TAPS == 9:
@@ -238,7 +238,7 @@ def behind_norm(
             passes = passes & (value > 0)
         gradient = tl.zeros([ROWS, WIDTH], raw.dtype.element_ty)
         if TAPS == 9:
-            for tap in tl.static_range(9):
+            for tap in range(9):
                 down = y + 1 - tap // 3
                 right = x + 1 - tap % 3
                 seen = (down >= 0) & (right >= 0) & (down % STRIDE == 0) & (right % STRIDE == 0)
