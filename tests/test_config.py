@@ -109,6 +109,7 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
         "engine": "reference",
+        "precision": "float32",
     }
     assert json.loads(config.to_json())["format_version"] == 2
 
@@ -127,6 +128,13 @@ def test_a_setting_younger_than_the_file_is_as_it_was_then(name):
     del values[name]
 
     assert read_config(json.dumps(values)) == whole
+
+
+def test_a_file_of_this_version_that_names_no_precision_is_of_float32():
+    values = json.loads(settings_of("maml").to_json())
+    assert values["machine"].pop("precision") == "auto"
+
+    assert read_config(json.dumps(values)).machine.precision == "float32"
 
 
 def test_a_file_of_this_version_that_names_no_engine_is_of_the_one_that_there_was():
@@ -411,6 +419,7 @@ COURSE_OF_ALL = dict(
     checkpoint_every=50,
     device="auto",
     engine="auto",
+    precision="auto",
     threads=0,
     episodes_per_chunk=0,
 )

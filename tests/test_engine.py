@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import innerloop
 from innerloop import cli
 from innerloop.core.errors import ConfigError
+from innerloop.experiments import machine
 from innerloop.experiments.experiment import Experiment, open_run, prepare
 from innerloop.experiments.monitor import Stop
 from innerloop.fast_weights import engine
@@ -204,3 +205,62 @@ def test_a_learner_of_the_package_computes_by_the_engine_that_applies():
 
     assert learner.engine == "auto"
     assert engine.why_reference(learner.get_submodule("model"), "auto") is None
+
+
+# Precision
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_precision_for_gpus_is_refused_elsewhere(precision, drawings):
+    with pytest.raises(ConfigError, match=f"--precision {precision} is for a CUDA device, and cpu"):
+        prepared(drawings, precision=precision)
+
+
+def test_on_a_cpu_a_run_is_of_float32_and_its_learner_too(drawings):
+    experiment = prepared(drawings)
+
+    assert experiment.config.machine.precision == "float32"
+    assert experiment.build_learner().precision == "float32"
+    assert "float32" not in experiment.describe()
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "words"),
+    [
+        ("auto", "auto", "fused"),
+        ("tf32", "auto", "fused; tf32"),
+        ("bfloat16", "fused", "fused; bfloat16"),
+        ("tf32", "reference", "reference, because it was asked for; tf32"),
+    ],
+)
+def test_on_a_gpu_the_fused_engine_has_every_precision(precision, engine, words, monkeypatch):
+    """As far as settings go: nothing is computed, so that no GPU is needed."""
+    taken: list[str] = []
+    monkeypatch.setattr(machine, "use_products", taken.append)
+    config = tiny_settings(filters=7).replace(device="cuda", precision=precision, threads=0)
+    resolved, said = machine.on_this_machine(config, 1, engine, pytest.fail)
+
+    expected = "float32" if precision == "auto" else precision
+    assert said == words and resolved.machine.precision == expected and taken == [expected]
+    assert resolved.machine.episodes_per_chunk == config.machine.episodes_per_chunk
+
+
+def test_the_reference_has_no_bfloat16(monkeypatch):
+    config = tiny_settings().replace(device="cuda", precision="bfloat16")
+
+    with pytest.raises(ConfigError, match="--precision bfloat16 is for the fused engine, which"):
+        machine.on_this_machine(config, 1, "reference", pytest.fail)
+
+
+def test_a_precision_that_was_trained_by_on_a_gpu_is_none_of_a_cpu(drawings, tmp_path, monkeypatch):
+    run = trained(prepared(drawings), tmp_path / "run")
+    path = run.path / "config.json"
+    values = json.loads(path.read_text("utf-8"))
+    values["machine"] |= {"device": "cuda", "precision": "bfloat16"}
+    path.write_text(json.dumps(values), "utf-8")
+    monkeypatch.setattr(
+        "innerloop.experiments.experiment.load_dataset", lambda *given, **named: drawings
+    )
+    experiment, _ = open_run(RunDirectory(run.path), device="cpu", say=lambda sentence: None)
+
+    assert experiment.config.machine.precision == "float32"

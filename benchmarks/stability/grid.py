@@ -30,6 +30,7 @@ COMMON: dict[str, Any] = dict(
     meta_batch_size=4,
     threads=1,
     engine="reference",
+    precision="float32",
     checkpoint_every=50,
     # Whatever a method's own defaults become:
     conv_init="pytorch",

@@ -50,9 +50,9 @@ class DeviceOptions(DataOptions):
     """Where to compute: cpu, cuda, mps or auto; default: where the run was trained, or as auto
     where that cannot be used."""
     engine: Literal["auto", "reference", "fused"] | None = None
-    """What computes the network: PyTorch's operations (reference), kernels for the usual network on
-    a CPU (fused), or these where they apply (auto); default: auto, or for resume that of the
-    training."""
+    """What computes the network: PyTorch's operations (reference), code of our own for the usual
+    network on a CPU or a GPU (fused), or this where it applies (auto); default: auto, or for resume
+    that of the training."""
 
 
 def parse(

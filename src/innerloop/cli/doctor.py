@@ -55,10 +55,13 @@ def diagnose(data_dir: Path | None) -> dict[str, str]:
 
 def _engine() -> str:
     """What computes the usual network here."""
+    import torch
+
     from innerloop.fast_weights.engine import why_reference
     from innerloop.networks.conv4 import Conv4
 
-    because = why_reference(Conv4(2), "auto")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    because = why_reference(Conv4(2), "auto", device)
     return "fused" if because is None else f"reference, because {because}"
 
 

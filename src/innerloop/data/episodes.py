@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
@@ -101,18 +102,27 @@ class EpisodeBatch:
                 f"query_batches={count} must divide the queries per class ({queries}), so that "
                 "every mini-batch holds the same number of each class."
             )
-        expected = torch.arange(self.ways).repeat_interleave(queries).to(self.query.labels)
-        if not torch.equal(self.query.labels, expected.expand(len(self), -1)):
+        if not self._query_is_by_class:
             raise DataError(
                 f"query_batches={count} takes the query set class by class, {queries} pictures of "
                 f"each of {self.ways}: order it by its labels, or take query_batches=1."
             )
         # Queries lie class by class: cut as they lie, a mini-batch would hold few classes.
-        order = torch.arange(self.ways * queries).view(self.ways, count, queries // count)
+        images, labels = (
+            of.unflatten(1, (self.ways, count, queries // count))
+            for of in (self.query.images, self.query.labels)
+        )
         return [
-            LabelledImages(self.query.images[:, index], self.query.labels[:, index])
-            for index in (order[:, part].flatten() for part in range(count))
+            LabelledImages(images[:, :, part].flatten(1, 2), labels[:, :, part].flatten(1, 2))
+            for part in range(count)
         ]
+
+    @cached_property
+    def _query_is_by_class(self) -> bool:
+        """Whether queries lie class by class, as many of each; looked at once: a GPU waits."""
+        queries = self.query_drawings.shape[2]
+        expected = torch.arange(self.ways).repeat_interleave(queries).to(self.query.labels)
+        return torch.equal(self.query.labels, expected.expand(len(self), -1))
 
     def to(self, device: str) -> "EpisodeBatch":
         """Move images and labels to a device; the bookkeeping stays where it is."""

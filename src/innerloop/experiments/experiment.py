@@ -161,6 +161,7 @@ def build_learner(config: RunConfig, channels: int, *, training_labels: int = 0)
         # Drawn on the CPU and then moved, so that every device starts from the same weights.
         learner = method.from_config(config, model).to(config.machine.device)
     learner.engine = config.machine.engine
+    learner.precision = config.machine.precision
     return learner
 
 
@@ -238,6 +239,8 @@ def open_run(
     config = run.config.replace(threads=0)
     if place == "cpu":
         config = config.replace(episodes_per_chunk=0)
+    if not place.startswith("cuda"):
+        config = config.replace(precision="auto")
     experiment = prepare(config, data_dir=data_dir, device=place, engine=engine, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
         raise ConfigError(f"{run.path} was trained on another data set: data_fingerprint differs.")

@@ -7,6 +7,7 @@ import torch
 
 from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.fast_weights.engine import Engine, make_ready, threads, use_threads, why_reference
+from innerloop.fast_weights.precision import Precision, precision_of, use_products
 from innerloop.networks.build import build_network
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.run import RunConfig
@@ -86,22 +87,45 @@ def on_this_machine(
             f"--engine fused does not apply, because {because}: choose --engine auto or reference."
         )
     chosen: Engine = "fused" if because is None else "reference"
+    precision = _precision(config, chosen)
     at_once = machine.episodes_per_chunk or config.own.batch
-    if because is None:
+    if because is None and machine.device == "cpu":
         at_once = machine.episodes_per_chunk or min(AT_ONCE, config.own.batch)
         make_ready(build_network(config.network, 2, channels=channels, image_size=32), say)
     elif machine.device == "cpu":
         at_once = machine.episodes_per_chunk or 1
-    use_threads(number, chosen)
+    use_threads(number, chosen if machine.device == "cpu" else "reference")
     words = chosen if because is None else f"{chosen}, because {because}"
-    return config.replace(engine=chosen, threads=number, episodes_per_chunk=at_once), words
+    if precision != "float32":
+        words = f"{words}; {precision}"
+    resolved = config.replace(
+        engine=chosen, precision=precision, threads=number, episodes_per_chunk=at_once
+    )
+    return resolved, words
+
+
+def _precision(config: RunConfig, engine: Engine) -> Precision:
+    """Of products of matrices, for this process too, on whose GPU the reference computes by it."""
+    precision = precision_of(config.machine.precision)
+    on_gpu = torch.device(config.machine.device).type == "cuda"
+    if precision != "float32" and not on_gpu:
+        raise ConfigError(
+            f"--precision {precision} is for a CUDA device, and {config.machine.device} is none: "
+            "choose --precision auto."
+        )
+    if precision == "bfloat16" and engine != "fused":
+        raise ConfigError(
+            "--precision bfloat16 is for the fused engine, which does not apply here: choose "
+            "--precision float32 or tf32."
+        )
+    if on_gpu:
+        use_products(precision)
+    return precision
 
 
 def _why_reference(config: RunConfig, channels: int, engine: Engine) -> str | None:
-    if config.machine.device != "cpu":
-        return f"it is computed on {config.machine.device}"
     with torch.random.fork_rng(devices=[]):
         network = build_network(
             config.network, 2, channels=channels, image_size=config.data.image_size
         )
-    return why_reference(network, engine)
+    return why_reference(network, engine, config.machine.device)

@@ -7,23 +7,43 @@ import torch
 from torch import nn
 
 from innerloop.core.errors import ConfigError
+from innerloop.fast_weights.fused_gpu import architecture as fused_gpu
+from innerloop.fast_weights.fused_gpu.network import GpuNetwork
 from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.precision import Wanted, precision_of
 from innerloop.networks.conv4 import Conv4
 
 Engine = Literal["auto", "reference", "fused"]
-"""``reference``: PyTorch's own operations, for any network. ``fused``: kernels for `Conv4` on a
-CPU. ``auto``: fused where it applies."""
+"""``reference``: PyTorch's own operations, for any network. ``fused``: `Conv4` by kernels on a CPU,
+and on a CUDA device by passes for all episodes at once. ``auto``: fused where it applies."""
 
 
-def why_reference(model: nn.Module, engine: Engine) -> str | None:
-    """Why a network is computed by the reference, to go on after "because"; None if it is not."""
+def why_reference(model: nn.Module, engine: Engine, device: str | None = None) -> str | None:
+    """Why a network is computed by the reference, to go on after "because"; None if it is not.
+
+    Args:
+        model: any module.
+        engine: which one is wanted.
+        device: where it will be computed; None: where it is.
+    """
     if engine == "reference":
         return "it was asked for"
+    if _is_on_gpu(model, device):
+        return fused_gpu.why_not(model)
+    if device is not None and device != "cpu":
+        return f"it is computed on {device}"
     try:
         from innerloop.fast_weights.fused_cpu.architecture import why_not
     except Exception as error:  # whatever a broken installation of numba raises
         return f"numba cannot be used ({type(error).__name__}: {error})"
     return why_not(model)
+
+
+def _is_on_gpu(model: nn.Module, device: str | None) -> bool:
+    """Whether a network is computed on a CUDA device."""
+    if device is None:
+        device = next((of.device.type for of in model.parameters()), "cpu")
+    return torch.device(device).type == "cuda"
 
 
 _threads = 0
@@ -53,18 +73,23 @@ def make_ready(model: nn.Module, say: Callable[[str], None]) -> None:
     make_ready(cast(Conv4, model), say)
 
 
-def network_of(model: nn.Module, engine: Engine, method: str = "forward") -> Network:
+def network_of(
+    model: nn.Module, engine: Engine, method: str = "forward", precision: Wanted = "auto"
+) -> Network:
     """A network to be called with each episode's own weights, by the engine that applies.
 
     Args:
         model: any module.
         engine: which one is wanted.
         method: what to call, for instance ``embed``.
+        precision: of products of matrices, by the fused engine on a GPU.
 
     Raises:
         ConfigError: if the module cannot be copied, or ``fused`` does not apply.
     """
     because = why_reference(model, engine)
+    if because is None and _is_on_gpu(model, None):
+        return GpuNetwork(cast(Conv4, model), method, precision_of(precision))
     if because is None:
         from innerloop.fast_weights.fused_cpu.network import FusedNetwork
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
+from innerloop.fast_weights.fused_gpu.buffers import shared_steps
 from innerloop.fast_weights.network import FastWeights
 from innerloop.fast_weights.sums import shared
 
@@ -71,4 +72,8 @@ def step(weights: FastWeights, gradients: FastWeights, lr: float) -> FastWeights
     """φ_{k+1} = φ_k − α g: new tensors; ``weights`` are left as they are."""
     # Where gradients have no graph, the path from φ_k through the identity is left: this is
     # FO-MAML, which therefore needs no code of its own.
-    return {name: weight - lr * gradients[name] for name, weight in weights.items()}
+    together = shared_steps(weights, gradients, lr)
+    return {
+        name: together[name] if name in together else weight - lr * gradients[name]
+        for name, weight in weights.items()
+    }

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.engine import Engine
+from innerloop.fast_weights.engine import Engine, network_of
 from innerloop.fast_weights.functional import FastWeights
+from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.precision import Wanted
 from innerloop.methods.door import OPERATIONS, guarded, is_guarded
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import BatchNormMode
@@ -83,6 +85,8 @@ class Learner(nn.Module):
     without them."""
     engine: Engine = "auto"
     """What computes the network; ``auto``, or one that is to be used."""
+    precision: Wanted = "auto"
+    """Of products of matrices, on a GPU."""
     meta_learned_head: bool = False
     """Whether the head is part of what training learns, and episodes start from it."""
 
@@ -138,6 +142,11 @@ class Learner(nn.Module):
         raise NotImplementedError(
             f"{type(self).__name__} must define meta_loss."
         )  # pragma: no cover
+
+    def _network(self, method: str = "forward") -> Network:
+        """Its ``model``, to be called with each episode's own weights, by its engine."""
+        model = self.get_submodule("model")
+        return network_of(model, self.engine, method, self.precision)
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Called before outer step ``step`` (from 0) of ``total``; returns an outer-rate factor.

@@ -59,6 +59,14 @@ def ways_of(batch: LabelledImages) -> int | None:
     return None if batch.labels.is_floating_point() else int(batch.labels.max()) + 1
 
 
+def part_of(checked: LabelledImages, part: LabelledImages) -> LabelledImages:
+    """A part of labelled images as they were checked: a GPU would wait for another look."""
+    if not isinstance(checked, Checked):
+        return part
+    versions = version(part.images), version(part.labels)
+    return Checked(part.images, part.labels, checked.ways, versions, of_support=False)
+
+
 def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
     """A learner's operation whose arguments come through the door."""
     signature = inspect.signature(operation)

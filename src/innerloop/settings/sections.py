@@ -113,8 +113,13 @@ class MachineSettings(Section):
     engine: Literal["auto", "reference", "fused"] = setting(
         "auto", seldom=True, formerly="reference"
     )
-    """What computes the network: PyTorch's operations (reference), kernels several times faster
-    for the usual network on a CPU (fused), or these where they apply (auto)."""
+    """What computes the network: PyTorch's operations (reference), code of our own, several times
+    faster, for the usual network on a CPU or a GPU (fused), or this where it applies (auto)."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = setting(
+        "auto", seldom=True, formerly="float32"
+    )
+    """Of the factors in products of matrices, on a GPU: float32, tf32 (10 bits) or bfloat16 (7
+    bits, by the fused engine alone); auto is float32."""
     threads: Annotated[int, between(0, 1024)] = 0
     """CPU threads; 0 takes what PyTorch chooses. The reference engine's bits depend on them."""
     episodes_per_chunk: Annotated[int, between(0, 10_000)] = setting(0, seldom=True)

@@ -11,10 +11,10 @@ from torch import nn
 
 from innerloop.fast_weights.fused_cpu.compiling import HOST
 from innerloop.fast_weights.fused_cpu.layout import Taps, convolution_tables
-from innerloop.networks.batch_norm import BatchNorm2d, batch_norm_layers
+from innerloop.fast_weights.stock import BLOCKS, why_changed
+from innerloop.networks.batch_norm import batch_norm_layers
 from innerloop.networks.conv4 import Conv4
 
-BLOCKS = 4
 ROWS_AT_ONCE = 50
 """Of activations, that a tile of a weight gradient sums before the next: they fit the first
 cache."""
@@ -64,28 +64,10 @@ class Architecture:
 
 def why_not(model: nn.Module) -> str | None:
     """Why the engine cannot compute a network, to go on after "because"; None if it can."""
-    if type(model) is not Conv4:
-        return f"the network is a {type(model).__name__} and not a Conv4"
-    if any(hooks for module in model.modules() for hooks in _hooks(module)):
-        return "a module of the network has hooks"
-    convs, norms = list(model.convs), list(model.norms)
-    stride = (1, 1) if model.downsample == "max-pool" else (2, 2)
-    for conv in convs:
-        if type(conv) is not nn.Conv2d or len(convs) != BLOCKS:
-            return "its convolutions are not those of a Conv4"
-        shape = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
-        if shape != ((3, 3), stride, (1, 1), (1, 1), 1) or conv.padding_mode != "zeros":
-            return "its convolutions are not those of a Conv4"
-        if conv.bias is not None:
-            return "its convolutions have a bias"
-    if type(model.head) is not nn.Linear or model.head.bias is None:
-        return "its head is not a linear layer with a bias"
-    features = [] if model.feature_norm is None else [model.feature_norm]
-    for norm in [*norms, *features]:
-        if type(norm) is not BatchNorm2d or norm.eps != norms[0].eps or len(norms) != BLOCKS:
-            return "its batch norms are not those of a Conv4"
-        if (norm.weight is None) != (norm in features):
-            return "its batch norms are not those of a Conv4"
+    if because := why_changed(model):
+        return because
+    if "convs.0.bias" in dict(model.named_parameters()):
+        return "its convolutions have a bias"
     shapes = [model.get_parameter(f"convs.{block}.weight").shape for block in range(BLOCKS)]
     filters = {shape[0] for shape in shapes} | {shape[1] for shape in shapes[1:]}
     if len(filters) != 1:
@@ -98,15 +80,6 @@ def why_not(model: nn.Module) -> str | None:
         if tensor.device.type != "cpu":
             return f"it is on {tensor.device}"
     return None
-
-
-def _hooks(module: nn.Module):
-    return (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
 
 
 class Sums(NamedTuple):

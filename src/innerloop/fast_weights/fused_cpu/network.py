@@ -17,8 +17,8 @@ from innerloop.fast_weights.fused_cpu.layout import as_taps, from_taps
 from innerloop.fast_weights.fused_cpu.operation import LabelledLoss
 from innerloop.fast_weights.fused_cpu.passes import Given
 from innerloop.fast_weights.fused_cpu.threads import each
-from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, Objective
+from innerloop.fast_weights.stock import StockNetwork, is_transformed
 from innerloop.networks.batch_norm import (
     Moments,
     Statistics,
@@ -29,7 +29,7 @@ from innerloop.networks.batch_norm import (
 from innerloop.networks.conv4 import Conv4
 
 
-class FusedNetwork(Network):
+class FusedNetwork(StockNetwork):
     """A Conv4 of which `architecture.why_not` says nothing.
 
     Losses by cross-entropy have gradients of first and second order; other outputs have none, and
@@ -37,12 +37,8 @@ class FusedNetwork(Network):
     """
 
     def __init__(self, model: Conv4, method: str = "forward"):
-        super().__init__(model, method)
-        self._method = method
+        super().__init__(model, method, NAMES)
         self._architecture = Architecture.of(model)
-        self._own = dict(model.named_parameters())
-        norms = [f"norms.{block}" for block in range(4)]
-        self._norms = [*norms, "feature_norm"] if self._architecture.feature_norm else norms
         # What was computed last, under the tensors it was computed from.
         self._patches: tuple[Any, Tensor, list[Patches]] | None = None
         self._last: tuple[Any, list[Tensor], Episodes] | None = None
@@ -84,7 +80,7 @@ class FusedNetwork(Network):
         episodes = self._episodes(parameters, images, None)
         outputs = episodes.outputs(features=self._method == "embed")
         unbiased = measure is unbiased_moments
-        return outputs, self._by_layer(episodes.moments(), images, unbiased=unbiased)
+        return outputs, self._by_layer(episodes.moments(), self._counts(images), unbiased=unbiased)
 
     def losses(
         self,
@@ -118,19 +114,10 @@ class FusedNetwork(Network):
         values, outputs = LabelledLoss.apply(episodes, labels, wants, *parameters)
         seen = {}
         if objective.measure or update:
-            seen = self._by_layer(episodes.moments(), images, unbiased=True)
+            seen = self._by_layer(episodes.moments(), self._counts(images), unbiased=True)
         if update:
             self._update(seen)
         return Losses(values, outputs, seen, head_alone=objective.zero_head is not None)
-
-    def _parameters(self, weights: Mapping[str, Tensor], episodes: int) -> list[Tensor]:
-        """(E, *shape) in the order of the operation; those not named are the model's own."""
-        return [
-            weights[name]
-            if name in weights
-            else self._own[name].expand(episodes, *self._own[name].shape)
-            for name in NAMES
-        ]
 
     def _fits(self, parameters: Sequence[Tensor], images: Tensor, *, graph: bool) -> bool:
         """Whether the kernels can compute this call."""
@@ -143,7 +130,7 @@ class FusedNetwork(Network):
         tensors = [images, *parameters]
         if any(of.dtype != torch.float32 or of.device.type != "cpu" for of in tensors):
             return False
-        if images.requires_grad or any(map(_is_transformed, tensors)):
+        if images.requires_grad or any(map(is_transformed, tensors)):
             return False
         if not graph and torch.is_grad_enabled() and any(of.requires_grad for of in parameters):
             return False
@@ -210,22 +197,10 @@ class FusedNetwork(Network):
             for episode in range(episodes)
         ]
 
-    def _by_layer(self, seen: Sequence[Moments], images: Tensor, *, unbiased: bool) -> Statistics:
-        """Moments (E, channels) by layer."""
+    def _counts(self, images: Tensor) -> list[int]:
+        """Of how many values the moments of each norm are."""
         plan = plan_of(self._architecture, images.shape[1], images.shape[3])
-        counts = [images.shape[1] * side**2 for side in plan.grids] + [images.shape[1]]
-        return {
-            name: Moments(mean, variance * count / max(count - 1, 1) if unbiased else variance)
-            for name, (mean, variance), count in zip(self._norms, seen, counts, strict=False)
-        }
-
-    @torch.no_grad()
-    def _update(self, seen: Statistics) -> None:
-        """Move the running statistics towards those of a batch."""
-        for name, of_batch in seen.items():
-            layer = self._layers[name]
-            for running, value in zip(layer.running(), of_batch, strict=True):
-                running.lerp_(value[0], layer.momentum)
+        return [images.shape[1] * side**2 for side in plan.grids] + [images.shape[1]]
 
 
 def _stamp(tensor: Tensor) -> tuple[Any, ...]:
@@ -236,11 +211,6 @@ def _stamp(tensor: Tensor) -> tuple[Any, ...]:
 def _equal(former: list[tuple[Any, ...]], stamps: list[tuple[Any, ...]]) -> bool:
     """Whether tensors are the same, unchanged; what counts no changes never is."""
     return former == stamps and all(stamp[-1] != -1 for stamp in stamps)
-
-
-def _is_transformed(tensor: Tensor) -> bool:
-    """Whether it is of one of `torch.func`'s transformations, which see no kernels."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore
 
 
 def _are_classes(labels: Tensor, images: Tensor, ways: int) -> bool:

@@ -11,7 +11,6 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy, version
-from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.network import Network
 from innerloop.methods.base import (
     Adaptation,
@@ -186,7 +185,7 @@ class FrozenFeatures(Learner):
     @torch.no_grad()
     def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
         """Features (E, n, features) of images (E, n, C, H, W), normalised as the mode says."""
-        network = network_of(self.model, self.engine, "embed")
+        network = self._network("embed")
         statistics = self._statistics(network, support_images, batch_norm)
         features = network.call({}, images, statistics)
         if features.ndim != 3:
@@ -199,7 +198,7 @@ class FrozenFeatures(Learner):
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and the new head; see `Learner.block_outputs`."""
-        network = network_of(self.model, self.engine, "embed")
+        network = self._network("embed")
         statistics = self._statistics(network, adaptation.support.images, self.mode(None))
         features, outputs = network.call_blocks({}, images, last_of_blocks(self.model), statistics)
         logits = self.new_head.logits(adaptation.fast_weights, features)
@@ -215,7 +214,7 @@ class FrozenFeatures(Learner):
     ) -> nn.Module:
         """The frozen body and one episode's head; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
-        network = network_of(self.model, self.engine, "embed")
+        network = self._network("embed")
         statistics = self._statistics(network, alone.support.images, self.lone_mode(batch_norm))
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}

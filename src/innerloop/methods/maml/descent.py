@@ -1,7 +1,7 @@
 """Gradient descent of a network on every support set, each episode with weights of its own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, LossFunction, Objective
@@ -109,14 +108,14 @@ class Descent(Learner):
         """φ_0 ... φ_K without a graph back to θ; see `Learner.trajectory`."""
         # Evaluation needs gradients within a step, and none across steps.
         theta = {name: weight.detach() for name, weight in self.params.items()}
-        network = network_of(self.model, self.engine)
+        network = self._network()
         yield from self._descend(network, theta, support, steps, create_graph=False, detach=True)
 
     def predict(
         self, adaptation: Adaptation, images: Tensor, *, batch_norm: BatchNormMode | None = None
     ) -> Tensor:
         """Logits (E, n, ways) at φ_K; see `Learner.predict`."""
-        network = network_of(self.model, self.engine)
+        network = self._network()
         weights = self._weights(network, adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
         return network.call(weights, images, statistics)
@@ -124,7 +123,7 @@ class Descent(Learner):
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and head at φ_K; see `Learner.block_outputs`."""
-        network = network_of(self.model, self.engine)
+        network = self._network()
         weights = self._weights(network, adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(None))
         blocks = last_of_blocks(self.model)
@@ -141,7 +140,7 @@ class Descent(Learner):
     ) -> nn.Module:
         """The network at one episode's φ_K; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
-        network = network_of(self.model, self.engine)
+        network = self._network()
         weights = self._weights(network, alone)
         statistics = self._statistics(network, weights, alone, self.lone_mode(batch_norm))
         plain = plain_network(
@@ -185,11 +184,7 @@ class Descent(Learner):
                 rows = len(weight) if ways is None else ways
                 head = weight.new_zeros(rows, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
-                    # On the CPU, so that every device starts from the same numbers.
-                    draw = torch.Generator().manual_seed(0)
-                    head = nn.init.xavier_uniform_(
-                        torch.empty_like(head, device="cpu"), generator=draw
-                    ).to(head)
+                    head = _glorot(head.shape, head.dtype, head.device)
                 fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
 
@@ -198,7 +193,7 @@ class Descent(Learner):
         ways = ways_of(support)
         if ways is None:
             raise ConfigError("A head starts from prototypes of classes: give int64 labels.")
-        network = network_of(self.model, self.engine, "embed")
+        network = self._network("embed")
         weights, statistics = self._call(network, fast_weights, 0)
         head = prototype_head(
             network.call(weights, support.images, statistics), support.labels, ways
@@ -369,6 +364,14 @@ class Descent(Learner):
                 f"The network's outputs have shape {tuple(outputs.shape)} and the targets "
                 f"{tuple(targets.shape)}: give both the same."
             )
+
+
+@lru_cache(maxsize=8)
+def _glorot(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Uniform weights, the same at every call; read, never written."""
+    # On the CPU, so that every device starts from the same numbers; once, since a GPU waits.
+    draw = torch.Generator().manual_seed(0)
+    return nn.init.xavier_uniform_(torch.empty(shape, dtype=dtype), generator=draw).to(device)
 
 
 def _broadcast(one: Sequence[int], other: Sequence[int]) -> bool:

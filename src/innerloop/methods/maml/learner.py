@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import LossFunction
 from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, Learner, accuracy, sharing_weights
+from innerloop.methods.door import part_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.descent import Descent
 from innerloop.methods.parts import (
@@ -143,7 +143,7 @@ class MAML(Descent):
 
         Note: needs autograd, also at evaluation. With second order all K graphs are kept.
         """
-        network = network_of(self.model, self.engine)
+        network = self._network()
         second_order = not self.first_order
         *_, last = self._descend(network, params, support, steps, create_graph=second_order)
         return last
@@ -159,7 +159,7 @@ class MAML(Descent):
             meta-gradient; and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
         """
-        network = network_of(self.model, self.engine)
+        network = self._network()
         losses, fast_weights, logged = self._objective(network, episodes)
         with torch.no_grad():
             start = self._start(network, self.params, episodes.support)
@@ -174,7 +174,7 @@ class MAML(Descent):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        losses, _, logged = self._objective(network_of(self.model, self.engine), batch)
+        losses, _, logged = self._objective(self._network(), batch)
         return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
 
     def _objective(
@@ -249,7 +249,8 @@ class MAML(Descent):
         """Query losses and accuracies (E,) at φ_k; both are means over mini-batches."""
         parts = [episodes.query]
         if self.query_batches > 1:
-            parts = episodes.query_batches(self.query_batches)
+            batches = episodes.query_batches(self.query_batches)
+            parts = [part_of(episodes.query, batch) for batch in batches]
         measured = [self._losses(network, fast_weights, part, index) for part in parts]
         losses, accuracies = zip(*measured, strict=True)
         values = torch.stack([of.values for of in losses])

@@ -11,7 +11,6 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy
-from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses
@@ -231,7 +230,7 @@ class MAMLpp(MAML):
         """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
         if not self.per_step_statistics:
             return super().meta_loss(batch)
-        network = network_of(self.model, self.engine)
+        network = self._network()
         network.gathered = {}
         losses, _, logged = self._objective(network, batch)
         for number, passes in network.gathered.items():

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.engine import network_of
 from innerloop.fast_weights.objectives import Objective
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
@@ -52,7 +51,7 @@ class Transfer(FrozenFeatures):
         # One set of images with the network's own weights: an episode dimension of one.
         one = LabelledImages(batch.images[None], batch.labels[None])
         objective = Objective(F.cross_entropy, partial(_refuse_few_outputs, ways))
-        losses = network_of(self.model, self.engine).losses({}, one, objective, "update")
+        losses = self._network().losses({}, one, objective, "update")
         correct = losses.outputs[0].detach().argmax(dim=1) == batch.labels
         return losses.values[0], {"accuracy": correct.float().mean()}
 
