@@ -105,10 +105,13 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
 
     config = read_config(json.dumps(old))
 
-    # Version 1 read no folders, whose classes alone can be left out, and had one engine.
+    # Version 1 read no folders, whose classes alone can be left out, had one engine, and recorded
+    # no steps.
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
         "engine": "reference",
+        "cuda_graph": False,
+        "deterministic": False,
     }
     assert json.loads(config.to_json())["format_version"] == 2
 
@@ -412,6 +415,8 @@ COURSE_OF_ALL = dict(
     device="auto",
     engine="auto",
     threads=0,
+    cuda_graph=True,
+    deterministic=False,
     episodes_per_chunk=0,
 )
 COURSE_OF_EPISODES = COURSE_OF_ALL | dict(meta_batch_size=20, fresh_head=False, query_batches=3)

@@ -30,7 +30,7 @@ def accumulate_meta_gradient(
         share = len(chunk) / len(batch)
         loss, logged = learner.meta_loss(chunk)
         if any(weight.requires_grad for weight in learner.parameters()):
-            _refuse_constant(learner, loss)
+            refuse_constant(learner, loss)
             # At once, so that a chunk's graph is freed before the next one's is made.
             (loss * share).backward()
         for name, value in ({"loss": loss.detach()} | logged).items():
@@ -39,7 +39,8 @@ def accumulate_meta_gradient(
     return totals | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
 
 
-def _refuse_constant(learner: Learner, loss: Tensor) -> None:
+def refuse_constant(learner: Learner, loss: Tensor) -> None:
+    """Raise `ConfigError` for a loss without a gradient."""
     if not loss.requires_grad:
         raise ConfigError(
             f"The meta_loss of {type(learner).__name__} depends on none of its parameters: compute "

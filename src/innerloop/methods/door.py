@@ -44,12 +44,22 @@ class Checked(LabelledImages):
     versions: tuple[int, int]
     of_support: bool
 
+    def take(self, index: Tensor) -> "Checked":
+        """Images at some positions, among which every class is; no class need be in all sets."""
+        part = super().take(index)
+        return checked(part.images, part.labels, self.ways, of_support=False)
+
     @property
     def is_fresh(self) -> bool:
         """Whether both tensors still hold what was looked at."""
         return self.versions == (version(self.images), version(self.labels)) and -1 not in (
             self.versions
         )
+
+
+def checked(images: Tensor, labels: Tensor, ways: int | None, *, of_support: bool) -> Checked:
+    """Labelled images of which all that `Checked` says is known, so that nothing is looked at."""
+    return Checked(images, labels, ways, (version(images), version(labels)), of_support)
 
 
 def ways_of(batch: LabelledImages) -> int | None:
@@ -175,7 +185,7 @@ def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: 
     if not labels.is_floating_point():
         labels = labels.long()
     ways = _looked_at(images, labels, what, of_support)
-    return Checked(images, labels, ways, (version(images), version(labels)), of_support)
+    return checked(images, labels, ways, of_support=of_support)
 
 
 def _refuse_wrong_tensors(learner: nn.Module, images: Any, labels: Any, what: str) -> None:

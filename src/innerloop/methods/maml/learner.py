@@ -1,6 +1,6 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -176,13 +176,17 @@ class MAML(Descent):
         loss, _, logged = self._objective(network_of(self.model, self.engine), batch)
         return loss, {name: value.mean() for name, value in logged.items()}
 
+    def step_signature(self) -> Hashable | None:
+        """Whether of first order; of a subclass nothing is known."""
+        return self.first_order if type(self) is MAML else None
+
     def _objective(
         self, network: Network, batch: EpisodeBatch
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """The mean query loss at φ_K, a scalar; φ_K; and the accuracies (E,) that come with it."""
         fast_weights = self._start(network, self.params, batch.support)
         # Without an inner step nothing is measured on the support set.
-        first = torch.full((len(batch),), torch.nan)
+        first = batch.support.images.new_full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
             fast_weights, _, correct = self._inner_step(
                 network, fast_weights, batch.support, index, create_graph=not self.first_order
