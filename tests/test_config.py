@@ -459,7 +459,8 @@ def test_what_the_methods_share_of_the_course_preset_is_a_setting_of_every_metho
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    assert list(find_card("mamlpp").presets) == ["course", "paper", "authors-code"]
+    shapes = ["paper-5w1s", "paper-5w5s", "paper-20w1s", "paper-20w5s"]
+    assert list(find_card("mamlpp").presets) == ["course", "paper", "authors-code", *shapes]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
         settings_of("fomaml", "cours")
 
