@@ -414,6 +414,25 @@ def test_out_of_memory_halves_the_chunk_once_says_so_and_goes_on(
     assert same(load_weights(run.weights_path), load_weights(whole.weights_path))
 
 
+def test_out_of_memory_within_a_recording_is_seen_behind_the_recordings_own_failure(
+    experiment, tmp_path
+):
+    """A CUDA graph that is ended after an error raises another one."""
+    tiny, said = experiment(meta_batch_size=5, episodes_per_chunk=5), []
+
+    def ending(compute: Callable[[], None]) -> Callable[[], None]:
+        try:
+            return recorded(compute)
+        finally:
+            if len(learner.seen) == 1:
+                raise RuntimeError("CUDA error: operation failed during capture")
+
+    learner = hungry(tiny, 3)
+    finished_as_on_a_gpu(tiny, tmp_path / "run", ending, learner=learner, say=said.append)
+
+    assert [sentence.partition(" (")[0] for sentence in said] == ["Out of memory"]
+
+
 def test_out_of_memory_at_half_a_chunk_is_an_error_and_the_run_can_be_resumed(
     experiment,
     tmp_path,

@@ -155,7 +155,7 @@ class DeviceSteps:
                 refuse_constant(self._learner, loss)
                 (loss * share).backward()
             for name, value in ({"loss": loss.detach()} | logged).items():
-                part = share * value
+                part = share * value.detach()
                 totals[name] = totals[name] + part if name in totals else part
         weights = self._learner.parameters()
         norms = [weight.grad.norm() for weight in weights if weight.grad is not None]
@@ -181,7 +181,8 @@ def device_steps(
 ) -> DeviceSteps:
     """The outer steps of a training on a GPU, recorded unless the settings say otherwise."""
     source = on_device(sampler, config.own.batch, device)
-    record = partial(cuda_graph, device) if config.machine.cuda_graph else None
+    recorded = config.machine.cuda_graph and device.startswith("cuda")
+    record = partial(cuda_graph, device) if recorded else None
     return DeviceSteps(learner, source, optimiser, average, config, device, record, say)
 
 

@@ -84,9 +84,10 @@ class Recorder:
             with torch.enable_grad():
                 replay = self._record(compute)
         except (RuntimeError, ConfigError) as error:
-            if is_out_of_memory(error) or is_lost_device(error):
-                raise
-            self._give_up(first_line(error))
+            cause = _first_of(error)
+            if is_out_of_memory(cause) or is_lost_device(cause):
+                raise cause from None
+            self._give_up(first_line(cause))
         finally:
             for value, former in zip(self._state(), before, strict=True):
                 value.copy_(former)
@@ -95,3 +96,10 @@ class Recorder:
     def _give_up(self, because: str) -> None:
         self._record = None
         self._say(f"Outer steps are not recorded as a CUDA graph, because {because}.")
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What failed first: the end of a recording fails, too, after anything within it did."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

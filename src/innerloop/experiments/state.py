@@ -107,7 +107,7 @@ def restore(
         if moments["step"] > 0:
             # In the weights' own memory layout, as Adam itself makes them.
             optimiser.state[weight] = {
-                key: torch.empty_like(weight).copy_(value) if value.shape else value.clone()
+                key: value.clone() if key == "step" else torch.empty_like(weight).copy_(value)
                 for key, value in moments.items()
             }
     if average:
