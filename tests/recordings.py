@@ -84,8 +84,10 @@ def storage(tensor: Tensor) -> int:
 def recorded(compute: Callable[[], None]) -> Callable[[], None]:
     """As a CUDA graph: the operations as they are now, on the very tensors; computed by the replay.
 
-    Python is not looked at again, and numbers of Python stay what they are.
+    Python is not looked at again, and numbers of Python stay what they are. As there, the
+    operations are computed once before they are recorded.
     """
+    compute()
     with _Tape() as tape:
         compute()
     with torch.no_grad():

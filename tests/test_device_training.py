@@ -161,7 +161,8 @@ def test_a_step_is_recorded_anew_where_its_signature_changes(experiment, tmp_pat
 @pytest.mark.parametrize("record", [None, recorded], ids=["computed", "replayed"])
 @pytest.mark.parametrize("kind", ["FO-MAML", "MAML++", "transfer"])
 def test_a_run_resumes_to_the_same_bits(experiment, tmp_path, kind, record):
-    tiny = experiment(**KINDS[kind])
+    # So that steps 3 and 4 are no steps after which records are read anyway.
+    tiny = experiment(checkpoint_every=100, validation_every=100, **KINDS[kind])
     whole, run = (
         finished_as_on_a_gpu(tiny, tmp_path / "whole", record),
         new_run(tiny, tmp_path / "run"),
@@ -172,7 +173,9 @@ def test_a_run_resumes_to_the_same_bits(experiment, tmp_path, kind, record):
         assert training.resume() == []
         training.train(validator(tiny), should_stop=stop_after(training, step))
 
-    assert outcome(run) == outcome(whole)
+    (ours, our_states, our_metrics), (theirs, states, metrics) = outcome(run), outcome(whole)
+    assert (ours, our_metrics) == (theirs, metrics)
+    assert our_states[max(our_states)] == states[max(states)]
 
 
 def test_records_are_complete_though_they_are_read_in_blocks(experiment, tmp_path):
@@ -235,6 +238,25 @@ def test_a_step_that_waits_is_computed_with_the_same_bits_and_it_is_said_why(
     assert said == [
         "Outer steps are not recorded as a CUDA graph, because aten::_local_scalar_dense waits "
         "for the device."
+    ]
+    assert outcome(tried) == outcome(computed)
+
+
+def test_what_a_cuda_graph_refuses_is_no_device_that_failed(experiment, tmp_path):
+    tiny, said = experiment(), []
+
+    def refusing(compute: Callable[[], None]) -> Callable[[], None]:
+        compute()
+        raise torch.AcceleratorError(
+            "CUDA error: operation not permitted when stream is capturing\nmore of it"
+        )
+
+    tried = finished_as_on_a_gpu(tiny, tmp_path / "tried", refusing, say=said.append)
+    computed = finished_as_on_a_gpu(tiny, tmp_path / "computed")
+
+    assert said == [
+        "Outer steps are not recorded as a CUDA graph, because CUDA error: operation not permitted "
+        "when stream is capturing."
     ]
     assert outcome(tried) == outcome(computed)
 
@@ -431,6 +453,21 @@ def test_out_of_memory_within_a_recording_is_seen_behind_the_recordings_own_fail
     finished_as_on_a_gpu(tiny, tmp_path / "run", ending, learner=learner, say=said.append)
 
     assert [sentence.partition(" (")[0] for sentence in said] == ["Out of memory"]
+
+
+def test_a_chunk_is_halved_once_in_a_training(experiment, tmp_path):
+    tiny, said = experiment(meta_batch_size=8, episodes_per_chunk=8, validation_every=3), []
+    learner = hungry(tiny, 4)
+
+    def shrink(step: int, _record: object) -> None:
+        if step == 3:
+            learner.holds = 2
+
+    training = as_on_a_gpu(tiny, new_run(tiny, tmp_path / "run"), learner=learner, say=said.append)
+    with pytest.raises(OutOfMemoryError, match=r"after outer step 3 .*innerloop resume"):
+        training.train(validator(tiny), on_step=shrink)
+
+    assert len(said) == 1
 
 
 def test_out_of_memory_at_half_a_chunk_is_an_error_and_the_run_can_be_resumed(
