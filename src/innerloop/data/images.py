@@ -121,14 +121,14 @@ class FewShotDataset:
 
     @cached_property
     def all_images(self) -> np.ndarray:
-        """(all examples, channels, height, width), class by class."""
+        """All examples, class by class, (examples, channels, height, width) uint8."""
         if self.images.dtype == object:
             return np.concatenate(list(self.images))
         return self.images.reshape(-1, *self.image_shape)
 
     @cached_property
     def first(self) -> np.ndarray:
-        """(classes,) int64: where the examples of each class begin among all images."""
+        """Where the examples of each class begin among all images, (classes,) int64."""
         return np.cumsum(self.counts) - self.counts
 
     def pixels(self, classes: np.ndarray, examples: np.ndarray) -> np.ndarray:
