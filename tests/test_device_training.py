@@ -455,6 +455,43 @@ def test_out_of_memory_within_a_recording_is_seen_behind_the_recordings_own_fail
     assert [sentence.partition(" (")[0] for sentence in said] == ["Out of memory"]
 
 
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        (None, torch.OutOfMemoryError("CUDA out of memory.")),
+        (recorded, torch.OutOfMemoryError("CUDA out of memory.")),
+        (recorded, RuntimeError("It waits.")),
+    ],
+    ids=["computed, memory", "recorded, memory", "recorded, another fault"],
+)
+def test_an_attempt_that_fails_half_way_leaves_nothing_in_the_running_statistics(
+    experiment, tmp_path, record, fault
+):
+    """Of MAML++, which gathers them from chunk to chunk: the second one fails, once."""
+    settings = dict(method="mamlpp", inner_steps=2, meta_batch_size=4)
+    tiny, calls = experiment(episodes_per_chunk=2, **settings), []
+    learner: Any = tiny.build_learner()
+    real = learner.meta_loss
+
+    def failing(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise fault
+        return real(batch)
+
+    learner.meta_loss = failing
+    run = finished_as_on_a_gpu(
+        tiny, tmp_path / "run", record, learner=learner, say=lambda sentence: None
+    )
+    at_once = 1 if isinstance(fault, torch.OutOfMemoryError) else 2
+    whole = finished_as_on_a_gpu(
+        experiment(episodes_per_chunk=at_once, **settings), tmp_path / "whole", record
+    )
+
+    assert any("running_var" in name for name in load_weights(run.weights_path))
+    assert same(load_weights(run.weights_path), load_weights(whole.weights_path))
+
+
 def test_a_chunk_is_halved_once_in_a_training(experiment, tmp_path):
     tiny, said = experiment(meta_batch_size=8, episodes_per_chunk=8, validation_every=3), []
     learner = hungry(tiny, 4)

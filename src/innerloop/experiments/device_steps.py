@@ -58,6 +58,8 @@ class DeviceSteps:
         self._config, self._device, self._say = config, device, say
         self._recorder = Recorder(record, self._state, say)
         self._at_once = config.machine.episodes_per_chunk or config.own.batch
+        self._number = 0
+        self._tried = False
         self._halved = False
         self._updating = False
         self._next: tuple[int, np.ndarray] | None = None
@@ -75,6 +77,7 @@ class DeviceSteps:
         """
         total = self._config.training.meta_steps
         factor = self._learner.begin_outer_step(number, total)
+        self._number, self._tried = number, False
         self._send(number, self._config.training.outer_lr * factor)
         self._run()
         self._optimiser.count()
@@ -130,6 +133,9 @@ class DeviceSteps:
         """The step, of operations on tensors alone; see `Recorder`."""
         if self._indices is None or self._numbers is None:  # for the type checker
             return
+        if self._tried:  # an attempt that failed may have left something in the learner
+            self._learner.begin_outer_step(self._number, self._config.training.meta_steps)
+        self._tried = True
         self._updating = False
         values = self._gradient(self._indices)
         if limit := self._config.training.clip_gradient:

@@ -251,7 +251,7 @@ def open_run(
     place = device_for(run, device, say)
     # As many threads as there are here: those of its training matter for its bits alone.
     config = run.config.replace(threads=0)
-    if place == "cpu":
+    if place == "cpu" or place != config.machine.device:
         config = config.replace(episodes_per_chunk=0)
     experiment = prepare(config, data_dir=data_dir, device=place, engine=engine, say=say)
     if experiment.dataset.fingerprint != run.environment.data_fingerprint:
