@@ -20,17 +20,17 @@ RATE = 0.4
 class PlainConv4(nn.Module):
     """The same network with PyTorch's own batch norm, in PyTorch's default layout."""
 
-    def __init__(self, downsample: str, ways: int = 5):
+    def __init__(self, downsample: str, ways: int = 5, filters: int = 64):
         super().__init__()
         stride = 2 if downsample == "stride" else 1
         layers: list[nn.Module] = []
-        for inputs in (1, 64, 64, 64):
-            layers += [nn.Conv2d(inputs, 64, 3, stride=stride, padding=1, bias=False)]
-            layers += [nn.BatchNorm2d(64, track_running_stats=False), nn.ReLU()]
+        for inputs in (1, filters, filters, filters):
+            layers += [nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(filters, track_running_stats=False), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if downsample == "max-pool" else []
         self.body = nn.Sequential(*layers)
-        self.feature_norm = nn.BatchNorm1d(64, affine=False, track_running_stats=False)
-        self.head = nn.Linear(64, ways)
+        self.feature_norm = nn.BatchNorm1d(filters, affine=False, track_running_stats=False)
+        self.head = nn.Linear(filters, ways)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways)."""

@@ -312,7 +312,8 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
         ),
         (
             ["train", "fomaml", "--preset", "paper"],
-            "fomaml has no preset 'paper', mamlpp has. There are: course.",
+            "fomaml has no preset 'paper', mamlpp has. There are: course, paper-5w1s, "
+            "paper-5w5s, paper-20w1s, paper-20w5s.",
         ),
         (
             ["train", "mamlpp", "--preset", "authors"],

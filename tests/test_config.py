@@ -105,11 +105,14 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
 
     config = read_config(json.dumps(old))
 
-    # Version 1 read no folders, whose classes alone can be left out, and had one engine.
+    # Version 1 read no folders, whose classes alone can be left out, had one engine, and recorded
+    # no steps.
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
         "engine": "reference",
         "precision": "float32",
+        "cuda_graph": False,
+        "deterministic": False,
     }
     assert json.loads(config.to_json())["format_version"] == 2
 
@@ -421,6 +424,8 @@ COURSE_OF_ALL = dict(
     engine="auto",
     precision="auto",
     threads=0,
+    cuda_graph=True,
+    deterministic=False,
     episodes_per_chunk=0,
 )
 COURSE_OF_EPISODES = COURSE_OF_ALL | dict(meta_batch_size=20, fresh_head=False, query_batches=3)
@@ -463,7 +468,8 @@ def test_what_the_methods_share_of_the_course_preset_is_a_setting_of_every_metho
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    assert list(find_card("mamlpp").presets) == ["course", "paper", "authors-code"]
+    shapes = ["paper-5w1s", "paper-5w5s", "paper-20w1s", "paper-20w5s"]
+    assert list(find_card("mamlpp").presets) == ["course", "paper", "authors-code", *shapes]
     with pytest.raises(ConfigError, match=r"There is no preset 'cours'\. Did you mean 'course'\?"):
         settings_of("fomaml", "cours")
 

@@ -156,7 +156,7 @@ def test_another_number_of_processes_goes_on_to_the_same_bits_and_says_so(tmp_pa
 @pytest.mark.slow
 def test_one_that_does_not_come_is_a_sentence(tmp_path):
     arguments = ["train", "fomaml", *SETTINGS, "--run-dir", str(tmp_path / "run")]
-    (text,) = said(started(arguments, 2, patience=6, missing=[1]), expected=7)
+    (text,) = said(started(arguments, 2, patience=6, missing=[1]), expected=8)
 
     assert "process 0 of 2: another one has ended, or does not answer within 6 s" in text
     assert text.count("\n") == 1
@@ -201,7 +201,7 @@ def test_one_that_hangs_is_a_sentence_and_the_run_can_go_on(tmp_path):
     _wait_for(run / "checkpoints" / "step-00000006")
     second.send_signal(signal.SIGSTOP)
     try:
-        (text,) = said([first], expected=7)
+        (text,) = said([first], expected=8)
     finally:
         second.kill()
         second.communicate()

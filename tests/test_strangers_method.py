@@ -295,7 +295,8 @@ def test_a_preset_of_another_method_is_refused_with_those_there_are(machine):
     install_centroids(machine)
 
     assert machine.refused("train", "maml", "--preset", "warm") == (
-        "maml has no preset 'warm', centroids has. There are: course."
+        "maml has no preset 'warm', centroids has. There are: course, paper-5w1s, "
+        "paper-5w5s, paper-20w1s, paper-20w5s."
     )
     assert machine.refused("train", "centroids", "--preset", "course") == (
         "centroids has no preset 'course', fomaml, maml, mamlpp and transfer have. There are: warm."

@@ -69,8 +69,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 6 memory, 7 another process of the run is gone,
-    130 or 143 interrupted.
+    0 done, 2 usage, 3 non-finite, 4 disk, 5 data, 6 memory, 7 device, 8 another process of the
+    run, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     make_usable()

@@ -43,12 +43,29 @@ class OutOfMemoryError(InnerloopError, MemoryError):
     exit_code = 6
 
 
+class DeviceError(InnerloopError):
+    """A GPU that a computation was on does not answer any more."""
+
+    exit_code = 7
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Whether an exception, or what it came from, says that a GPU does not answer any more."""
+    said = str(error)
+    # What cannot be recorded as a CUDA graph is an error of CUDA, too.
+    lost = isinstance(error, RuntimeError) and "CUDA error" in said and "captur" not in said
+    return lost or (error.__cause__ is not None and is_lost_device(error.__cause__))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, Python's or PyTorch's, says that memory is used up."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and ("out of memory" in said or "can't allocate memory" in said)
+        and any(
+            words in said
+            for words in ("out of memory", "can't allocate memory", "status_alloc_failed")
+        )
     )
 
 

@@ -116,15 +116,15 @@ class FewShotDataset:
         return np.array([len(examples) for examples in self.images], dtype=np.int64)
 
     @cached_property
-    def _all(self) -> np.ndarray:
-        """(all examples, channels, height, width), class by class."""
+    def all_images(self) -> np.ndarray:
+        """All examples, class by class, (examples, channels, height, width) uint8."""
         if self.images.dtype == object:
             return np.concatenate(list(self.images))
         return self.images.reshape(-1, *self.image_shape)
 
     @cached_property
-    def _first(self) -> np.ndarray:
-        """(classes,) int64: where the examples of each class begin among all."""
+    def first(self) -> np.ndarray:
+        """Where the examples of each class begin among all images, (classes,) int64."""
         return np.cumsum(self.counts) - self.counts
 
     def pixels(self, classes: np.ndarray, examples: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ class FewShotDataset:
         Returns:
             (..., channels, height, width) uint8.
         """
-        return self._all[self._first[classes] + examples]
+        return self.all_images[self.first[classes] + examples]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -153,7 +153,7 @@ class FewShotDataset:
         ragged = self.images.dtype == object
         shape = (self.counts.tolist(), self.image_shape) if ragged else self.images.shape
         digest.update(repr(shape).encode())
-        digest.update(np.ascontiguousarray(self._all).data)
+        digest.update(np.ascontiguousarray(self.all_images).data)
         return digest.hexdigest()
 
     def class_indices(self, names: tuple[str, ...] | list[str]) -> np.ndarray:

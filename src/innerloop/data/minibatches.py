@@ -1,5 +1,6 @@
 """Mini-batches: labelled images of all of some classes, counted rather than drawn."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,23 @@ from innerloop.data.images import (
     refuse_wrong_range,
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What n images of a mini-batch are, before any pixel is touched; (n,) int64 each.
+
+    Attributes:
+        classes: of the data set.
+        drawings: which example of its class.
+        turns: quarter turns; drawn also where nothing is turned.
+        labels: what a classifier is to say.
+    """
+
+    classes: np.ndarray
+    drawings: np.ndarray
+    turns: np.ndarray
+    labels: np.ndarray
 
 
 class ImageSampler:
@@ -72,21 +90,26 @@ class ImageSampler:
 
     def batch(self, start: int, count: int) -> LabelledImages:
         """Images ``start`` to ``start + count - 1``, (count, C, H, W), and labels (count,)."""
+        plan = self.plan(start, count)
+        pixels = self.dataset.pixels(plan.classes, plan.drawings)
+        if self.rotations:
+            turn_in_place(pixels, plan.turns)
+        images = torch.from_numpy(pixels).float().div_(255)
+        return LabelledImages(images, torch.from_numpy(plan.labels))
+
+    def plan(self, start: int, count: int) -> ImagePlan:
+        """What images ``start`` to ``start + count - 1`` are."""
         refuse_wrong_range(start, count)
-        drawings, turns = self._plan(start, count)
+        drawings, turns = self._counted(start, count)
         labels = np.searchsorted(self._ends, drawings, side="right")
         classes = self.classes[labels]
         first = self._ends[labels] - self.dataset.counts[classes]
-        pixels = self.dataset.pixels(classes, drawings - first)
-        if self.rotations:
-            turn_in_place(pixels, turns)
         if self.rotations_as_classes:
             labels = QUARTER_TURNS * labels + turns
-        images = torch.from_numpy(pixels).float().div_(255)
-        return LabelledImages(images, torch.from_numpy(labels))
+        return ImagePlan(classes, drawings - first, turns, labels)
 
-    def _plan(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The drawings (count,) of a mini-batch, and their quarter turns (count,)."""
+    def _counted(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The drawings (count,), counted through all classes, and their quarter turns (count,)."""
         drawings = []
         turns = []
         for epoch in range(start // len(self), (start + count - 1) // len(self) + 1):

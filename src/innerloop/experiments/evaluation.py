@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.components import Design
@@ -164,17 +165,22 @@ def _measured(
     """Accuracy and loss of query sets, (modes, 2, E, steps + 1), and of support sets, (2, ...)."""
     query = np.full((len(batch_norms), 2, len(batch), steps + extra_steps + 1), np.nan)
     adaptation = None
+    measured: dict[tuple[int, int], Tensor] = {}
     # One descent serves all numbers of steps, instead of one descent for each.
     trajectory = learner.trajectory(batch.support, steps=steps + extra_steps)
     for index, adaptation in enumerate(trajectory):
         for mode, batch_norm in enumerate(batch_norms):
             if mode == 0 or index in (0, steps):
-                query[mode, :, :, index] = _query_measures(learner, adaptation, batch, batch_norm)
+                measured[mode, index] = _query_measures(learner, adaptation, batch, batch_norm)
     if adaptation is None:
         raise ConfigError(
             f"{type(learner).__name__}.trajectory yields nothing: it must yield the state before "
             "adaptation, and one more after every step."
         )
+    # All at once, since a GPU is waited for at each.
+    values = torch.stack(list(measured.values())).cpu().numpy()
+    for (mode, index), value in zip(measured, values, strict=True):
+        query[mode, :, :, index] = value
     support = (adaptation.support_accuracy, adaptation.support_loss)
     return query, np.stack([measure.cpu().numpy() for measure in support])
 
@@ -182,12 +188,12 @@ def _measured(
 @torch.no_grad()
 def _query_measures(
     learner: Learner, adaptation: Adaptation, batch: EpisodeBatch, batch_norm: BatchNormMode
-) -> np.ndarray:
+) -> Tensor:
     """Accuracy and loss of the query set, (2, E)."""
     logits = learner.predict(adaptation, batch.query.images, batch_norm=batch_norm)
     losses = F.cross_entropy(logits.flatten(0, 1), batch.query.labels.flatten(), reduction="none")
     loss = losses.view(batch.query.labels.shape).mean(dim=1)
-    return torch.stack([accuracy(logits, batch.query.labels), loss]).cpu().numpy()
+    return torch.stack([accuracy(logits, batch.query.labels), loss])
 
 
 def evaluate_run(

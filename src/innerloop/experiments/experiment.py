@@ -1,5 +1,6 @@
 """A run put together: data, split, episodes and learner, from the settings alone."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.splits import Split, find_split
+from innerloop.experiments.determinism import be_deterministic
+from innerloop.experiments.device_memory import measured_at_once
 from innerloop.experiments.machine import device_for, on_this_machine, usable_device
 from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
@@ -134,6 +137,13 @@ class Experiment:
             for number in range(batches):
                 learner.meta_loss(sampler.batch(number * size, size).to(self.config.machine.device))
 
+    def with_measured_chunks(self) -> "Experiment":
+        """The same with as many episodes at once as its GPU's memory holds."""
+        if self._trains_on_images:
+            return self
+        at_once = measured_at_once(self.config, self.build_learner(), self.dataset.image_shape)
+        return dataclasses.replace(self, config=self.config.replace(episodes_per_chunk=at_once))
+
     def build_learner(self) -> Learner:
         """The method with its initial weights."""
         labels = self._image_sampler().labels if self._trains_on_images else 0
@@ -190,6 +200,8 @@ def prepare(
         DataError: if the data set is missing or damaged.
     """
     place = usable_device(device or config.machine.device)
+    if config.machine.deterministic and place != "cpu":
+        be_deterministic()
     if dataset is None:
         dataset = load_dataset(
             config.data.name,
@@ -206,7 +218,10 @@ def prepare(
         engine or config.machine.engine,
         say,
     )
-    return Experiment(resolved, dataset, split, words)
+    experiment = Experiment(resolved, dataset, split, words)
+    if place.startswith("cuda") and not config.machine.episodes_per_chunk:
+        return experiment.with_measured_chunks()
+    return experiment
 
 
 @usual_torch()
@@ -237,7 +252,7 @@ def open_run(
     place = device_for(run, device, say)
     # As many threads as there are here: those of its training matter for its bits alone.
     config = run.config.replace(threads=0)
-    if place == "cpu":
+    if place == "cpu" or place != config.machine.device:
         config = config.replace(episodes_per_chunk=0)
     if not place.startswith("cuda"):
         config = config.replace(precision="auto")

@@ -77,7 +77,7 @@ def parts_of(
         learner.zero_grad()
         loss, logged = learner.meta_loss(chunk)
         if any(weight.requires_grad for weight in learner.parameters()):
-            _refuse_constant(learner, loss)
+            refuse_constant(learner, loss)
             # Of a block that is not all, the size is a power of two: nothing is rounded here.
             (loss * (len(block) / total)).backward()
         measures = {
@@ -104,7 +104,8 @@ def taken(learner: Learner, parts: dict[Node, Part], total: int) -> dict[str, fl
     return values | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
 
 
-def _refuse_constant(learner: Learner, loss: Tensor) -> None:
+def refuse_constant(learner: Learner, loss: Tensor) -> None:
+    """Raise `ConfigError` for a loss without a gradient."""
     if not loss.requires_grad:
         raise ConfigError(
             f"The meta_loss of {type(learner).__name__} depends on none of its parameters: compute "

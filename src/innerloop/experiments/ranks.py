@@ -30,7 +30,7 @@ USUAL_PATIENCE = 600.0
 class RanksError(InnerloopError):
     """Another process of the run has ended, or does not answer."""
 
-    exit_code = 7
+    exit_code = 8
 
 
 @contextmanager

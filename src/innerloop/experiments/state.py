@@ -37,10 +37,19 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, learner: Learner, step: int) -> None:
         """Take in the weights after outer step ``step`` (counted from one)."""
-        decay = min(self.decay, (step - 1) / (step + 9))
+        self.move(learner, self.share(step))
+
+    def share(self, step: int) -> float:
+        """1 − d_t: the part that the weights after outer step ``step`` have in the average."""
+        return 1 - min(self.decay, (step - 1) / (step + 9))
+
+    @torch.no_grad()
+    def move(self, learner: Learner, share: float | Tensor) -> None:
+        """Take in the weights with this part, a number or a float64 scalar on their device."""
         for name, value in learner.state_dict().items():
             if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
+                part = share.to(value.dtype) if isinstance(share, Tensor) else share
+                self.weights[name].lerp_(value, part)
             else:  # counts and masks have no mean: the newest
                 self.weights[name].copy_(value)
 
@@ -98,7 +107,7 @@ def restore(
         if moments["step"] > 0:
             # In the weights' own memory layout, as Adam itself makes them.
             optimiser.state[weight] = {
-                key: torch.empty_like(weight).copy_(value) if value.shape else value.clone()
+                key: value.clone() if key == "step" else torch.empty_like(weight).copy_(value)
                 for key, value in moments.items()
             }
     if average:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from innerloop.core.errors import (
     ConfigError,
+    DeviceError,
     NonFiniteError,
     OutOfMemoryError,
     first_line,
+    is_lost_device,
     is_out_of_memory,
 )
 from innerloop.core.files import write_atomic
@@ -26,6 +28,8 @@ from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments import ranks
 from innerloop.experiments.adam import Adam
 from innerloop.experiments.crew import Lead, dismissing, follow
+from innerloop.experiments.device_adam import DeviceAdam
+from innerloop.experiments.device_steps import READ_EVERY, DeviceSteps, device_steps
 from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, refuse_other_classes
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
@@ -60,6 +64,7 @@ class Training:
         data_fingerprint: of the data set; a resume with another is refused.
         device: where the learner is, if not where the run's settings say.
         lead: of the other processes, if the run has several.
+        say: told in sentences what a user should know of the steps.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Training:
         data_fingerprint: str,
         device: str | None = None,
         lead: Lead | None = None,
+        say: Callable[[str], None] = print,
     ):
         self.learner, self.sampler = learner, sampler
         self.lead = lead
@@ -81,6 +87,13 @@ class Training:
         self.optimiser = Adam(learner.parameters())
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
+        self.device_steps: DeviceSteps | None = None
+        # Of several processes each has its slice, and the first waits for all of them.
+        if self.device.startswith("cuda") and not lead:
+            self.optimiser = adam = DeviceAdam(learner.parameters())
+            self.device_steps = device_steps(
+                learner, sampler, adam, self.average, self.config, self.device, say
+            )
         self.step = 0
         self.elapsed_s = 0.0
 
@@ -119,9 +132,12 @@ class Training:
             # Measured once the first step shows that training goes: it takes longer than the step.
             untrained = copy.deepcopy(self.learner) if self.step == 0 else None
             while self.step < config.training.meta_steps:
-                metrics = self._outer_step()
-                self.elapsed_s = time.monotonic() - started
-                self._record("train", metrics, on_step)
+                if self.device_steps:
+                    self._step_on_device(self.device_steps, started, on_step)
+                else:
+                    metrics = self._outer_step()
+                    self.elapsed_s = time.monotonic() - started
+                    self._record("train", metrics, on_step)
                 if untrained is not None:
                     self._record_untrained(untrained, validate, on_step)
                     untrained = None
@@ -130,6 +146,8 @@ class Training:
                     self._record_validation(validate, on_step)
                     self.elapsed_s = time.monotonic() - started
                 stop = None if last else should_stop()
+                if stop and self.device_steps:
+                    self._read_back(self.device_steps, started, on_step)
                 if stop or last or self.step % config.training.checkpoint_every == 0:
                     self.save()
                 if stop:
@@ -138,7 +156,13 @@ class Training:
         except NonFiniteError as error:
             self.run.set_status("failed", self.step, str(error))
             raise
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, ConfigError) as error:
+            if is_lost_device(error):
+                raise DeviceError(
+                    f"Device {self.device!r} failed at outer step {self.step} "
+                    f"({first_line(error)}). Once it answers again, go on with: innerloop resume "
+                    f"{self.run.path}."
+                ) from error
             if not is_out_of_memory(error):
                 raise
             # Not as failed: with more memory the run goes on from its last checkpoint.
@@ -155,12 +179,7 @@ class Training:
         factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
         metrics = self._meta_gradient()
         # Before the optimiser steps: weights, moments and average would keep the NaN for good.
-        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
-            raise NonFiniteError(
-                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
-                f"norm {metrics['gradient_norm']}. Nothing after step {self.step} is saved. "
-                "Lower --inner-lr or --outer-lr and train again."
-            )
+        self._refuse_non_finite(metrics)
         if config.training.clip_gradient:
             parameters = list(self.learner.parameters())  # of an empty generator it would warn
             torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_gradient)
@@ -177,6 +196,39 @@ class Training:
         size = self.config.own.batch
         batch = self.sampler.batch(self.step * size, size).to(self.device)
         return accumulate_meta_gradient(self.learner, batch, self.config.machine.episodes_per_chunk)
+
+    def _refuse_non_finite(self, metrics: dict[str, float]) -> None:
+        """Raise `NonFiniteError` if the step after those that are done was none."""
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
+            raise NonFiniteError(
+                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
+                f"norm {metrics['gradient_norm']}. Nothing after step {self.step} is saved. "
+                "Lower --inner-lr or --outer-lr and train again."
+            )
+
+    def _step_on_device(self, steps: DeviceSteps, started: float, on_step: OnStep) -> None:
+        """Take an outer step; read the records where something else comes next."""
+        steps.step(self.step)
+        self.step += 1
+        training = self.config.training
+        every = (READ_EVERY, training.validation_every, training.checkpoint_every)
+        last = self.step == training.meta_steps
+        if self.step == 1 or last or any(self.step % number == 0 for number in every):
+            self._read_back(steps, started, on_step)
+
+    def _read_back(self, steps: DeviceSteps, started: float, on_step: OnStep) -> None:
+        """Record the steps that are computed by now; nothing is saved before that.
+
+        Their seconds are spread evenly: when each was done is not known.
+        """
+        rows = steps.read()
+        before, now = self.elapsed_s, time.monotonic() - started
+        self.step -= len(rows)
+        for number, metrics in enumerate(rows, start=1):
+            self._refuse_non_finite(metrics)
+            self.step += 1
+            self.elapsed_s = before + (now - before) * number / len(rows)
+            self._record("train", metrics, on_step)
 
     def _record_validation(self, validate: Validate, on_step: OnStep) -> None:
         with self._averaged():
@@ -325,6 +377,7 @@ def train(
         experiment.dataset.fingerprint,
         experiment.config.machine.device,
         lead,
+        say,
     )
     with run.locked(), dismissing(lead):
         if resume:

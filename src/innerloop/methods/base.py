@@ -1,7 +1,7 @@
 """What every method is to the rest of the package, and how a method is found by name."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -167,6 +167,15 @@ class Learner(nn.Module):
 
     def end_outer_step(self) -> None:
         """Called after the optimiser's step."""
+
+    def step_signature(self) -> Hashable | None:
+        """What an outer step's operations follow from beside tensors, after `begin_outer_step`.
+
+        Steps of one signature are the same operations on the same tensors, `end_outer_step`
+        included, so that a GPU records one and replays it for the others. None: that is not known,
+        and every step is computed anew.
+        """
+        return None
 
     def diagnostics(self) -> dict[str, Any]:
         """What the learner's own figures are drawn from, as JSON; recorded at every validation."""

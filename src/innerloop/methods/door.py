@@ -52,6 +52,11 @@ class Checked(LabelledImages):
         )
 
 
+def checked(images: Tensor, labels: Tensor, ways: int | None, *, of_support: bool) -> Checked:
+    """Labelled images of which all that `Checked` says is known, so that nothing is looked at."""
+    return Checked(images, labels, ways, (version(images), version(labels)), of_support)
+
+
 def ways_of(batch: LabelledImages) -> int | None:
     """One more than the largest label; None where labels are targets."""
     if isinstance(batch, Checked):
@@ -183,7 +188,7 @@ def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: 
     if not labels.is_floating_point():
         labels = labels.long()
     ways = _looked_at(images, labels, what, of_support)
-    return Checked(images, labels, ways, (version(images), version(labels)), of_support)
+    return checked(images, labels, ways, of_support=of_support)
 
 
 def _refuse_wrong_tensors(learner: nn.Module, images: Any, labels: Any, what: str) -> None:

@@ -16,3 +16,42 @@ COURSE: dict[str, Any] = dict(
     validation_episodes=100,
 )
 """Of the preset ``course``: the network of the course's own code, and how it is trained."""
+
+PAPER: dict[str, Any] = dict(
+    data="omniglot",
+    split="1100-100-423",
+    rotations=True,
+    averaging=0.0,
+    clip_gradient=0.0,
+    outer_lr=0.001,
+    features="flatten",
+    feature_norm=False,
+    feature_scale=1.0,
+    conv_bias=True,
+    conv_init="glorot",
+    head_init="glorot",
+    fresh_head=False,
+    validation_every=500,
+    validation_episodes=100,
+    checkpoint_every=500,
+)
+"""Of the presets ``paper-...``: what the papers' Omniglot trainings have in common.
+
+Deviations: Finn et al. (2017) draw 1,200 training characters at random, of which their code keeps
+100 for validation, and Antoniou et al. (2019) keep 50: here it is one list of 1,100, 100 and 423.
+The published heads start from normal numbers of variance 1, these from Glorot's. Test classes are
+not turned.
+"""
+
+
+def paper_presets(of_ways: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The published shapes: 1 and 5 shots for some numbers of ways, and as many queries as shots.
+
+    Args:
+        of_ways: ways -> what a method changes in `PAPER` for them.
+    """
+    return {
+        f"paper-{ways}w{shots}s": PAPER | own | dict(ways=ways, shots=shots, queries=shots)
+        for ways, own in of_ways.items()
+        for shots in (1, 5)
+    }

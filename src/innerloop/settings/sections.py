@@ -122,9 +122,14 @@ class MachineSettings(Section):
     bits, by the fused engine alone); auto is float32."""
     threads: Annotated[int, between(0, 1024)] = 0
     """CPU threads; 0 takes what PyTorch chooses. The reference engine's bits depend on them."""
+    cuda_graph: bool = setting(True, seldom=True, formerly=False)
+    """On a GPU, record an outer step once as a CUDA graph and replay it."""
+    deterministic: bool = setting(False, seldom=True, formerly=False)
+    """On a GPU, take the same operations in the same order every time, so that a resumed run ends
+    with the same bits; slower. On a CPU it is so without it."""
     episodes_per_chunk: Annotated[int, between(0, 10_000)] = setting(0, seldom=True)
-    """Episodes computed at once; 0 chooses (1 on a CPU, or up to 8 by the fused engine; all on a
-    GPU)."""
+    """Episodes computed at once; 0 chooses (1 on a CPU, or up to 8 by the fused engine; on a GPU
+    as many as its memory holds)."""
 
     def __post_init__(self):
         super().__post_init__()

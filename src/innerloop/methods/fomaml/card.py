@@ -44,5 +44,5 @@ CARD = Card(
             "1803.02999",
         ),
     ),
-    presets={"course": maml.COURSE_BATCHES},
+    presets={"course": maml.COURSE_BATCHES} | maml.PUBLISHED,
 )

@@ -89,7 +89,7 @@ def left_out(
     counts = targets.sum(0)
     scores = torch.zeros_like(errors)
     for part, block in zip(parts, blocks, strict=True):
-        rest = torch.eye(len(block), dtype=block.dtype) - block
+        rest = torch.eye(len(block), dtype=block.dtype, device=block.device) - block
         missed = torch.linalg.solve(rest, errors[part])
         without = remaining - errors[part].T @ missed
         # Of what is symmetric but for rounding.

@@ -61,8 +61,11 @@ def _in_features(solution: Tensor, basis: Tensor, features: Tensor) -> tuple[Ten
 def _by_lbfgs(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
     """The solution (ways, unknowns of a class) of one problem, z (n, size), one_hot (n, ways).
 
-    From zero: the gradient of the biases sums to zero, and so do they.
+    From zero: the gradient of the biases sums to zero, and so do they. SciPy's minimiser is on the
+    CPU, so that everything is.
     """
+    device = z.device
+    z, one_hot = z.cpu(), one_hot.cpu()
     n, size = z.shape
     ways = one_hot.shape[1]
 
@@ -82,7 +85,7 @@ def _by_lbfgs(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:
         method="L-BFGS-B",
         options={"gtol": LARGE_TOLERANCE, "ftol": 1e-12, "maxiter": 1000},
     )
-    return torch.from_numpy(found.x).view(ways, size)
+    return torch.from_numpy(found.x).view(ways, size).to(device)
 
 
 def _newton(z: Tensor, one_hot: Tensor, penalty: float) -> Tensor:

@@ -40,7 +40,7 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
 
 def _solved(gram: Tensor, right: Tensor, penalty: float) -> Tensor:
     """(G + λI)⁻¹ B."""
-    regular = gram + penalty * torch.eye(len(gram), dtype=gram.dtype)
+    regular = gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     return torch.cholesky_solve(right, torch.linalg.cholesky(regular))
 
 
@@ -97,7 +97,7 @@ class RidgeInverse:
     def of(cls, features: Tensor, targets: Tensor, penalty: float) -> "RidgeInverse":
         """That of features (n, F) and targets (n, ways)."""
         z = with_ones(features)
-        regular = z.T @ z + penalty * torch.eye(z.shape[1], dtype=z.dtype)
+        regular = z.T @ z + penalty * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         return cls(torch.linalg.inv(regular), z.T @ targets.double())
 
     @property
@@ -116,7 +116,7 @@ class RidgeInverse:
         z = with_ones(features)
         sign = 1.0 if add else -1.0
         moved = self.inverse @ z.T  # (F + 1, m)
-        middle = torch.eye(len(z), dtype=z.dtype) + sign * z @ moved
+        middle = torch.eye(len(z), dtype=z.dtype, device=z.device) + sign * z @ moved
         inverse = self.inverse - sign * moved @ torch.linalg.solve(middle, moved.T)
         return RidgeInverse(inverse, self.products + sign * z.T @ targets.double())
 

@@ -7,11 +7,26 @@ from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, Paper
 from innerloop.settings.fields import between, setting
 from innerloop.settings.method import EpisodicSettings, InnerLoopSettings
-from innerloop.settings.presets import COURSE
+from innerloop.settings.presets import COURSE, paper_presets
 from innerloop.settings.run import RunConfig
 
 COURSE_BATCHES = COURSE | dict(meta_batch_size=20, query_batches=3, fresh_head=False)
 """The course's network, batches and head, for methods that meta-learn an initialisation."""
+PUBLISHED = paper_presets(
+    {
+        5: dict(
+            features="mean", inner_steps=1, inner_lr=0.4, meta_batch_size=32, meta_steps=60_000
+        ),
+        20: dict(
+            features="mean", inner_steps=5, inner_lr=0.1, meta_batch_size=16, meta_steps=60_000
+        ),
+    }
+)
+"""Finn et al. (2017), appendix A.1, with the network, the rate and the queries of their code.
+
+They evaluate 5 ways after 3 steps: ``innerloop evaluate RUN --part test --inner-steps 3``. Nichol
+et al. (2018) give first-order MAML the same settings.
+"""
 FINN = Paper(
     "C. Finn, P. Abbeel, S. Levine",
     "Model-agnostic meta-learning for fast adaptation of deep networks",
@@ -75,5 +90,5 @@ CARD = Card(
         "Second order spikes early, and needs other initial weights and clipping; chosen on "
         "background-heldout."
     ),
-    presets={"course": COURSE_BATCHES},
+    presets={"course": COURSE_BATCHES} | PUBLISHED,
 )

@@ -1,6 +1,6 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -177,13 +177,17 @@ class MAML(Descent):
         losses, _, logged = self._objective(self._network(), batch)
         return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
 
+    def step_signature(self) -> Hashable | None:
+        """Whether of first order; of a subclass nothing is known."""
+        return self.first_order if type(self) is MAML else None
+
     def _objective(
         self, network: Network, batch: EpisodeBatch
     ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
         """Query losses (E,) at φ_K; φ_K; and the accuracies (E,) that come with it."""
         fast_weights = self._start(network, self.params, batch.support)
         # Without an inner step nothing is measured on the support set.
-        first = torch.full((len(batch),), torch.nan)
+        first = batch.support.images.new_full((len(batch),), torch.nan)
         for index in range(self.inner_steps):
             fast_weights, _, correct = self._inner_step(
                 network, fast_weights, batch.support, index, create_graph=not self.first_order

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from innerloop.methods.card import Card, DiagnosticFigure, Paper
 from innerloop.methods.maml import card as maml
 from innerloop.settings.fields import Fraction, setting
+from innerloop.settings.presets import paper_presets
 from innerloop.settings.run import RunConfig
 
 
@@ -64,6 +65,19 @@ _PUBLISHED: dict[str, Any] = dict(
     outer_lr=0.001, outer_lr_floor=0.01, clip_gradient=0.0, feature_scale=1.0
 )
 
+_PAPER: dict[str, Any] = _PUBLISHED | dict(
+    downsample="max-pool",
+    inner_steps=5,
+    inner_lr=0.1,
+    meta_batch_size=16,
+    meta_steps=75_000,
+)
+"""Antoniou et al. (2019), section 6: 150 epochs of 500 outer steps of 16 episodes.
+
+Network, rate and queries are those of their code's configurations. Deviation: Adam's second beta is
+0.999 here and 0.99 there.
+"""
+
 CARD = Card(
     name="mamlpp",
     title="MAML++",
@@ -104,7 +118,8 @@ CARD = Card(
             learned_rates="tensor",
             **_PUBLISHED,
         ),
-    },
+    }
+    | paper_presets({5: _PAPER, 20: _PAPER}),
     parts=(
         "multi_step_loss",
         "derivative_order_annealing",

@@ -1,7 +1,7 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -192,6 +192,11 @@ class MAMLpp(MAML):
         epochs = round(self.multi_step_fraction * EPOCHS) if self.multi_step_loss else 0
         return multi_step_weights(self.inner_steps, self.epoch, epochs)
 
+    def step_signature(self) -> Hashable | None:
+        """The schedules' place: the order, and the weights of the step losses."""
+        known = type(self) is MAMLpp
+        return (self.first_order, tuple(self.step_weights)) if known else None
+
     @torch.no_grad()
     def end_outer_step(self) -> None:
         """Move each set of running statistics once, towards the mean of what its passes saw."""
@@ -213,8 +218,8 @@ class MAMLpp(MAML):
         if not any(weights[:-1]):
             return super()._objective(network, batch)
         fast_weights = self._start(network, self.params, batch.support)
-        first = torch.full((len(batch),), torch.nan)
-        total = torch.zeros(len(batch))
+        first = batch.support.images.new_full((len(batch),), torch.nan)
+        total = first
         after = first
         for index, weight in enumerate(weights):
             fast_weights, _, correct = self._inner_step(
