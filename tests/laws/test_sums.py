@@ -9,7 +9,7 @@ import torch
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.data.strokes import generate
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient, parts_of, taken
-from innerloop.fast_weights.sums import blocks, merged, node_of, shared, tree_mean, tree_sum
+from innerloop.fast_weights.sums import blocks, insert, merged, node_of, shared, tree_mean, tree_sum
 from innerloop.methods.base import Learner
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
@@ -47,7 +47,8 @@ def test_slices_and_chunks_of_any_size_give_the_same_bits(total, most):
                 assert len(block) <= most
                 node = node_of(block, total)
                 assert node not in nodes
-                nodes[node] = tree_sum(values[block.start : block.stop])
+                insert(nodes, node, tree_sum(values[block.start : block.stop]), torch.add)
+        assert len(nodes) <= 3 * total.bit_length()
 
         assert torch.equal(merged(nodes, total, torch.add), expected), (first, second)
 

@@ -25,7 +25,7 @@ from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
 from innerloop.experiments.meta_gradient import Part, parts_of, taken
 from innerloop.experiments.state import state_of
-from innerloop.fast_weights.sums import Node, blocks, node_of
+from innerloop.fast_weights.sums import Node, blocks, insert, node_of
 from innerloop.methods.base import Learner
 
 Sampler = EpisodeSampler | ImageSampler
@@ -196,8 +196,10 @@ def own_parts(
 
 def nodes_of(experiment: Experiment, own: range, total: int) -> list[Node]:
     """The nodes that a process with these pieces gives."""
-    most = experiment.config.machine.episodes_per_chunk
-    return [node_of(block, total) for block in blocks(own.start, own.stop, total, most)]
+    nodes: dict[Node, None] = {}
+    for block in blocks(own.start, own.stop, total, experiment.config.machine.episodes_per_chunk):
+        insert(nodes, node_of(block, total), None, lambda one, other: None)
+    return list(nodes)
 
 
 def message_of(part: Part, learner: Learner) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.sums import Node, blocks, merged, node_of
+from innerloop.fast_weights.sums import Node, blocks, insert, merged, node_of
 from innerloop.methods.base import Learner
 
 
@@ -69,24 +69,29 @@ def parts_of(
         total: how many pieces the outer step has.
         most: how many are computed at once, at most.
     """
-    parts = {}
+    parts: dict[Node, Part] = {}
     for block in blocks(first, first + pieces_of(batch), total, most):
         chunk = batch
         if isinstance(batch, EpisodeBatch):
             chunk = batch[block.start - first : block.stop - first]
-        learner.zero_grad()
-        loss, logged = learner.meta_loss(chunk)
-        if any(weight.requires_grad for weight in learner.parameters()):
-            refuse_constant(learner, loss)
-            # Of a block that is not all, the size is a power of two: nothing is rounded here.
-            (loss * (len(block) / total)).backward()
-        measures = {
-            name: value.detach() * (len(block) if len(block) < total else 1)
-            for name, value in ({"loss": loss} | logged).items()
-        }
-        gradients = [weight.grad for weight in learner.parameters()]
-        parts[node_of(block, total)] = Part(gradients, measures)
+        # Added up at once, and in no variable: else an earlier chunk's tensors would be kept.
+        insert(parts, node_of(block, total), _part(learner, chunk, len(block), total), Part.__add__)
     return parts
+
+
+def _part(learner: Learner, chunk: EpisodeBatch | LabelledImages, pieces: int, total: int) -> Part:
+    """What some pieces add to an outer step of ``total``."""
+    learner.zero_grad()
+    loss, logged = learner.meta_loss(chunk)
+    if any(weight.requires_grad for weight in learner.parameters()):
+        refuse_constant(learner, loss)
+        # Of a block that is not all, the size is a power of two: nothing is rounded here.
+        (loss * (pieces / total)).backward()
+    measures = {
+        name: value.detach() * (pieces if pieces < total else 1)
+        for name, value in ({"loss": loss} | logged).items()
+    }
+    return Part([weight.grad for weight in learner.parameters()], measures)
 
 
 def taken(learner: Learner, parts: dict[Node, Part], total: int) -> dict[str, float]:

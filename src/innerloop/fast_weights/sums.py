@@ -82,6 +82,17 @@ def node_of(block: range, total: int) -> Node:
     return level, block.start >> level
 
 
+def insert(
+    nodes: dict[Node, Value], node: Node, value: Value, add: Callable[[Value, Value], Value]
+) -> None:
+    """Put a node among others, and add up what then has its neighbour: few are left at any time."""
+    level, number = node
+    while number % 2 and (level, number - 1) in nodes:
+        value = add(nodes.pop((level, number - 1)), value)
+        level, number = level + 1, number // 2
+    nodes[level, number] = value
+
+
 def merged(nodes: dict[Node, Value], total: int, add: Callable[[Value, Value], Value]) -> Value:
     """The root of the tree over ``total`` episodes, of nodes that cover all of them once."""
     waiting = dict(nodes)
