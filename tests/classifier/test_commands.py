@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop import cli
+from innerloop import FewShotClassifier, cli
 from picturing import KINDS, drawing
 
 
@@ -139,6 +139,37 @@ def test_a_taken_place_and_wrong_options_are_refused(here, drawings, new, capsys
     assert "no backbone 'cats'" in refusal(["adapt", folder, "--backbone", "cats"], capsys)
     assert "needs pictures" in refusal(["predict", "nowhere"], capsys)
     assert "innerloop adapt" in refusal(["predict", "nowhere", "new"], capsys)
+
+
+@pytest.mark.parametrize("out", ["classifier", "mine.innerloop"])
+def test_a_second_classifier_does_not_take_the_place_of_the_first(here, drawings, new, out, capsys):
+    assert cli.main(["adapt", str(drawings), "--out", out]) == 0
+    first = FewShotClassifier.load(out).add_class("more", [drawing("ring", 9)])
+    first.save(out)
+    capsys.readouterr()
+
+    said = refusal(["adapt", "new", "--out", out], capsys)
+    assert f"{out} is a classifier already" in said and "--replace" in said
+    assert len(FewShotClassifier.load(out).classes_) == 4
+    assert cli.main(["adapt", "new", "--out", out, "--replace"]) == 0
+    assert len(FewShotClassifier.load(out).classes_) == 3
+
+
+def test_no_file_is_written_over_unless_it_is_asked_for(adapted, new, capsys):
+    evaluation = Path("evaluation")
+    evaluation.mkdir()
+    files = [Path("model.onnx"), Path("table.csv"), evaluation / "reliability.png"]
+    commands = [
+        ["export", "classifier", "model.onnx"],
+        ["predict", "classifier", "new", "--csv", "table.csv"],
+        ["evaluate", "classifier", "new", "--out", "evaluation"],
+    ]
+    for file, command in zip(files, commands, strict=True):
+        file.write_text("mine")
+        assert "is there already" in refusal(command, capsys)
+        assert file.read_text() == "mine"
+        assert cli.main([*command, "--replace"]) == 0
+        assert file.read_bytes() != b"mine"
 
 
 def test_the_same_picture_in_two_classes_is_said(here, drawings, new, capsys):

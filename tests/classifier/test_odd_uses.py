@@ -55,7 +55,7 @@ def test_a_classifier_among_its_pictures_is_no_class(drawings, tmp_path, monkeyp
     shutil.copytree(drawings, tmp_path / "pictures")
     monkeypatch.chdir(tmp_path / "pictures")
     for _ in range(2):
-        assert cli.main(["adapt", "."]) == 0
+        assert cli.main(["adapt", ".", "--replace"]) == 0
         assert "3 classes, 18 examples" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     assert cli.main(["adapt", "pictures", "--out", "pictures/model"]) == 2

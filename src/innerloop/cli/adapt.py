@@ -22,6 +22,8 @@ class AdaptOptions(Common):
     out: Path = Path("classifier")
     """Where the classifier goes: a folder with a report beside it, or one file if the name ends in
     .innerloop or .zip."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over a classifier that is there already, which is lost."""
     backbone: str = "auto"
     """The frozen network: auto (of those installed, the one that tells the pictures apart best),
     photos, omniglot (for drawings), timm:NAME, open_clip:NAME or torchvision:NAME."""
@@ -45,7 +47,7 @@ def run(arguments: list[str]) -> int:
 
     single = options.out.suffix.lower() in SUFFIXES
     _refuse_inside(options.out, options.folder)
-    refuse_taken(options.out)
+    refuse_taken(options.out, replace=options.replace)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
     from innerloop.classifier.words import sentences

@@ -8,6 +8,9 @@ import tyro
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import DataError
 
+FIGURE = "reliability"
+"""Of how sure it is and how often right, without its suffix."""
+
 
 @dataclass(frozen=True)
 class HeldOutOptions(Common):
@@ -24,6 +27,8 @@ class HeldOutOptions(Common):
     out: Path | None = None
     """Folder for reliability.png and reliability.svg: how often it is right when it is how sure;
     default: none."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over figures that are there already."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Stop at the first picture that cannot be read, instead of going on without it."""
 
@@ -40,6 +45,10 @@ def is_of_a_classifier(arguments: list[str]) -> bool:
 def run(arguments: list[str]) -> int:
     """Predict every picture of the folder, and compare."""
     options = parse(HeldOutOptions, "evaluate", arguments)
+    from innerloop.classifier.places import refuse_file
+
+    if options.out:
+        refuse_file(options.out / f"{FIGURE}.png", replace=options.replace)
     from innerloop.classifier.estimator import FewShotClassifier
     from innerloop.classifier.held_out import held_out, sentences
     from innerloop.classifier.pictures import labelled_folder
@@ -67,13 +76,7 @@ def run(arguments: list[str]) -> int:
         from innerloop.report.figures.style import save_figure
 
         title = "How sure, and how often right, on pictures that it was not made from"
-        say(
-            str(
-                save_figure(
-                    lambda: reliability(found.p, found.right, title), options.out, "reliability"
-                )
-            )
-        )
+        say(str(save_figure(lambda: reliability(found.p, found.right, title), options.out, FIGURE)))
     print_json(
         options,
         {

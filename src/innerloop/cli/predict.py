@@ -36,6 +36,8 @@ class PredictOptions(Common):
     copy_into: Path | None = None
     """A folder into which each picture is copied, into one that is called as its class; default:
     nothing is copied."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over a table that is there already. Copies never replace a file."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Stop at the first picture that cannot be read, instead of going on without it."""
 
@@ -45,6 +47,10 @@ def run(arguments: list[str]) -> int:
     options = parse(PredictOptions, "predict", arguments)
     if not options.pictures:
         raise ConfigError("innerloop predict needs pictures, or a folder of them.")
+    from innerloop.classifier.places import refuse_file
+
+    if options.csv:
+        refuse_file(options.csv, replace=options.replace)
     from innerloop.classifier.estimator import FewShotClassifier
     from innerloop.classifier.pictures import pictures_of
     from innerloop.classifier.predictions import predictions
