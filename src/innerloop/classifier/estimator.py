@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from innerloop.classifier import changes
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
-from innerloop.classifier.calibration import smoothed_loss
+from innerloop.classifier.choosing import choose
 from innerloop.classifier.given import holds_pictures, labels_of, lone_class, refuse_mixed
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
@@ -26,7 +26,7 @@ from innerloop.classifier.state import (
     codes_of,
     fitted,
 )
-from innerloop.classifier.vectors import Vectors, has_colours, vectors_of
+from innerloop.classifier.vectors import Vectors, vectors_of
 from innerloop.core.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
-            that predicts the examples best when they are left out, or, with one of each class,
-            ``omniglot`` where no picture has colours; ``photos``; ``omniglot``, for
-            drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or ``torchvision:NAME``; a
-            function from an array (height, width[, 3]) uint8 to a vector; or None, where X are
-            vectors already. With ``auto`` a table of numbers is vectors.
+            that has most examples right when they are left out, or, where that is too close to
+            tell, ``omniglot`` if they look like drawings, else ``photos``; ``photos``;
+            ``omniglot``, for drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or
+            ``torchvision:NAME``; a function from an array (height, width[, 3]) uint8 to a vector;
+            or None, where X are vectors already. With ``auto`` a table of numbers is vectors.
         head: ``prototypes``, ``ridge`` or ``logistic``; ``auto`` is ridge where every class has
             two examples or more, else prototypes.
         unknown: when `is_unknown` says that a picture is of none of the classes: ``auto``, where it
@@ -70,6 +70,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (ways,) labels, sorted.
         n_features_in_: of a table, its columns.
+        choice_: with ``auto``, which network was taken and why, in a sentence; else empty.
         skipped_: name of each example that could not be read -> a sentence.
     """
 
@@ -120,7 +121,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             self._tried(backbone, pictures, labels, expected, on_picture)
             for backbone in self._candidates()
         ]
-        backbone, vectors, state = _best(tried)
+        names = [backbone.name for backbone, _, _ in tried]
+        states = [state for _, _, state in tried]
+        chosen, self.choice_ = choose(names, states, tried[0][1].thumbnails)
+        backbone, vectors, state = tried[chosen]
         self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
         self.__dict__.pop("n_features_in_", None)
         self._network = backbone
@@ -158,6 +162,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self._version = ""
         self.backbone_ = None
         self.skipped_: dict[str, str] = {}
+        self.choice_ = ""
         self._begin(self._of(classes, kept, scale))
         return self
 
@@ -457,6 +462,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classifier._network = network
         classifier.backbone_ = header.backbone
         classifier.skipped_ = {}
+        classifier.choice_ = ""
         if header.columns is not None:
             vars(classifier)["n_features_in_"] = header.columns
         classifier._begin(state)
@@ -489,21 +495,3 @@ def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> 
         tuple(digest[:DIGITS] for digest in vectors.digests),
         tuple(vectors.thumbnails),
     )
-
-
-def _best(tried: list[tuple[Backbone, Vectors, State]]) -> tuple[Backbone, Vectors, State]:
-    """The backbone with the least loss on examples left out, the first on a tie.
-
-    Where nothing can be left out: the one of drawings if no picture has colours.
-    """
-    told = tried[0][2].told.any()
-    if not told and len(tried) > 1:
-        drawn = not any(has_colours(of) for of in tried[0][1].thumbnails)
-        return next(one for one in tried if (one[0].name == DRAWINGS) == drawn)
-    return min(tried, key=lambda one: _loss_of(one[2]) if told else 0.0)
-
-
-def _loss_of(state: State) -> float:
-    told = state.told
-    labels = state.kept.labels[told]
-    return smoothed_loss(state.left_out[told], labels, state.temperature)

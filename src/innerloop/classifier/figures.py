@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageOps
 
 from innerloop.classifier.calibration import bins_of
 from innerloop.classifier.quality import AHEAD, DRAWS, Quality
 from innerloop.classifier.state import State
+from innerloop.data.pictures import padded_square
 from innerloop.report.figures.style import AFTER, GREY, WRONG, canvas
 
 SHOWN = 10
@@ -95,9 +96,10 @@ def _rows_of_pictures(
 
 
 def _cell(content: bytes) -> np.ndarray:
-    """A small JPEG as (side, side, 3) bytes."""
+    """A small JPEG, whole, in the middle of (side, side, 3) bytes."""
     with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-        return np.asarray(picture.convert("RGB").resize((CELL - 4, CELL - 4)))
+        fitted = ImageOps.contain(picture.convert("RGB"), (CELL - 4, CELL - 4))
+    return padded_square(np.asarray(fitted), 255)
 
 
 def confusion(report: Quality) -> Figure:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from innerloop.classifier import figures
+from innerloop.classifier.backbones import DRAWINGS, PHOTOS
 from innerloop.classifier.calibration import probabilities
 from innerloop.classifier.pictures import short_name
 from innerloop.classifier.quality import DRAWS, SURE, Quality
@@ -22,6 +23,11 @@ from innerloop.report.figures.drawing import in_usual_style
 from innerloop.report.render.pages import html_page
 from innerloop.report.render.svg import drawn
 
+SEEN: dict[str | None, str] = {
+    PHOTOS: " The network sees the middle square of each.",
+    DRAWINGS: " The network sees what is drawn, cut out and laid in the middle of a square.",
+}
+"""What a network sees of a picture, where that is ours to say."""
 LISTED = 30
 """Rows of a table, at most."""
 
@@ -36,7 +42,7 @@ def page(state: State, report: Quality, title: str, backbone: str | None) -> str
             section
             for section in (
                 _summary(report),
-                _pictures(state),
+                _pictures(state, backbone),
                 _mistakes(state, report),
                 _confusion(report),
                 _curve(report),
@@ -85,7 +91,7 @@ def _share(report: Quality, place: int) -> str:
     return f"{int(report.confusion[place, place])} of {tested}"
 
 
-def _pictures(state: State) -> Section | None:
+def _pictures(state: State, backbone: str | None) -> Section | None:
     if not all(state.kept.thumbnails) or not state.kept.thumbnails:
         return None
     return Section(
@@ -95,8 +101,8 @@ def _pictures(state: State) -> Section | None:
                 "pictures",
                 lambda: figures.sheet(state),
                 "Small pictures, a row for each class.",
-                f"Up to {figures.SHOWN} pictures of each of up to {figures.ROWS} classes, as the "
-                "network sees their middle.",
+                f"Up to {figures.SHOWN} pictures of each of up to {figures.ROWS} classes, whole."
+                f"{SEEN.get(backbone, '')}",
             )
         ],
     )

@@ -25,8 +25,9 @@ class AdaptOptions(Common):
     replace: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write over a classifier that is there already, which is lost."""
     backbone: str = "auto"
-    """The frozen network: auto (of those installed, the one that tells the pictures apart best),
-    photos, omniglot (for drawings), timm:NAME, open_clip:NAME or torchvision:NAME."""
+    """The frozen network: auto (of those installed, the one that has more pictures right when they
+    are left out, or, if that is close, omniglot for what looks like drawings, else photos), photos,
+    omniglot (for drawings), timm:NAME, open_clip:NAME or torchvision:NAME."""
     head: Literal["auto", "prototypes", "ridge", "logistic"] = "auto"
     """How classes are told apart; auto is ridge from two pictures of each class on, else
     prototypes."""
@@ -67,6 +68,8 @@ def run(arguments: list[str]) -> int:
         if issubclass(warning.category, PictureWarning):
             say(str(warning.message))
     report = classifier.report_
+    if classifier.choice_:
+        say(classifier.choice_)
     say(f"A {classifier.head_} head on the network {classifier.backbone_}.")
     for sentence in sentences(report):
         say(sentence)
@@ -123,6 +126,7 @@ def _outcome(classifier: Any, report: Any, written: list[str]) -> dict[str, Any]
         "classes": [str(name) for name in report.classes],
         "pictures": list(report.counts),
         "backbone": classifier.backbone_,
+        "choice": classifier.choice_,
         "head": classifier.head_,
         "accuracy": report.accuracy,
         "interval": list(report.interval),
