@@ -62,6 +62,15 @@ def test_three_commands_from_a_folder_to_predictions(here, drawings, new, capsys
     assert Path("evaluation/reliability.png").is_file()
 
 
+def test_a_stranger_is_called_none_and_how_sure_is_said_of_its_class(adapted, here, capsys):
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.uint8)
+    Image.fromarray(255 * noise).save("noise.png")
+
+    assert cli.main(["predict", str(adapted), "noise.png"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"noise.png: none of these \(if it were one, \w+ at \d+ %\)", line)
+
+
 def test_json_has_all_that_is_said(adapted, new, capsys):
     assert cli.main(["predict", str(adapted), "new/ring/6.png", "--json"]) == 0
     (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
@@ -82,7 +91,7 @@ def test_classes_that_it_does_not_know_show_what_passes(adapted, new, capsys):
 
     said = capsys.readouterr().out
     assert "Of 9 pictures" in said
-    assert "Of 4 pictures of other classes" in said and "AUROC" in said
+    assert "Of 4 pictures of other classes (dots)" in said and "AUROC" in said
 
 
 def test_predictions_go_into_a_table_and_into_folders(adapted, new, capsys):

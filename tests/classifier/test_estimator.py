@@ -288,6 +288,7 @@ def test_predicting_before_fitting_is_said():
         (LETTERS[:3], ["a", "a", "a"], "There is one class, 'a'"),
         (LETTERS[:2], ["a"], "2 examples and y has the shape"),
         (LETTERS[:2], None, "y is missing"),
+        (LETTERS[:2], ["a", ""], "empty name"),
         (LETTERS[:2], ["a", 1], "mixed types, int and text"),
         (["nowhere.png", LETTERS[0]], ["a", "b"], "The class 'a' has no picture that can be read"),
         ([LETTERS[0], object()], ["a", "b"], "Picture 2 is of type object"),
@@ -342,6 +343,10 @@ def test_wrong_changes_are_refused_and_change_nothing(letters):
         (lambda: letters.remove_class("rings"), "Did you mean 'ring'"),
         (lambda: letters.rename("ring", "cross"), "already"),
         (lambda: letters.rename("ring", 5), "mixed types"),
+        (lambda: letters.rename("ring", " "), "empty name"),
+        (lambda: letters.add_class("", NEW[:1]), "empty name"),
+        (lambda: letters.add_pictures(NEW[:1], ["rings"]), "Did you mean 'ring'.*use add_class"),
+        (lambda: letters.add_pictures(NEW[:2], (of for of in ("ring", "Q"))), "no class 'Q'"),
         (lambda: letters.add_pictures([], []), "nothing to add"),
         (lambda: letters.add_pictures(["nowhere.png"], ["ring"]), "nowhere.png"),
     ):

@@ -156,8 +156,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise lone_class(classes[0])
         scale = Scale.of(values)
-        names = tuple(f"row {place}" for place in range(1, len(values) + 1))
-        kept = Kept(codes_of(scale.applied(values)), labels.astype(np.int64), names, (), ())
+        kept = _kept_rows(values, labels.astype(np.int64), scale)
         self._network = None
         self._version = ""
         self.backbone_ = None
@@ -276,8 +275,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _vectors(self, X: Any, state: State) -> np.ndarray:
         if state.scale is not None:
-            return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
+            return self._rows(X)
         return vectors_of(pictures_of(X), self.network, strict=True).values
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """A table as `fit` was given one, (n, columns) float64."""
+        return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
 
     @property
     def network(self) -> Backbone:
@@ -331,21 +334,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     # Changing
 
     def add_pictures(self, X: Any, y: Any) -> Self:
-        """More examples (n of X, y as `fit` takes them), of classes that are there or new ones."""
+        """More examples (n of X, y as `fit` takes them), of classes that are there.
+
+        Raises:
+            ConfigError: if there is no such class; `add_class` makes a new one.
+        """
         check_is_fitted(self)
+        return self._added(X, y, new=False)
+
+    def _added(self, X: Any, y: Any, *, new: bool) -> Self:
         state = self._state
-        if state.scale is not None:
-            values = np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
-            labels = labels_of(y, len(values))
-            start = len(state.kept) + 1
-            names = tuple(f"row {place}" for place in range(start, start + len(values)))
-            codes = codes_of(state.scale.applied(values))
-            more = Kept(codes, np.zeros(len(values), np.int64), names, (), ())
-        else:
+        if state.scale is None:
             pictures = pictures_of(X)
-            labels = labels_of(y, len(pictures))
+            labels = changes.labels_for(state, y, len(pictures), new=new)
             vectors = vectors_of(pictures, self.network, strict=True)
             more = _kept(vectors, np.zeros(len(pictures), np.int64), pictures)
+        else:
+            values = self._rows(X)
+            labels = changes.labels_for(state, y, len(values), new=new)
+            zeros = np.zeros(len(values), np.int64)
+            more = _kept_rows(values, zeros, state.scale, first=len(state.kept) + 1)
         return self._remember(changes.with_more(state, more, labels))
 
     def add_class(self, name: Any, X: Any) -> Self:
@@ -358,7 +366,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if name in self._state.classes:
             raise ConfigError(f"There is a class {str(name)!r} already: use add_pictures.")
         count = len(X) if self._state.scale is not None else len(pictures_of(X))
-        return self.add_pictures(X, [name] * count)
+        return self._added(X, [name] * count, new=True)
 
     def remove_class(self, name: Any) -> Self:
         """Without a class and its examples.
@@ -495,3 +503,9 @@ def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> 
         tuple(digest[:DIGITS] for digest in vectors.digests),
         tuple(vectors.thumbnails),
     )
+
+
+def _kept_rows(values: np.ndarray, labels: np.ndarray, scale: Scale, first: int = 1) -> Kept:
+    """Rows of a table (n, columns), counted from ``first``."""
+    names = tuple(f"row {place}" for place in range(first, first + len(values)))
+    return Kept(codes_of(scale.applied(values)), labels, names, (), ())

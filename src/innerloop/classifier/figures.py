@@ -150,8 +150,8 @@ def curve(report: Quality) -> Figure:
     if report.outlook is not None:
         ahead = float(np.median(report.counts)) + AHEAD
         axes.plot(
-            [ahead - AHEAD, ahead],
-            [100 * report.accuracy, 100 * report.outlook],
+            [shots[-1], ahead],
+            [means[-1], 100 * report.outlook],
             "o--",
             color=GREY,
             markevery=[1],

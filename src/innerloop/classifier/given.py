@@ -62,6 +62,8 @@ def refuse_mixed(values: np.ndarray) -> None:
         raise ConfigError(f"Classes are texts or numbers: got {kinds.pop()}.")
     if any("\0" in of for of in values) if texts else any(of != of for of in values):
         raise ConfigError("A class is called by NaN, or by a text with NUL: use another name.")
+    if texts and any(not of.strip() for of in values):
+        raise ConfigError("A class has an empty name: give it one that can be seen.")
 
 
 def lone_class(name: Any) -> DataError:

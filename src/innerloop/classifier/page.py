@@ -183,7 +183,7 @@ def _curve(report: Quality) -> Section | None:
                 lambda: figures.curve(report),
                 "Accuracy rises with the number of pictures a class.",
                 "Accuracy with so many pictures a class, chosen at random, on the others; the band "
-                f"is one standard deviation over {DRAWS} choices.",
+                f"is one standard deviation over {DRAWS} choices, cut off at 0 and 100 %.",
             )
         ],
     )

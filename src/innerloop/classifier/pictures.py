@@ -17,7 +17,7 @@ from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import expanded
 from innerloop.data.folders import class_folders
 from innerloop.data.listing import File, Listing, list_folder
-from innerloop.data.pictures import FORMATS, decoded, is_picture, pixels_of
+from innerloop.data.pictures import FORMATS, decoded, is_picture, pixels_of, unreadable
 
 LARGE_PIXELS = 16_000_000
 """From so many on no two pictures are decoded at once."""
@@ -104,9 +104,7 @@ class Read:
             raise
         # What Pillow opened is decoded only now.
         except Exception as error:
-            raise DataError(
-                f"The picture {self.name!r} cannot be read ({error}): remove or replace it."
-            ) from error
+            raise unreadable(error, self.name) from error
 
 
 def short_name(name: str) -> str:

@@ -275,7 +275,8 @@ def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> floa
 
     The power, errors ~ shots^-c (Cortes et al. 1993), is fitted to the curve's logarithms, c from 0
     to 1: no rise, and no faster fall than means of independent examples allow. It goes on from the
-    accuracy of the classifier as it is.
+    accuracy of the classifier as it is, or from the curve's last point where that is better, so
+    that the curve never falls.
     """
     known = [point for point in curve if point.mean < 1]
     if len(curve) < 2:
@@ -286,4 +287,5 @@ def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> floa
         errors = np.log([1 - point.mean for point in known])
         slope = float(np.clip(np.polyfit(shots, errors, 1)[0], -1, 0))
     typical = float(np.median(state.examples.counts.numpy()))
-    return 1 - (1 - accuracy) * ((typical + AHEAD) / typical) ** slope
+    starts = ((typical, accuracy), (curve[-1].shots, curve[-1].mean))
+    return max(1 - (1 - share) * ((typical + AHEAD) / shots) ** slope for shots, share in starts)

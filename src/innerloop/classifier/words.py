@@ -41,8 +41,20 @@ def sentences(report: Quality) -> list[str]:
             "copies teach nothing, and make the accuracy look better than it is."
         )
     if report.outlook is not None:
-        lines.append(
-            f"{AHEAD} more pictures a class would bring about "
-            f"{100 * report.outlook:.0f} %, if errors go on falling as they did."
-        )
+        lines.append(_ahead(report.accuracy, report.outlook))
     return lines
+
+
+def _ahead(accuracy: float, outlook: float) -> str:
+    """What more pictures would bring, where that is anything."""
+    if accuracy == 1:
+        return "As far as these examples tell, no more are needed: all are right when left out."
+    now, then = (f"{100 * of:.0f} %" for of in (accuracy, outlook))
+    if now == then:
+        return (
+            f"As far as these examples tell, {AHEAD} more a class would bring no more than {now}."
+        )
+    return (
+        f"{AHEAD} more pictures a class would bring about {then}, if errors go on falling as they "
+        "did."
+    )

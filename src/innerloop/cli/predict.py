@@ -15,6 +15,7 @@ from innerloop.core.texts import printable, whole
 
 if TYPE_CHECKING:
     from innerloop.classifier.estimator import FewShotClassifier
+    from innerloop.classifier.predictions import Prediction
 
 NONE = "none of these"
 """What a picture of no class is called."""
@@ -63,10 +64,7 @@ def run(arguments: list[str]) -> int:
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
     rows = []
     for one in made.rows:
-        name = NONE if one.unknown else str(one.label)
-        nearest = f", {one.label} is nearest" if one.unknown else ""
-        line = f"{one.name}: {name} ({100 * one.probability:.0f} %{nearest})"
-        say(printable(line).replace("\n", " "))
+        say(printable(_line(one)).replace("\n", " "))
         rows.append(
             {
                 "picture": one.name,
@@ -86,6 +84,13 @@ def run(arguments: list[str]) -> int:
         say(str(options.copy_into))
     print_json(options, {"predictions": rows, "skipped": made.faults})
     return 0
+
+
+def _line(one: "Prediction") -> str:
+    sure = f"{100 * one.probability:.0f} %"
+    if one.unknown:
+        return f"{one.name}: {NONE} (if it were one, {one.label} at {sure})"
+    return f"{one.name}: {one.label} ({sure})"
 
 
 def _write_table(path: Path, classifier: "FewShotClassifier", made: Any) -> None:
