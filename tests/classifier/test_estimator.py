@@ -293,8 +293,11 @@ def test_predicting_before_fitting_is_said():
         (["nowhere.png", LETTERS[0]], ["a", "b"], "The class 'a' has no picture that can be read"),
         ([LETTERS[0], object()], ["a", "b"], "Picture 2 is of type object"),
         (np.zeros((2, 8, 8, 7), np.uint8), ["a", "b"], "is an array of shape"),
-        ([np.full((8, 8), 16.0), LETTERS[0]], ["a", "b"], "leaves 0 to 1"),
-        ([np.zeros((8, 8), int), LETTERS[0]], ["a", "b"], "give bytes"),
+        ([np.full((8, 8), 16.0), LETTERS[0]], ["a", "b"], "float64 from 16 to 16: give numbers"),
+        ([np.full((8, 8), 256), LETTERS[0]], ["a", "b"], "from 256 to 256.*0 to 255"),
+        ([np.full((8, 8), -1), LETTERS[0]], ["a", "b"], "from -1 to -1: give numbers"),
+        ([np.full((8, 8), np.nan), LETTERS[0]], ["a", "b"], "holds NaN or infinity"),
+        ([np.full((8, 8), "x"), LETTERS[0]], ["a", "b"], "array of <U1: give bytes"),
     ],
 )
 def test_wrong_examples_are_refused_in_a_sentence(X, y, sentence):

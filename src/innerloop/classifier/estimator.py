@@ -15,7 +15,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from innerloop.classifier import changes
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
 from innerloop.classifier.choosing import choose
-from innerloop.classifier.given import holds_pictures, labels_of, lone_class, refuse_mixed
+from innerloop.classifier.given import (
+    holds_pictures,
+    labels_of,
+    lone_class,
+    looks_like_pictures,
+    refuse_mixed,
+)
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
 from innerloop.classifier.state import (
@@ -149,6 +155,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _fit_rows(self, X: Any, y: Any) -> Self:
         if isinstance(y, Sequence):
             refuse_mixed(np.array(list(y), dtype=object).ravel())
+        if looks_like_pictures(X):
+            _warn(
+                f"X is taken for a table of {X.shape[1]} columns, each row a vector; if its rows "
+                "are pictures, give them as an array (n, height, width)."
+            )
         X, y = validate_data(self, X, y, dtype="numeric")  # pyright: ignore[reportArgumentType]
         check_classification_targets(y)
         values = np.asarray(X, dtype=np.float64)

@@ -9,6 +9,9 @@ from PIL import Image
 
 from innerloop.core.errors import ConfigError, DataError
 
+COLUMNS = 100
+"""Of a table of bytes, from which on its rows may be pictures."""
+
 
 def holds_pictures(X: Any) -> bool:
     """Whether X is a path, pictures, or a list of something that is no row of numbers."""
@@ -24,6 +27,13 @@ def holds_pictures(X: Any) -> bool:
     if isinstance(first, list | tuple):
         return False
     return not (isinstance(first, np.ndarray) and first.ndim == 1)
+
+
+def looks_like_pictures(X: Any) -> bool:
+    """Whether a table holds bytes in so many columns that its rows may be pictures."""
+    return (
+        isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim == 2 and X.shape[1] >= COLUMNS
+    )
 
 
 def labels_of(y: Any, count: int) -> np.ndarray:

@@ -1,7 +1,12 @@
 """What a classifier's report says, for a person."""
 
+from collections.abc import Sequence
+
 from innerloop.classifier.pictures import short_name
 from innerloop.classifier.quality import AHEAD, Quality
+
+NAMED = 5
+"""Pictures that are named in a sentence, at most."""
 
 
 def sentences(report: Quality) -> list[str]:
@@ -9,6 +14,8 @@ def sentences(report: Quality) -> list[str]:
     lines = []
     pictures = sum(report.counts)
     lines.append(f"{len(report.classes)} classes, {pictures} examples.")
+    if report.empty:
+        lines.append(_empty(report.empty))
     if not report.tested:
         lines.append(
             "No class has two examples, so nothing can be said of its accuracy: add a second "
@@ -43,6 +50,18 @@ def sentences(report: Quality) -> list[str]:
     if report.outlook is not None:
         lines.append(_ahead(report.accuracy, report.outlook))
     return lines
+
+
+def _empty(names: Sequence[str]) -> str:
+    """That pictures show nothing, and which."""
+    named = ", ".join(map(short_name, names[:NAMED]))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    one = len(names) == 1
+    return (
+        f"{len(names)} {'picture is' if one else 'pictures are'} empty, all of one colour: {named}"
+        f"{more}. Remove or replace {'it' if one else 'them'}; what is white on a transparent "
+        "ground needs a dark ground, since transparent parts are laid on white."
+    )
 
 
 def _ahead(accuracy: float, outlook: float) -> str:
