@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,8 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(adapted, new, capsys)
 
     assert cli.main(["predict", str(adapted), "new"]) == 0
     said = capsys.readouterr().out
-    assert len(said.splitlines()) == 11
+    assert len(said.splitlines()) == 12
+    assert said.endswith("\n2 of 11 pictures could not be read.\n")
     assert "broken.jpg' cannot be read" in said and "save it as JPEG" in said
     assert cli.main(["predict", str(adapted), "new", "--strict"]) == 5
 
@@ -162,6 +165,48 @@ def test_a_second_classifier_does_not_take_the_place_of_the_first(here, drawings
     assert len(FewShotClassifier.load(out).classes_) == 4
     assert cli.main(["adapt", "new", "--out", out, "--replace"]) == 0
     assert len(FewShotClassifier.load(out).classes_) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["adapt", "nowhere"],
+        ["adapt", "empty"],
+        ["adapt", "new", "--unknown", "maybe"],
+        ["adapt", "new", "--out", "file/inside"],
+        ["predict", "nowhere", "new"],
+        ["predict", "model.onnx", "new"],
+        ["predict", "classifier", "empty"],
+        ["predict", "classifier", "new", "--csv", "file/table.csv"],
+        ["predict", "classifier", "new", "--copy-into", "file/inside"],
+        ["evaluate", "nowhere", "new"],
+        ["evaluate", "classifier", "empty"],
+        ["evaluate", "classifier", "new", "--out", "file/inside"],
+        ["export", "nowhere", "model.onnx"],
+        ["export", "classifier", "file/model.onnx"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_said_before_torch_is_imported(here, new, arguments):
+    for name in ("empty", "classifier"):
+        Path(name).mkdir()
+    for name in ("classifier.json", "SHA256SUMS"):
+        Path("classifier", name).touch()
+    Path("file").touch()
+    code = (
+        "import sys; from innerloop import cli\n"
+        "status = cli.main(sys.argv[1:]); print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+    assert done.stdout.split() in (["2", "False"], ["4", "False"], ["5", "False"]), done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("innerloop: ") and "is intact" not in line
+
+
+def test_an_export_is_not_read_back_and_that_is_said(adapted, new, capsys):
+    Path("model.onnx").touch()
+    assert "does not read back" in refusal(["predict", "model.onnx", "new"], capsys)
 
 
 def test_no_file_is_written_over_unless_it_is_asked_for(adapted, new, capsys):

@@ -21,6 +21,7 @@ from innerloop.classifier.given import (
     lone_class,
     looks_like_pictures,
     refuse_mixed,
+    refuse_too_few,
 )
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
@@ -119,10 +120,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self._are_vectors(X):
             return self._fit_vectors(X, y)
         pictures, labels, expected = self._labelled(X, y)
-        if len(expected) == 1:
-            raise lone_class(expected[0])
-        if not expected:
-            raise DataError("There are no examples: give two classes or more.")
+        refuse_too_few(expected, labels.tolist())
         tried = [
             self._tried(backbone, pictures, labels, expected, on_picture)
             for backbone in self._candidates()

@@ -76,6 +76,23 @@ def refuse_mixed(values: np.ndarray) -> None:
         raise ConfigError("A class has an empty name: give it one that can be seen.")
 
 
+def refuse_too_few(classes: Sequence[Any], labels: Sequence[Any]) -> None:
+    """Raise `DataError` unless there are two classes or more, and each has an example.
+
+    Args:
+        classes: those that are to be.
+        labels: the class of each example.
+    """
+    if not classes:
+        raise DataError("There are no examples: give two classes or more.")
+    if len(classes) == 1:
+        raise lone_class(classes[0])
+    present = set(labels)
+    for name in classes:
+        if name not in present:
+            raise DataError(f"The class {str(name)!r} has no picture that can be read.")
+
+
 def lone_class(name: Any) -> DataError:
     """That there is nothing to tell apart."""
     return DataError(

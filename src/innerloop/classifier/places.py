@@ -3,12 +3,14 @@
 import zipfile
 from pathlib import Path
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError
 
 SUMS = "SHA256SUMS"
 HEADER = "classifier.json"
 SUFFIXES = (".innerloop", ".zip")
 """Of a classifier that is one file."""
+EXPORTED = (".onnx", ".html", ".htm")
+"""Of what is made from one for other programs."""
 
 
 def refuse_taken(path: Path, *, replace: bool = True) -> None:
@@ -36,6 +38,17 @@ def refuse_file(path: Path, *, replace: bool) -> None:
         raise ConfigError(
             f"{path} is there already: choose another name, or write over it with --replace."
         )
+
+
+def refuse_other(path: Path) -> None:
+    """Raise `DataError` where nothing lies, or what `innerloop export` wrote."""
+    if path.suffix.lower() in EXPORTED:
+        raise DataError(
+            f"{path} is an export, which innerloop does not read back: name the classifier that it "
+            "was made from."
+        )
+    if not path.exists():
+        raise DataError(f"There is no classifier {str(path)!r}: innerloop adapt makes one.")
 
 
 def is_classifier(path: Path) -> bool:

@@ -11,6 +11,7 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import refuse_unwritable
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,18 @@ def run(arguments: list[str]) -> int:
     options = parse(AdaptOptions, "adapt", arguments)
     if not options.folder.is_dir():
         raise ConfigError(f"{options.folder} is no folder: name one with a folder for each class.")
+    from innerloop.classifier.given import refuse_too_few
+    from innerloop.classifier.pictures import labelled_folder
     from innerloop.classifier.places import SUFFIXES, refuse_taken
 
+    # What needs no torch first: nobody waits seconds to hear of a mistyped word.
+    unknown = _threshold(options.unknown)
     single = options.out.suffix.lower() in SUFFIXES
     _refuse_inside(options.out, options.folder)
     refuse_taken(options.out, replace=options.replace)
+    refuse_unwritable(options.out)
+    pictures, labels, classes = labelled_folder(options.folder, lambda sentence: None)
+    refuse_too_few(classes, labels)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
     from innerloop.classifier.words import sentences
@@ -57,16 +65,18 @@ def run(arguments: list[str]) -> int:
     classifier = FewShotClassifier(
         options.backbone,
         head=options.head,
-        unknown=_threshold(options.unknown),
+        unknown=unknown,
         strict=options.strict,
     )
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", PictureWarning)
-        progress = CountProgress("pictures", _count(options.folder), quiet=options.json)
+        progress = CountProgress("pictures", len(pictures), quiet=options.json)
         classifier.fit(str(options.folder), on_picture=progress)
     for warning in heard:
         if issubclass(warning.category, PictureWarning):
             say(str(warning.message))
+    if classifier.skipped_:
+        say(f"{len(classifier.skipped_)} of {len(pictures)} pictures could not be read.")
     report = classifier.report_
     if classifier.choice_:
         say(classifier.choice_)
@@ -102,10 +112,6 @@ def _threshold(text: str) -> Any:
     if not -1 <= value <= 1:
         raise ConfigError(f"--unknown must be auto, never, or a cosine from -1 to 1: got {text!r}.")
     return value
-
-
-def _count(folder: Path) -> int:
-    return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
 def _write_page(classifier: Any, report: Any, out: Path, folder: Path) -> list[str]:

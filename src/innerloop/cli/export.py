@@ -7,6 +7,7 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import refuse_unwritable
 
 PAGE = (".html", ".htm")
 
@@ -32,8 +33,10 @@ def run(arguments: list[str]) -> int:
     suffix = options.out.suffix.lower()
     if suffix not in (".onnx", *PAGE):
         raise ConfigError(f"{options.out} must end in .onnx or in .html: that says what it is.")
-    from innerloop.classifier.places import refuse_file
+    from innerloop.classifier.places import refuse_file, refuse_other
 
+    refuse_other(options.classifier)
+    refuse_unwritable(options.out)
     refuse_file(options.out, replace=options.replace)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier

@@ -11,6 +11,7 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.files import refuse_unwritable
 from innerloop.core.texts import printable, whole
 
 if TYPE_CHECKING:
@@ -48,18 +49,22 @@ def run(arguments: list[str]) -> int:
     options = parse(PredictOptions, "predict", arguments)
     if not options.pictures:
         raise ConfigError("innerloop predict needs pictures, or a folder of them.")
-    from innerloop.classifier.places import refuse_file
+    from innerloop.classifier.pictures import pictures_of
+    from innerloop.classifier.places import refuse_file, refuse_other
 
+    refuse_other(options.classifier)
     if options.csv:
         refuse_file(options.csv, replace=options.replace)
+        refuse_unwritable(options.csv)
+    if options.copy_into:
+        refuse_unwritable(options.copy_into / NONE)
+    pictures = [picture for path in options.pictures for picture in pictures_of(path)]
     from innerloop.classifier.estimator import FewShotClassifier
-    from innerloop.classifier.pictures import pictures_of
     from innerloop.classifier.predictions import predictions
     from innerloop.cli.progress import CountProgress
 
     say = sayer(options)
     classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
-    pictures = [picture for path in options.pictures for picture in pictures_of(path)]
     progress = CountProgress("pictures", len(pictures), quiet=options.json)
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
     rows = []
@@ -76,6 +81,8 @@ def run(arguments: list[str]) -> int:
         )
     for fault in made.faults.values():
         say(fault)
+    if made.faults:
+        say(f"{len(made.faults)} of {len(pictures)} pictures could not be read.")
     if options.csv:
         _write_table(options.csv, classifier, made)
         say(str(options.csv))
