@@ -1,12 +1,17 @@
 """The report's page and its figures, as a person looks at them."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from innerloop import FewShotClassifier
-from innerloop.classifier.figures import CELL, mistakes_sheet, sheet
-from innerloop.classifier.page import page
+from innerloop.classifier.figures import CELL, NAME, mistakes_sheet, sheet
+from innerloop.classifier.page import PART, page
+from innerloop.classifier.words import shortened
 from picturing import COLOURS, KINDS, drawing, photo
 
 
@@ -51,3 +56,54 @@ def test_the_page_says_what_the_network_sees(letters):
     pictures = [photo(kind, seed) for kind in COLOURS for seed in range(2)]
     photos = FewShotClassifier("photos").fit(pictures, np.repeat(list(COLOURS), 2))
     assert "the middle square of each" in page(photos.state, photos.report_, "P", "photos")
+
+
+LONG = [f"Gewöhnliche Rosskastanie, {leaf}" for leaf in ("Blatt", "Blüte", "Frucht")]
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory) -> FewShotClassifier:
+    """Long names that differ at the end, mistakes, and a pair that looks the same."""
+    folder = tmp_path_factory.mktemp("trees")
+    for place, name in enumerate(LONG):
+        (folder / name).mkdir()
+        for seed in range(6):
+            kind = KINDS[(place + (seed < 2)) % 3]
+            path = folder / name / f"aufgenommen-im-botanischen-garten-{seed}.png"
+            drawing(kind, 3 * seed + place).save(path)
+    drawing("ring", 99).save(folder / LONG[0] / "copy-of-one-picture-in-another-folder.png")
+    drawing("ring", 99).save(folder / LONG[1] / "copy-of-one-picture-in-another-folder.png")
+    return FewShotClassifier("omniglot").fit(folder)
+
+
+def test_names_that_differ_at_the_end_are_told_apart_and_captions_do_not_touch(trees):
+    names = [shortened(name, NAME) for name in LONG]
+    assert len(set(names)) == 3 and all(len(name) <= NAME for name in names)
+    figure = mistakes_sheet(trees.state, trees.report_)
+    FigureCanvasAgg(figure).draw()
+    captions = [text for text in figure.axes[0].texts if "taken for" in text.get_text()]
+    boxes = [text.get_window_extent() for text in captions]
+
+    assert len(boxes) > 2
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def test_the_page_is_narrow_and_in_plain_words(trees):
+    text = page(trees.state, trees.report_, "Trees", trees.backbone_)
+    paths = re.findall(r"<td><code>(.*?)</code>", text)
+    assert paths and max(map(len, paths)) <= 2 * PART + 1
+    assert "ridge regression on what the network omniglot sees" in text
+    for word in ("softmax", "cosine", "five folds", "of more than twenty several", "a bin"):
+        assert word not in text
+
+
+def test_letters_without_a_font_are_said_once():
+    pictures = [drawing(kind, seed) for kind in KINDS[:2] for seed in range(3)]
+    names = np.repeat(["ring", "\U0001f9ff\ue123"], 3)  # no font has what is for private use
+    classifier = FewShotClassifier("omniglot").fit(pictures, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = page(classifier.state, classifier.report_, "Boxes", "omniglot")
+
+    assert text.count("Figures show boxes for") == 1

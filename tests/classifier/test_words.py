@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from innerloop import FewShotClassifier
-from innerloop.classifier import figures
+from innerloop.classifier import figures, held_out
+from innerloop.classifier.predictions import Prediction, Predictions
 from innerloop.classifier.quality import Quality
 from innerloop.classifier.words import sentences
 
@@ -39,3 +40,16 @@ def test_the_outlook_goes_on_from_the_end_of_the_curve_and_does_not_fall(noise):
     assert (np.diff(ahead, axis=0) >= [1, -1e-9]).all()
     assert report.outlook is not None
     assert ahead[1, 1] == pytest.approx(100 * report.outlook)
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(0.95, "too sure of itself by 20 points"), (0.6, "too modest by 15 points")]
+)
+def test_an_evaluation_says_in_which_direction_it_is_off(p, words):
+    rows = [Prediction(str(place), "a", p, False, 0.9, np.array([p, 1 - p])) for place in range(4)]
+    made = Predictions(rows, [0, 1, 2, 3], {})
+
+    text = " ".join(held_out.sentences(held_out.held_out(made, ["a", "a", "a", "b"], ["a", "b"])))
+    assert f"On average it says {100 * p:.0f} %: it is {words}" in text
+    # Three of four are right.
+    assert f"{abs(100 * p - 75):.0f} points" in text

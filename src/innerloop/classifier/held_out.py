@@ -99,6 +99,14 @@ def held_out(made: Predictions, labels: Sequence[Any], classes: Sequence[Any]) -
     )
 
 
+def _trust(found: HeldOut) -> str:
+    """Whether it is too sure of itself, or not enough."""
+    points = 100 * (float(found.p.mean()) - found.accuracy)
+    if round(abs(points)) == 0:
+        return "as sure as it is right"
+    return f"too {'sure of itself' if points > 0 else 'modest'} by {abs(points):.0f} points"
+
+
 def _some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -115,8 +123,10 @@ def sentences(found: HeldOut) -> list[str]:
             f"{100 * low:.0f} to {100 * high:.0f} %)."
         )
         lines.append(
-            f"How sure it is lies {100 * found.calibration_error:.0f} points from how often it is "
-            f"right, on average; {100 * found.refused:.0f} % of them it calls unknown."
+            f"On average it says {100 * found.p.mean():.0f} %: it is {_trust(found)}. In groups of "
+            f"pictures that it is about equally sure of the two are "
+            f"{100 * found.calibration_error:.0f} points apart. "
+            f"{100 * found.refused:.0f} % of all it calls unknown."
         )
     if found.strangers:
         lines.append(

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 from innerloop.classifier.pictures import short_name
 from innerloop.classifier.quality import AHEAD, Quality
 
+HEADS = {
+    "prototypes": "each class's mean",
+    "ridge": "ridge regression",
+    "logistic": "logistic regression",
+}
+"""What heads are called in a sentence."""
 NAMED = 5
 """Pictures that are named in a sentence, at most."""
 
@@ -62,6 +68,20 @@ def _empty(names: Sequence[str]) -> str:
         f"{more}. Remove or replace {'it' if one else 'them'}; what is white on a transparent "
         "ground needs a dark ground, since transparent parts are laid on white."
     )
+
+
+def how(kind: str, backbone: str | None) -> str:
+    """How a classifier tells its classes apart."""
+    seen = f"what the network {backbone} sees in a picture" if backbone else "vectors"
+    return f"{HEADS[kind]} on {seen}"
+
+
+def shortened(text: str, length: int) -> str:
+    """A text in so many letters: the middle is left out, since names often differ at the end."""
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
 def _ahead(accuracy: float, outlook: float) -> str:

@@ -33,7 +33,8 @@ class AdaptOptions(Common):
     """How classes are told apart; auto is ridge from two pictures of each class on, else
     prototypes."""
     unknown: str = "auto"
-    """When a picture is of none of the classes: auto, never, or a cosine below which it is."""
+    """When a picture is of none of the classes: auto, never, or a similarity to the nearest
+    example, from -1 to 1, below which it is."""
     thumbnails: tyro.conf.FlagCreatePairsOff[bool] = False
     """Keep small pictures of the examples in the classifier, too."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -59,7 +60,7 @@ def run(arguments: list[str]) -> int:
     refuse_too_few(classes, labels)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier, PictureWarning
-    from innerloop.classifier.words import sentences
+    from innerloop.classifier.words import how, sentences
     from innerloop.cli.progress import CountProgress
 
     classifier = FewShotClassifier(
@@ -80,7 +81,7 @@ def run(arguments: list[str]) -> int:
     report = classifier.report_
     if classifier.choice_:
         say(classifier.choice_)
-    say(f"A {classifier.head_} head on the network {classifier.backbone_}.")
+    say(f"It tells classes apart by {how(classifier.head_, classifier.backbone_)}.")
     for sentence in sentences(report):
         say(sentence)
     classifier.save(options.out, thumbnails=options.thumbnails)
@@ -110,7 +111,9 @@ def _threshold(text: str) -> Any:
     except ValueError:
         value = math.nan
     if not -1 <= value <= 1:
-        raise ConfigError(f"--unknown must be auto, never, or a cosine from -1 to 1: got {text!r}.")
+        raise ConfigError(
+            f"--unknown must be auto, never, or a similarity from -1 to 1: got {text!r}."
+        )
     return value
 
 
