@@ -317,3 +317,20 @@ def test_empty_pictures_are_named():
     assert report.empty == ("picture 13", "picture 14")
     assert "2 pictures are empty, all of one colour: picture 13, picture 14" in str(report)
     assert "empty" not in str(FewShotClassifier("omniglot").fit(LETTERS, NAMES).report_)
+
+
+def test_a_class_that_cannot_be_a_folder_is_said_before_pictures_are_computed(
+    tmp_path, monkeypatch, capsys
+):
+    def compute(*_: object, **__: object) -> None:
+        raise AssertionError("computed")
+
+    names = ["a:b" if name == "ring" else name for name in NAMES]
+    FewShotClassifier("omniglot").fit(LETTERS, names).save(tmp_path / "c.innerloop")
+    drawing("cross", 9).save(tmp_path / "new.png")
+    monkeypatch.setattr("innerloop.classifier.predictions.predictions", compute)
+    arguments = [str(tmp_path / "c.innerloop"), str(tmp_path / "new.png")]
+
+    assert cli.main(["predict", *arguments, "--copy-into", str(tmp_path / "sorted")]) == 5
+    assert "cannot be the name of a folder" in capsys.readouterr().err
+    assert not (tmp_path / "sorted").exists()

@@ -65,6 +65,8 @@ def run(arguments: list[str]) -> int:
 
     say = sayer(options)
     classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
+    for name in classifier.classes_ if options.copy_into else ():
+        _safe(str(name))
     progress = CountProgress("pictures", len(pictures), quiet=options.json)
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
     rows = []
