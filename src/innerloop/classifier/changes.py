@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from innerloop.classifier.given import array_of, refuse_mixed
+from innerloop.classifier.given import array_of, labels_of, refuse_mixed
 from innerloop.classifier.heads import Ridge
 from innerloop.classifier.state import Kept, State, by_class, directions, fitted
 from innerloop.core.errors import ConfigError, did_you_mean
@@ -16,6 +16,24 @@ from innerloop.methods.heads.ridge import RidgeInverse
 
 SMALL = 1000
 """Examples up to which a change fits anew, λ too, within a second."""
+
+
+def labels_for(state: State, y: Any, count: int, *, new: bool) -> np.ndarray:
+    """(n,) labels of so many more examples; of new classes only where that is asked for.
+
+    Raises:
+        ConfigError: if one is none of the classes, which may be one of them, typed wrong.
+    """
+    labels = labels_of(y, count)
+    known = state.classes.tolist()
+    for label in [] if new else labels.tolist():
+        if label not in known:
+            names = [str(of) for of in known]
+            raise ConfigError(
+                f"There is no class {str(label)!r}.{did_you_mean(str(label), names)} For a new "
+                "class use add_class."
+            )
+    return labels
 
 
 def with_more(state: State, more: Kept, labels: np.ndarray) -> State:
@@ -64,9 +82,9 @@ def renamed(state: State, old: Any, new: Any) -> State:
     place = _place(state, old)
     if new in state.classes:
         raise ConfigError(f"There is a class {str(new)!r} already.")
-    refuse_mixed(np.array([new, *state.classes], dtype=object))
     classes = list(state.classes)
     classes[place] = new
+    refuse_mixed(np.array(classes, dtype=object))
     return _changed(state, classes, state.kept, None, add=True)
 
 

@@ -14,8 +14,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from innerloop.classifier import changes
 from innerloop.classifier.backbones import DRAWINGS, PHOTOS, Backbone, find_backbone, has_photos
-from innerloop.classifier.calibration import smoothed_loss
-from innerloop.classifier.given import holds_pictures, labels_of, lone_class, refuse_mixed
+from innerloop.classifier.choosing import choose
+from innerloop.classifier.given import (
+    holds_pictures,
+    labels_of,
+    lone_class,
+    looks_like_pictures,
+    refuse_mixed,
+    refuse_too_few,
+)
 from innerloop.classifier.heads import HEADS
 from innerloop.classifier.pictures import Picture, labelled_folder, path_of, pictures_of
 from innerloop.classifier.state import (
@@ -26,7 +33,7 @@ from innerloop.classifier.state import (
     codes_of,
     fitted,
 )
-from innerloop.classifier.vectors import Vectors, has_colours, vectors_of
+from innerloop.classifier.vectors import Vectors, vectors_of
 from innerloop.core.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -55,11 +62,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         backbone: what turns a picture into a vector: ``auto``, which is the one of those installed
-            that predicts the examples best when they are left out, or, with one of each class,
-            ``omniglot`` where no picture has colours; ``photos``; ``omniglot``, for
-            drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or ``torchvision:NAME``; a
-            function from an array (height, width[, 3]) uint8 to a vector; or None, where X are
-            vectors already. With ``auto`` a table of numbers is vectors.
+            that has most examples right when they are left out, or, where that is too close to
+            tell, ``omniglot`` if they look like drawings, else ``photos``; ``photos``;
+            ``omniglot``, for drawings; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or
+            ``torchvision:NAME``; a function from an array (height, width[, 3]) uint8 to a vector;
+            or None, where X are vectors already. With ``auto`` a table of numbers is vectors.
         head: ``prototypes``, ``ridge`` or ``logistic``; ``auto`` is ridge where every class has
             two examples or more, else prototypes.
         unknown: when `is_unknown` says that a picture is of none of the classes: ``auto``, where it
@@ -70,6 +77,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (ways,) labels, sorted.
         n_features_in_: of a table, its columns.
+        choice_: with ``auto``, which network was taken and why, in a sentence; else empty.
         skipped_: name of each example that could not be read -> a sentence.
     """
 
@@ -112,15 +120,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self._are_vectors(X):
             return self._fit_vectors(X, y)
         pictures, labels, expected = self._labelled(X, y)
-        if len(expected) == 1:
-            raise lone_class(expected[0])
-        if not expected:
-            raise DataError("There are no examples: give two classes or more.")
+        refuse_too_few(expected, labels.tolist())
         tried = [
             self._tried(backbone, pictures, labels, expected, on_picture)
             for backbone in self._candidates()
         ]
-        backbone, vectors, state = _best(tried)
+        names = [backbone.name for backbone, _, _ in tried]
+        states = [state for _, _, state in tried]
+        chosen, self.choice_ = choose(names, states, tried[0][1].thumbnails)
+        backbone, vectors, state = tried[chosen]
         self.skipped_ = {pictures[place].name: fault for place, fault in vectors.faults.items()}
         self.__dict__.pop("n_features_in_", None)
         self._network = backbone
@@ -145,6 +153,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _fit_rows(self, X: Any, y: Any) -> Self:
         if isinstance(y, Sequence):
             refuse_mixed(np.array(list(y), dtype=object).ravel())
+        if looks_like_pictures(X):
+            _warn(
+                f"X is taken for a table of {X.shape[1]} columns, each row a vector; if its rows "
+                "are pictures, give them as an array (n, height, width)."
+            )
         X, y = validate_data(self, X, y, dtype="numeric")  # pyright: ignore[reportArgumentType]
         check_classification_targets(y)
         values = np.asarray(X, dtype=np.float64)
@@ -152,12 +165,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise lone_class(classes[0])
         scale = Scale.of(values)
-        names = tuple(f"row {place}" for place in range(1, len(values) + 1))
-        kept = Kept(codes_of(scale.applied(values)), labels.astype(np.int64), names, (), ())
+        kept = _kept_rows(values, labels.astype(np.int64), scale)
         self._network = None
         self._version = ""
         self.backbone_ = None
         self.skipped_: dict[str, str] = {}
+        self.choice_ = ""
         self._begin(self._of(classes, kept, scale))
         return self
 
@@ -271,8 +284,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _vectors(self, X: Any, state: State) -> np.ndarray:
         if state.scale is not None:
-            return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
+            return self._rows(X)
         return vectors_of(pictures_of(X), self.network, strict=True).values
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """A table as `fit` was given one, (n, columns) float64."""
+        return np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
 
     @property
     def network(self) -> Backbone:
@@ -326,21 +343,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     # Changing
 
     def add_pictures(self, X: Any, y: Any) -> Self:
-        """More examples (n of X, y as `fit` takes them), of classes that are there or new ones."""
+        """More examples (n of X, y as `fit` takes them), of classes that are there.
+
+        Raises:
+            ConfigError: if there is no such class; `add_class` makes a new one.
+        """
         check_is_fitted(self)
+        return self._added(X, y, new=False)
+
+    def _added(self, X: Any, y: Any, *, new: bool) -> Self:
         state = self._state
-        if state.scale is not None:
-            values = np.asarray(validate_data(self, X, reset=False, dtype="numeric"), np.float64)
-            labels = labels_of(y, len(values))
-            start = len(state.kept) + 1
-            names = tuple(f"row {place}" for place in range(start, start + len(values)))
-            codes = codes_of(state.scale.applied(values))
-            more = Kept(codes, np.zeros(len(values), np.int64), names, (), ())
-        else:
+        if state.scale is None:
             pictures = pictures_of(X)
-            labels = labels_of(y, len(pictures))
+            labels = changes.labels_for(state, y, len(pictures), new=new)
             vectors = vectors_of(pictures, self.network, strict=True)
             more = _kept(vectors, np.zeros(len(pictures), np.int64), pictures)
+        else:
+            values = self._rows(X)
+            labels = changes.labels_for(state, y, len(values), new=new)
+            zeros = np.zeros(len(values), np.int64)
+            more = _kept_rows(values, zeros, state.scale, first=len(state.kept) + 1)
         return self._remember(changes.with_more(state, more, labels))
 
     def add_class(self, name: Any, X: Any) -> Self:
@@ -353,7 +375,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if name in self._state.classes:
             raise ConfigError(f"There is a class {str(name)!r} already: use add_pictures.")
         count = len(X) if self._state.scale is not None else len(pictures_of(X))
-        return self.add_pictures(X, [name] * count)
+        return self._added(X, [name] * count, new=True)
 
     def remove_class(self, name: Any) -> Self:
         """Without a class and its examples.
@@ -457,6 +479,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classifier._network = network
         classifier.backbone_ = header.backbone
         classifier.skipped_ = {}
+        classifier.choice_ = ""
         if header.columns is not None:
             vars(classifier)["n_features_in_"] = header.columns
         classifier._begin(state)
@@ -491,19 +514,7 @@ def _kept(vectors: Vectors, labels: np.ndarray, pictures: Sequence[Picture]) -> 
     )
 
 
-def _best(tried: list[tuple[Backbone, Vectors, State]]) -> tuple[Backbone, Vectors, State]:
-    """The backbone with the least loss on examples left out, the first on a tie.
-
-    Where nothing can be left out: the one of drawings if no picture has colours.
-    """
-    told = tried[0][2].told.any()
-    if not told and len(tried) > 1:
-        drawn = not any(has_colours(of) for of in tried[0][1].thumbnails)
-        return next(one for one in tried if (one[0].name == DRAWINGS) == drawn)
-    return min(tried, key=lambda one: _loss_of(one[2]) if told else 0.0)
-
-
-def _loss_of(state: State) -> float:
-    told = state.told
-    labels = state.kept.labels[told]
-    return smoothed_loss(state.left_out[told], labels, state.temperature)
+def _kept_rows(values: np.ndarray, labels: np.ndarray, scale: Scale, first: int = 1) -> Kept:
+    """Rows of a table (n, columns), counted from ``first``."""
+    names = tuple(f"row {place}" for place in range(first, first + len(values)))
+    return Kept(codes_of(scale.applied(values)), labels, names, (), ())

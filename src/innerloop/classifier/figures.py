@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageOps
 
 from innerloop.classifier.calibration import bins_of
 from innerloop.classifier.quality import AHEAD, DRAWS, Quality
 from innerloop.classifier.state import State
+from innerloop.classifier.words import shortened
+from innerloop.data.pictures import padded_square
 from innerloop.report.figures.style import AFTER, GREY, WRONG, canvas
 
 SHOWN = 10
@@ -23,15 +25,16 @@ CELL = 68
 INCH = 0.72
 """The same in inches."""
 NAME = 18
-"""Letters of a name that there is room for."""
+"""Letters of a name that there is room for beside a row."""
+CAPTION = 12
+"""The same under a picture."""
 CELLS = 12
 """Classes up to which a confusion is written out in numbers."""
 
 
 def short(name: object) -> str:
-    """A name as there is room for."""
-    text = str(name)
-    return text if len(text) <= NAME else text[: NAME - 1] + "…"
+    """A name as there is room for beside a row."""
+    return shortened(str(name), NAME)
 
 
 def sheet(state: State) -> Figure:
@@ -50,8 +53,8 @@ def mistakes_sheet(state: State, report: Quality) -> Figure:
     shown = [
         (
             state.kept.thumbnails[place_of[mistake.name]],
-            f"{short(mistake.label)}\nfor {short(mistake.predicted)}\n"
-            f"{100 * mistake.probability:.0f} %",
+            f"{shortened(str(mistake.label), CAPTION)},\ntaken for\n"
+            f"{shortened(str(mistake.predicted), CAPTION)}\n{100 * mistake.probability:.0f} %",
         )
         for mistake in report.mistakes[: 3 * SHOWN]
     ]
@@ -62,13 +65,13 @@ def mistakes_sheet(state: State, report: Quality) -> Figure:
 def _rows_of_pictures(
     title: str, rows: Sequence[tuple[str, Sequence[tuple[bytes, str]]]]
 ) -> Figure:
-    """Small pictures in rows that may have names, each with a text of up to three lines or none.
+    """Small pictures in rows that may have names, each with a text of up to four lines or none.
 
     As one image, since a panel for each takes a second for every fifty.
     """
     columns = max(6, *(len(pictures) for _, pictures in rows))
     captioned = any(text for _, pictures in rows for _, text in pictures)
-    tall = round((1.6 if captioned else 1.0) * CELL)
+    tall = round((1.75 if captioned else 1.0) * CELL)
     image = np.full((tall * len(rows), CELL * columns, 3), 255, np.uint8)
     named = 1.3 if any(name for name, _ in rows) else 0.1
     width, height = named + INCH * columns, INCH * image.shape[0] / CELL
@@ -95,9 +98,10 @@ def _rows_of_pictures(
 
 
 def _cell(content: bytes) -> np.ndarray:
-    """A small JPEG as (side, side, 3) bytes."""
+    """A small JPEG, whole, in the middle of (side, side, 3) bytes."""
     with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-        return np.asarray(picture.convert("RGB").resize((CELL - 4, CELL - 4)))
+        fitted = ImageOps.contain(picture.convert("RGB"), (CELL - 4, CELL - 4))
+    return padded_square(np.asarray(fitted), 255)
 
 
 def confusion(report: Quality) -> Figure:
@@ -148,8 +152,8 @@ def curve(report: Quality) -> Figure:
     if report.outlook is not None:
         ahead = float(np.median(report.counts)) + AHEAD
         axes.plot(
-            [ahead - AHEAD, ahead],
-            [100 * report.accuracy, 100 * report.outlook],
+            [shots[-1], ahead],
+            [means[-1], 100 * report.outlook],
             "o--",
             color=GREY,
             markevery=[1],
@@ -171,7 +175,7 @@ def reliability(p: np.ndarray, right: np.ndarray, title: str) -> Figure:
         right: (n,) bool.
         title: of the figure.
     """
-    figure, axes = canvas(title, f"{len(p)} pictures, in up to ten bins of equal counts")
+    figure, axes = canvas(title, f"{len(p)} pictures, in up to ten groups of equal size")
     parts = bins_of(p)
     confidence = [100 * p[part].mean() for part in parts]
     accuracy = np.array([100 * right[part].mean() for part in parts])
@@ -189,7 +193,7 @@ def reliability(p: np.ndarray, right: np.ndarray, title: str) -> Figure:
         fmt="o",
         color=WRONG,
         capsize=2,
-        label="a bin, with its 95 % interval",
+        label="a group of pictures, with its 95 % interval",
     )
     axes.set_xlim(0, 101)
     axes.set_ylim(0, 101)

@@ -9,6 +9,9 @@ from PIL import Image
 
 from innerloop.core.errors import ConfigError, DataError
 
+COLUMNS = 100
+"""Of a table of bytes, from which on its rows may be pictures."""
+
 
 def holds_pictures(X: Any) -> bool:
     """Whether X is a path, pictures, or a list of something that is no row of numbers."""
@@ -24,6 +27,13 @@ def holds_pictures(X: Any) -> bool:
     if isinstance(first, list | tuple):
         return False
     return not (isinstance(first, np.ndarray) and first.ndim == 1)
+
+
+def looks_like_pictures(X: Any) -> bool:
+    """Whether a table holds bytes in so many columns that its rows may be pictures."""
+    return (
+        isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim == 2 and X.shape[1] >= COLUMNS
+    )
 
 
 def labels_of(y: Any, count: int) -> np.ndarray:
@@ -62,6 +72,25 @@ def refuse_mixed(values: np.ndarray) -> None:
         raise ConfigError(f"Classes are texts or numbers: got {kinds.pop()}.")
     if any("\0" in of for of in values) if texts else any(of != of for of in values):
         raise ConfigError("A class is called by NaN, or by a text with NUL: use another name.")
+    if texts and any(not of.strip() for of in values):
+        raise ConfigError("A class has an empty name: give it one that can be seen.")
+
+
+def refuse_too_few(classes: Sequence[Any], labels: Sequence[Any]) -> None:
+    """Raise `DataError` unless there are two classes or more, and each has an example.
+
+    Args:
+        classes: those that are to be.
+        labels: the class of each example.
+    """
+    if not classes:
+        raise DataError("There are no examples: give two classes or more.")
+    if len(classes) == 1:
+        raise lone_class(classes[0])
+    present = set(labels)
+    for name in classes:
+        if name not in present:
+            raise DataError(f"The class {str(name)!r} has no picture that can be read.")
 
 
 def lone_class(name: Any) -> DataError:

@@ -11,6 +11,9 @@ from innerloop.classifier.calibration import expected_calibration_error
 from innerloop.classifier.predictions import Predictions
 from innerloop.classifier.quality import wilson
 
+NAMED = 5
+"""Other classes that are named, at most."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -26,6 +29,7 @@ class HeldOut:
         right: (tested,) bool.
         refused: share of them that it calls unknown.
         strangers: pictures of other classes.
+        others: what these are called.
         passed: share of these that it does not call unknown; NaN where there is none.
         auroc: how well similarity tells the two apart, 0.5 for not at all; NaN where one is
             missing.
@@ -41,6 +45,7 @@ class HeldOut:
     right: np.ndarray
     refused: float
     strangers: int
+    others: tuple[str, ...]
     passed: float
     auroc: float
     mistakes: tuple[tuple[str, Any, Any], ...]
@@ -87,10 +92,25 @@ def held_out(made: Predictions, labels: Sequence[Any], classes: Sequence[Any]) -
         right,
         float(unknown[known].mean()) if tested else float("nan"),
         int((~known).sum()),
+        tuple(sorted(set(labels) - set(classes))),
         float(1 - unknown[~known].mean()) if (~known).any() else float("nan"),
         float(roc_auc_score(known, similarity)) if both else float("nan"),
         mistakes,
     )
+
+
+def _trust(found: HeldOut) -> str:
+    """Whether it is too sure of itself, or not enough."""
+    points = 100 * (float(found.p.mean()) - found.accuracy)
+    if round(abs(points)) == 0:
+        return "as sure as it is right"
+    return f"too {'sure of itself' if points > 0 else 'modest'} by {abs(points):.0f} points"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def sentences(found: HeldOut) -> list[str]:
@@ -103,13 +123,15 @@ def sentences(found: HeldOut) -> list[str]:
             f"{100 * low:.0f} to {100 * high:.0f} %)."
         )
         lines.append(
-            f"How sure it is lies {100 * found.calibration_error:.0f} points from how often it is "
-            f"right, on average; {100 * found.refused:.0f} % of them it calls unknown."
+            f"On average it says {100 * found.p.mean():.0f} %: it is {_trust(found)}. In groups of "
+            f"pictures that it is about equally sure of the two are "
+            f"{100 * found.calibration_error:.0f} points apart. "
+            f"{100 * found.refused:.0f} % of all it calls unknown."
         )
     if found.strangers:
         lines.append(
-            f"Of {found.strangers} pictures of other classes {100 * found.passed:.0f} % pass as "
-            "one of its own."
+            f"Of {found.strangers} pictures of other classes ({_some(found.others)}) "
+            f"{100 * found.passed:.0f} % pass as one of its own."
         )
     if found.tested and found.strangers:
         lines.append(

@@ -6,6 +6,7 @@ is left out. Weights that are not on the disk are downloaded by the library itse
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,15 @@ def load(library: str, name: str, *, pretrained: bool = True) -> Backbone:
         module = import_module(library)
     # Beside another PyTorch than it was built for, a library raises anything.
     except Exception as error:
-        raise ConfigError(
-            f"The backbone {library}:{name} needs {package} ({first_line(error)[:SAID]}): "
-            f"pip install {package}."
-        ) from error
+        said = first_line(error)[:SAID]
+        if find_spec(library) is None:
+            advice = f"needs {package} ({said}): pip install {package}"
+        else:
+            advice = (
+                f"cannot be loaded, since {library} is installed and does not import ({said}): "
+                "install versions of it, torch and torchvision that go together"
+            )
+        raise ConfigError(f"The backbone {library}:{name} {advice}.") from error
     try:
         network, prepare = loader(module, name, pretrained)
     # Whatever a library raises at a name, or without a network.

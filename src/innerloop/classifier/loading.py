@@ -20,7 +20,7 @@ from safetensors.numpy import load
 from innerloop.classifier.backbones import Backbone, find_backbone
 from innerloop.classifier.calibration import COLDEST, WARMEST
 from innerloop.classifier.heads import HEADS
-from innerloop.classifier.places import SUMS
+from innerloop.classifier.places import SUMS, refuse_other
 from innerloop.classifier.saving import FORMAT, Header, Kind
 from innerloop.classifier.state import Kept, Scale, State
 from innerloop.core.errors import ConfigError, DataError, first_line
@@ -49,8 +49,7 @@ def load_state(path: Path) -> tuple[State, Header]:
     Raises:
         DataError: if it is not there, is damaged, was changed, or is of another version.
     """
-    if not path.exists():
-        raise DataError(f"There is no classifier {str(path)!r}: innerloop adapt makes one.")
+    refuse_other(path)
     files = _read_archive(path) if path.is_file() else _read_folder(path)
     header = _header(files["classifier.json"], path)
     try:

@@ -3,11 +3,12 @@
 import numpy as np
 
 from innerloop.classifier import figures
+from innerloop.classifier.backbones import DRAWINGS, PHOTOS
 from innerloop.classifier.calibration import probabilities
 from innerloop.classifier.pictures import short_name
 from innerloop.classifier.quality import DRAWS, SURE, Quality
 from innerloop.classifier.state import State
-from innerloop.classifier.words import sentences
+from innerloop.classifier.words import how, sentences, shortened
 from innerloop.report.document import (
     Block,
     Bullets,
@@ -19,9 +20,17 @@ from innerloop.report.document import (
     code,
 )
 from innerloop.report.figures.drawing import in_usual_style
-from innerloop.report.render.pages import html_page
+from innerloop.report.render.pages import boxes, html_page
 from innerloop.report.render.svg import drawn
 
+SEEN: dict[str | None, str] = {
+    PHOTOS: " The network sees the middle square of each.",
+    DRAWINGS: " The network sees what is drawn, cut out and laid in the middle of a square.",
+}
+"""What a network sees of a picture, where that is ours to say."""
+TITLE = "How sure it is, and how often it is right"
+PART = 18
+"""Letters of a folder's and of a file's name in a table."""
 LISTED = 30
 """Rows of a table, at most."""
 
@@ -31,12 +40,12 @@ def page(state: State, report: Quality, title: str, backbone: str | None) -> str
     written = Document(
         title,
         f"{len(report.classes)} classes, {sum(report.counts)} pictures, "
-        f"{state.head.kind} on {backbone or 'vectors'}",
+        f"{how(state.head.kind, backbone)}",
         [
             section
             for section in (
                 _summary(report),
-                _pictures(state),
+                _pictures(state, backbone),
                 _mistakes(state, report),
                 _confusion(report),
                 _curve(report),
@@ -70,12 +79,25 @@ def _summary(report: Quality) -> Section:
     if report.tested:
         blocks.append(
             Paragraph(
-                "They are left out one of each class at a time, of more than twenty several. By "
-                f"five folds {100 * report.five_folds:.0f} % are right. Both judge a classifier "
+                "They are left out one of each class at a time; where a class has more than "
+                "twenty, several. With a fifth of each class left out at a time "
+                f"{100 * report.five_folds:.0f} % are right. Both judge a classifier "
                 "with fewer examples than this one, which matters with two or three of each class."
             )
         )
+    if missing := boxes(" ".join(map(str, report.classes))):
+        blocks.append(
+            Paragraph(
+                f"Figures show boxes for {missing}: no font of the machine that drew them has "
+                "these. With one that does, make the report again."
+            )
+        )
     return Section("How good it is", blocks)
+
+
+def _path(name: str) -> str:
+    """A picture's folder and file, so short that two of them stand beside each other."""
+    return code("/".join(shortened(part, PART) for part in short_name(name).split("/")))
 
 
 def _share(report: Quality, place: int) -> str:
@@ -85,7 +107,7 @@ def _share(report: Quality, place: int) -> str:
     return f"{int(report.confusion[place, place])} of {tested}"
 
 
-def _pictures(state: State) -> Section | None:
+def _pictures(state: State, backbone: str | None) -> Section | None:
     if not all(state.kept.thumbnails) or not state.kept.thumbnails:
         return None
     return Section(
@@ -95,8 +117,8 @@ def _pictures(state: State) -> Section | None:
                 "pictures",
                 lambda: figures.sheet(state),
                 "Small pictures, a row for each class.",
-                f"Up to {figures.SHOWN} pictures of each of up to {figures.ROWS} classes, as the "
-                "network sees their middle.",
+                f"Up to {figures.SHOWN} pictures of each of up to {figures.ROWS} classes, whole."
+                f"{SEEN.get(backbone, '')}",
             )
         ],
     )
@@ -122,7 +144,7 @@ def _mistakes(state: State, report: Quality) -> Section | None:
                 ("picture", "class", "taken for", "probability"),
                 [
                     (
-                        code(short_name(of.name)),
+                        _path(of.name),
                         str(of.label),
                         str(of.predicted),
                         f"{100 * of.probability:.0f} %",
@@ -135,11 +157,11 @@ def _mistakes(state: State, report: Quality) -> Section | None:
         blocks.append(
             Table(
                 "Pairs that look the same, those of two classes first",
-                ("one", "other", "classes", "cosine"),
+                ("one", "other", "classes", "similarity"),
                 [
                     (
-                        code(short_name(of.names[0])),
-                        code(short_name(of.names[1])),
+                        _path(of.names[0]),
+                        _path(of.names[1]),
                         " and ".join(dict.fromkeys(map(str, of.labels))),
                         "identical" if of.identical else f"{of.cosine:.3f}",
                     )
@@ -177,7 +199,7 @@ def _curve(report: Quality) -> Section | None:
                 lambda: figures.curve(report),
                 "Accuracy rises with the number of pictures a class.",
                 "Accuracy with so many pictures a class, chosen at random, on the others; the band "
-                f"is one standard deviation over {DRAWS} choices.",
+                f"is one standard deviation over {DRAWS} choices, cut off at 0 and 100 %.",
             )
         ],
     )
@@ -201,11 +223,14 @@ def _trust(state: State, report: Quality) -> Section | None:
         [
             Picture(
                 "reliability",
-                lambda: figures.reliability(np.max(p, axis=1), right, "Sure, and right"),
+                lambda: figures.reliability(np.max(p, axis=1), right, TITLE),
                 "How often it is right against how sure it is.",
                 "How often it is right when it is so and so sure, pictures left out. The "
                 "temperature was fitted to the same pictures, so the next ones lie further away.",
             ),
-            Paragraph(f"Probabilities are softmax(scores / {state.temperature:.3f}).{unknown}"),
+            Paragraph(
+                "Probabilities are scaled so that, of the pictures left out that it is 90 % sure "
+                f"of, about 90 % are right (temperature {state.temperature:.3f}).{unknown}"
+            ),
         ],
     )

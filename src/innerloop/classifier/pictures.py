@@ -17,7 +17,7 @@ from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import expanded
 from innerloop.data.folders import class_folders
 from innerloop.data.listing import File, Listing, list_folder
-from innerloop.data.pictures import FORMATS, decoded, is_picture, pixels_of
+from innerloop.data.pictures import FORMATS, decoded, is_picture, pixels_of, unreadable
 
 LARGE_PIXELS = 16_000_000
 """From so many on no two pictures are decoded at once."""
@@ -104,9 +104,7 @@ class Read:
             raise
         # What Pillow opened is decoded only now.
         except Exception as error:
-            raise DataError(
-                f"The picture {self.name!r} cannot be read ({error}): remove or replace it."
-            ) from error
+            raise unreadable(error, self.name) from error
 
 
 def short_name(name: str) -> str:
@@ -264,7 +262,11 @@ def _limited(content: bytes, name: str) -> bytes:
 
 
 def _pixels_of_array(values: np.ndarray, name: str) -> np.ndarray:
-    """Bytes, or numbers from 0 to 1; transparency is laid on white."""
+    """Bytes, or numbers from 0 to 1; transparency is laid on white.
+
+    Whole numbers from 0 to 255 are bytes, whatever their type. Where all are 0 or 1 they are black
+    and white, but for bytes proper (uint8), which are what a file would hold.
+    """
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     colours = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
@@ -273,18 +275,26 @@ def _pixels_of_array(values: np.ndarray, name: str) -> np.ndarray:
             f"{name} is an array of shape {values.shape}: a picture is (height, width), or "
             "(height, width, 3 or 4)."
         )
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * 255
-    elif np.issubdtype(values.dtype, np.floating):
-        # `not` so that NaN is refused too.
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise DataError(
-                f"{name} is an array of {values.dtype} that leaves 0 to 1: divide it by its "
-                "largest value, or give bytes."
-            )
-        values = np.round(values * 255).astype(np.uint8)
-    elif values.dtype != np.uint8:
-        raise DataError(
-            f"{name} is an array of {values.dtype}: give bytes (uint8), or numbers from 0 to 1."
-        )
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{name} is an array of {values.dtype}: give bytes or numbers from 0 to 1.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{name} holds NaN or infinity: give numbers from 0 to 1, or bytes.")
+    if values.dtype != np.uint8:
+        times = _to_bytes(values, name)
+        numbers = values if values.dtype.kind == "f" else values.astype(np.int64)
+        values = np.round(numbers * times).astype(np.uint8)
     return pixels_of(Image.fromarray(values), name)
+
+
+def _to_bytes(values: np.ndarray, name: str) -> int:
+    """By what numbers are multiplied to be bytes."""
+    low, high = values.min(), values.max()
+    if low >= 0 and high <= 1:
+        return 255
+    if low >= 0 and high <= 255 and values.dtype.kind in "ui":
+        return 1
+    whole = ", or whole numbers from 0 to 255 (array.astype(np.uint8))"
+    raise DataError(
+        f"{name} is an array of {values.dtype} from {low:g} to {high:g}: give numbers from 0 to 1 "
+        f"(array / largest value){whole}."
+    )

@@ -26,6 +26,8 @@ ALIKE = 0.985
 """Cosine of two pictures from which on they may be copies."""
 CORRELATED = 0.97
 """Of their small pictures."""
+PLAIN = 4
+"""Between the lightest and the darkest pixel of a small picture of one colour, in bytes."""
 SURE = 0.8
 """Probability of another class from which on an example may be labelled wrong."""
 DRAWS = 20
@@ -98,6 +100,7 @@ class Quality:
         mistakes: the surest first.
         mislabelled: those of them that are sure of another class.
         duplicates: pairs that look the same, in a class or between two.
+        empty: names of pictures of one colour; of loaded ones it is not known.
         curve: the learning curve.
         outlook: accuracy that five more pictures a class would bring about, by the curve; None
             where it has fewer than two points.
@@ -113,6 +116,7 @@ class Quality:
     mistakes: tuple[Mistake, ...]
     mislabelled: tuple[Mistake, ...]
     duplicates: tuple[Pair, ...]
+    empty: tuple[str, ...]
     curve: tuple[CurvePoint, ...]
     outlook: float | None
 
@@ -147,6 +151,7 @@ def quality(state: State) -> Quality:
         mistakes,
         tuple(of for of in mistakes if of.probability >= SURE),
         _duplicates(state),
+        _empty(state),
         curve,
         _outlook(curve, accuracy, state),
     )
@@ -217,6 +222,17 @@ def _look_the_same(one: bytes, other: bytes) -> bool:
     return bool(small[0] @ small[1] >= CORRELATED * lengths)
 
 
+def _empty(state: State) -> tuple[str, ...]:
+    pairs = zip(state.kept.names, state.kept.thumbnails, strict=False)
+    return tuple(name for name, of in pairs if of and _is_of_one_colour(of))
+
+
+def _is_of_one_colour(thumbnail: bytes) -> bool:
+    with Image.open(io.BytesIO(thumbnail), formats=("JPEG",)) as image:
+        channels = image.getextrema() if image.mode == "RGB" else (image.getextrema(),)
+    return all(high - low <= PLAIN for low, high in channels)  # pyright: ignore
+
+
 def _by_folds(state: State) -> float:
     examples = state.examples
     parts = folds(examples.labels, FOLDS)
@@ -275,7 +291,8 @@ def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> floa
 
     The power, errors ~ shots^-c (Cortes et al. 1993), is fitted to the curve's logarithms, c from 0
     to 1: no rise, and no faster fall than means of independent examples allow. It goes on from the
-    accuracy of the classifier as it is.
+    accuracy of the classifier as it is, or from the curve's last point where that is better, so
+    that the curve never falls.
     """
     known = [point for point in curve if point.mean < 1]
     if len(curve) < 2:
@@ -286,4 +303,5 @@ def _outlook(curve: Sequence[CurvePoint], accuracy: float, state: State) -> floa
         errors = np.log([1 - point.mean for point in known])
         slope = float(np.clip(np.polyfit(shots, errors, 1)[0], -1, 0))
     typical = float(np.median(state.examples.counts.numpy()))
-    return 1 - (1 - accuracy) * ((typical + AHEAD) / typical) ** slope
+    starts = ((typical, accuracy), (curve[-1].shots, curve[-1].mean))
+    return max(1 - (1 - share) * ((typical + AHEAD) / shots) ** slope for shots, share in starts)

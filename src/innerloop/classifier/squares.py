@@ -40,9 +40,7 @@ def drawing(pixels: np.ndarray, size: int) -> np.ndarray:
     Raises:
         DataError: if it is too long for a square.
     """
-    grey = pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = np.abs(grey.astype(np.int16) - int(np.median(border))).astype(np.uint8)
+    ink = ink_of(pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L")))
     drawn = ink > FAINT * ink.max()
     rows = np.flatnonzero(drawn.any(axis=1))
     columns = np.flatnonzero(drawn.any(axis=0))
@@ -57,3 +55,9 @@ def drawing(pixels: np.ndarray, size: int) -> np.ndarray:
     square = np.pad(square, max(1, round(MARGIN / (1 - 2 * MARGIN) * len(square))))
     small = resize(square, size).astype(np.float32)
     return (small / max(1.0, float(small.max())))[None]
+
+
+def ink_of(grey: np.ndarray) -> np.ndarray:
+    """How far each pixel (height, width) uint8 is from the ground, which is most of the border."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return np.abs(grey.astype(np.int16) - int(np.median(border))).astype(np.uint8)

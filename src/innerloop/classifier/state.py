@@ -1,8 +1,8 @@
 """A fitted classifier: values that never change, so that any thread can predict with it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -143,6 +143,10 @@ class State:
     threshold: float | None
     scale: Scale | None
     inverse: RidgeInverse | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is computed when it is first asked for: asking changes nothing."""
+        return {of.name: getattr(self, of.name) for of in fields(self)}
 
     @cached_property
     def examples(self) -> Examples:

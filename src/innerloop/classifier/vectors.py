@@ -17,12 +17,9 @@ from innerloop.classifier.backbones import Backbone
 from innerloop.classifier.cache import FeatureCache, Kept
 from innerloop.classifier.pictures import Picture
 from innerloop.core.errors import DataError
-from innerloop.data.pictures import middle_square
 
 THUMBNAIL = 64
 """Side of a small picture in pixels, at most."""
-COLOURLESS = 4
-"""Mean difference of a pixel's channels, up to which JPEG alone may make it."""
 MOST_WORKERS = 16
 """Threads that compute pictures."""
 AT_ONCE = 256
@@ -172,18 +169,9 @@ def _made(picture: Picture, backbone: Backbone) -> Kept:
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
-    """A small JPEG of a picture's middle square."""
-    small = Image.fromarray(middle_square(pixels))
+    """A small JPEG of a whole picture."""
+    small = Image.fromarray(pixels)
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     return file.getvalue()
-
-
-def has_colours(thumbnail: bytes) -> bool:
-    """Whether a small JPEG has more than shades of grey."""
-    with Image.open(io.BytesIO(thumbnail), formats=("JPEG",)) as image:
-        if image.mode == "L":
-            return False
-        pixels = np.asarray(image.convert("RGB")).astype(np.int16)
-    return bool((pixels.max(axis=2) - pixels.min(axis=2)).mean() > COLOURLESS)

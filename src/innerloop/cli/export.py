@@ -7,6 +7,7 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.core.files import refuse_unwritable
 
 PAGE = (".html", ".htm")
 
@@ -22,6 +23,8 @@ class ExportOptions(Common):
     runtime: Path | None = None
     """For a page: the folder of the npm package onnxruntime-web, which becomes part of the page;
     default: none."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over a file that is there already."""
 
 
 def run(arguments: list[str]) -> int:
@@ -30,6 +33,11 @@ def run(arguments: list[str]) -> int:
     suffix = options.out.suffix.lower()
     if suffix not in (".onnx", *PAGE):
         raise ConfigError(f"{options.out} must end in .onnx or in .html: that says what it is.")
+    from innerloop.classifier.places import refuse_file, refuse_other
+
+    refuse_other(options.classifier)
+    refuse_unwritable(options.out)
+    refuse_file(options.out, replace=options.replace)
     say = sayer(options)
     from innerloop.classifier.estimator import FewShotClassifier
 

@@ -7,6 +7,10 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import DataError
+from innerloop.core.files import refuse_unwritable
+
+FIGURE = "reliability"
+"""Of how sure it is and how often right, without its suffix."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class HeldOutOptions(Common):
     out: Path | None = None
     """Folder for reliability.png and reliability.svg: how often it is right when it is how sure;
     default: none."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over figures that are there already."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Stop at the first picture that cannot be read, instead of going on without it."""
 
@@ -40,23 +46,31 @@ def is_of_a_classifier(arguments: list[str]) -> bool:
 def run(arguments: list[str]) -> int:
     """Predict every picture of the folder, and compare."""
     options = parse(HeldOutOptions, "evaluate", arguments)
-    from innerloop.classifier.estimator import FewShotClassifier
-    from innerloop.classifier.held_out import held_out, sentences
     from innerloop.classifier.pictures import labelled_folder
-    from innerloop.classifier.predictions import predictions
-    from innerloop.cli.progress import CountProgress
+    from innerloop.classifier.places import refuse_file, refuse_other
 
+    refuse_other(options.classifier)
+    if options.out:
+        refuse_file(options.out / f"{FIGURE}.png", replace=options.replace)
+        refuse_unwritable(options.out / f"{FIGURE}.png")
     say = sayer(options)
-    classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
     pictures, labels, _ = labelled_folder(options.folder, say)
     if not pictures:
         raise DataError(f"The folder {str(options.folder)!r} holds no pictures.")
+    from innerloop.classifier.estimator import FewShotClassifier
+    from innerloop.classifier.held_out import held_out, sentences
+    from innerloop.classifier.predictions import predictions
+    from innerloop.cli.progress import CountProgress
+
+    classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
     progress = CountProgress("pictures", len(pictures), quiet=options.json)
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
     classes = [str(name) for name in classifier.classes_]
     found = held_out(made, [labels[place] for place in made.places], classes)
     for fault in made.faults.values():
         say(fault)
+    if made.faults:
+        say(f"{len(made.faults)} of {len(pictures)} pictures could not be read.")
     for sentence in sentences(found):
         say(sentence)
     for name, (right, tested) in found.by_class.items():
@@ -67,13 +81,7 @@ def run(arguments: list[str]) -> int:
         from innerloop.report.figures.style import save_figure
 
         title = "How sure, and how often right, on pictures that it was not made from"
-        say(
-            str(
-                save_figure(
-                    lambda: reliability(found.p, found.right, title), options.out, "reliability"
-                )
-            )
-        )
+        say(str(save_figure(lambda: reliability(found.p, found.right, title), options.out, FIGURE)))
     print_json(
         options,
         {

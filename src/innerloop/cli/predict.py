@@ -11,10 +11,12 @@ import tyro
 
 from innerloop.cli.command import Common, parse, print_json, sayer
 from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.files import refuse_unwritable
 from innerloop.core.texts import printable, whole
 
 if TYPE_CHECKING:
     from innerloop.classifier.estimator import FewShotClassifier
+    from innerloop.classifier.predictions import Prediction
 
 NONE = "none of these"
 """What a picture of no class is called."""
@@ -36,6 +38,8 @@ class PredictOptions(Common):
     copy_into: Path | None = None
     """A folder into which each picture is copied, into one that is called as its class; default:
     nothing is copied."""
+    replace: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write over a table that is there already. Copies never replace a file."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Stop at the first picture that cannot be read, instead of going on without it."""
 
@@ -45,22 +49,29 @@ def run(arguments: list[str]) -> int:
     options = parse(PredictOptions, "predict", arguments)
     if not options.pictures:
         raise ConfigError("innerloop predict needs pictures, or a folder of them.")
-    from innerloop.classifier.estimator import FewShotClassifier
     from innerloop.classifier.pictures import pictures_of
+    from innerloop.classifier.places import refuse_file, refuse_other
+
+    refuse_other(options.classifier)
+    if options.csv:
+        refuse_file(options.csv, replace=options.replace)
+        refuse_unwritable(options.csv)
+    if options.copy_into:
+        refuse_unwritable(options.copy_into / NONE)
+    pictures = [picture for path in options.pictures for picture in pictures_of(path)]
+    from innerloop.classifier.estimator import FewShotClassifier
     from innerloop.classifier.predictions import predictions
     from innerloop.cli.progress import CountProgress
 
     say = sayer(options)
     classifier = FewShotClassifier.load(options.classifier, backbone=options.backbone)
-    pictures = [picture for path in options.pictures for picture in pictures_of(path)]
+    for name in classifier.classes_ if options.copy_into else ():
+        _safe(str(name))
     progress = CountProgress("pictures", len(pictures), quiet=options.json)
     made = predictions(classifier, pictures, strict=options.strict, on_picture=progress)
     rows = []
     for one in made.rows:
-        name = NONE if one.unknown else str(one.label)
-        nearest = f", {one.label} is nearest" if one.unknown else ""
-        line = f"{one.name}: {name} ({100 * one.probability:.0f} %{nearest})"
-        say(printable(line).replace("\n", " "))
+        say(printable(_line(one)).replace("\n", " "))
         rows.append(
             {
                 "picture": one.name,
@@ -72,6 +83,8 @@ def run(arguments: list[str]) -> int:
         )
     for fault in made.faults.values():
         say(fault)
+    if made.faults:
+        say(f"{len(made.faults)} of {len(pictures)} pictures could not be read.")
     if options.csv:
         _write_table(options.csv, classifier, made)
         say(str(options.csv))
@@ -80,6 +93,13 @@ def run(arguments: list[str]) -> int:
         say(str(options.copy_into))
     print_json(options, {"predictions": rows, "skipped": made.faults})
     return 0
+
+
+def _line(one: "Prediction") -> str:
+    sure = f"{100 * one.probability:.0f} %"
+    if one.unknown:
+        return f"{one.name}: {NONE} (if it were one, {one.label} at {sure})"
+    return f"{one.name}: {one.label} ({sure})"
 
 
 def _write_table(path: Path, classifier: "FewShotClassifier", made: Any) -> None:

@@ -85,6 +85,24 @@ def write_folder(folder: Path, contents: Mapping[str, bytes | str]) -> None:
     write_together(paths)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise `DiskError` where no file or folder of a name could be written, before it is computed.
+
+    Tried with an empty file, which is gone at once: permissions alone do not tell on every system.
+    """
+    place = path if path.is_dir() else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    trial = place / f".{secrets.token_hex(8)}.tmp"
+    try:
+        open(trial, "xb").close()
+        trial.unlink()
+    except OSError as error:
+        raise DiskError(
+            f"Cannot write {path} ({place}: {error.strerror}): choose another place."
+        ) from error
+
+
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder that goes with the context, for what other programs want as files.

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from innerloop.core.errors import DataError
 from innerloop.data.images import resize
@@ -25,6 +25,10 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 WHITE = 65535
 ROWS = 256
 """Of a transparent picture that are laid on white together."""
+
+
+class Unusable(ValueError):
+    """Why a picture that is sound is not taken."""
 
 
 def is_picture(name: str) -> bool:
@@ -84,10 +88,34 @@ def decoded(file: BinaryIO, path: str) -> np.ndarray:
         raise
     # A decoder may raise anything at bytes that somebody made up.
     except Exception as error:
-        reason = str(error).replace(repr(file), "it") or type(error).__name__
-        raise DataError(
-            f"The picture {path!r} cannot be read ({reason}): remove or replace it."
-        ) from error
+        file.seek(0)
+        raise unreadable(error, path, empty=not file.read(1)) from error
+
+
+def unreadable(error: Exception, path: str, *, empty: bool = False) -> DataError:
+    """Why a picture could not be decoded, in words that are not a library's.
+
+    Args:
+        error: what was raised.
+        path: what errors call it.
+        empty: whether its file has no bytes.
+    """
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return DataError(
+            f"The picture {path!r} is of more than {MAX_PIXELS:,} pixels: make it smaller."
+        )
+    reason = "it is damaged"
+    if empty:
+        reason = "it is empty"
+    elif isinstance(error, UnidentifiedImageError):
+        reason = "it is not a picture"
+    elif isinstance(error, Unusable):
+        reason = str(error)
+    elif isinstance(error, MemoryError):
+        reason = "there is too little memory for it"
+    elif "truncated" in str(error).lower():
+        reason = "it ends too early"
+    return DataError(f"The picture {path!r} cannot be read ({reason}): remove or replace it.")
 
 
 def pixels_of(image: Image.Image, path: str) -> np.ndarray:
@@ -115,7 +143,7 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in (*SIXTEEN_BITS, "I"):
         return _from_sixteen_bits(image)
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers: save it in 8 bits a channel")
+        raise Unusable("its pixels are floating-point numbers: save it in 8 bits a channel")
     mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
         return _on_white(image, mode)
@@ -138,7 +166,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Scaled: Pillow's own conversion would cut off all that is brighter than 255."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > WHITE:
-        raise ValueError("its pixels have more than 16 bits: save it in 8 bits a channel")
+        raise Unusable("its pixels have more than 16 bits: save it in 8 bits a channel")
     # 65535 is 255 * 257; with half of that added, the division rounds.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
