@@ -19,6 +19,7 @@ from innerloop.experiments.experiment import Experiment
 from innerloop.experiments.recording import Record
 from innerloop.experiments.state import MovingAverage
 from innerloop.experiments.training import Training, validator
+from innerloop.fast_weights import engine
 from innerloop.methods.maml.learner import MAML
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights
@@ -138,6 +139,24 @@ def test_a_replayed_step_has_the_bits_of_its_operations_and_nothing_waits(
     computed = finished_as_on_a_gpu(tiny, tmp_path / "b")
 
     assert outcome(replayed) == outcome(computed)
+
+
+@pytest.mark.parametrize("kind", ["FO-MAML", "MAML", "MAML++"])
+def test_the_gpus_engine_is_recorded_and_replayed_to_the_same_bits(
+    experiment, tmp_path, monkeypatch, kind
+):
+    """Its network in the steps of a GPU, both on the CPU."""
+    monkeypatch.setattr(engine, "_is_on_gpu", lambda *of: True)
+    made = []
+    real = engine.GpuNetwork
+    monkeypatch.setattr(engine, "GpuNetwork", lambda *a, **k: made.append(1) or real(*a, **k))
+    tiny = experiment(episodes_per_chunk=2, **KINDS[kind])
+
+    replayed = finished_as_on_a_gpu(tiny, tmp_path / "a", recorded, say=refuse_to_be_said)
+    computed = finished_as_on_a_gpu(tiny, tmp_path / "b")
+
+    assert made
+    assert outcome(replayed)[0] == outcome(computed)[0]
 
 
 def test_a_step_is_recorded_anew_where_its_signature_changes(experiment, tmp_path):
