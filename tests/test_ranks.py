@@ -14,9 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from innerloop.core.errors import ConfigError
 from innerloop.core.processes import this_process
 from innerloop.experiments import ranks
 from innerloop.experiments.crew import packed, unpacked
+from innerloop.runs.directory import run_of_job
+from making import make_run
 
 SETTINGS = (
     "--data strokes --filters 16 --meta-batch-size 5 --threads 1 --validation-episodes 5 "
@@ -53,6 +56,38 @@ def test_alone_nothing_is_asked_of_others():
     assert this_process({}).size == ranks.size() == 1
     assert ranks.over([3, 4], lambda item: item + 1) == [4, 5]
     assert ranks.gathered("all") == ["all"]
+
+
+def test_processes_that_differ_are_refused(monkeypatch):
+    others = [{"weights": "a", "data set": "1"}, {"weights": "b", "data set": "1"}]
+    monkeypatch.setattr(ranks, "gathered", lambda own: others)
+
+    with pytest.raises(ConfigError, match="Process 1 has another weights than process 0, 'b' and"):
+        ranks.refuse_others(others[0])
+
+
+def test_pieces_that_do_not_meet_are_refused(monkeypatch):
+    """By a process that found another number of them, as where a chunk has another size."""
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    counts = iter([[{"number of pieces": "2"}, {"number of pieces": "3"}]])
+    monkeypatch.setattr(ranks, "gathered", lambda own: next(counts))
+
+    with pytest.raises(ConfigError, match="another number of pieces"):
+        ranks.over([1, 2], str)
+
+
+def test_a_restart_finds_the_run_of_its_own_command(tmp_path):
+    for name, command in (("a", "innerloop train maml"), ("b", "innerloop train maml --seed 1")):
+        run = make_run(tmp_path, "maml", name=name)
+        environment = run.path / "env.json"
+        recorded = json.loads(environment.read_text()) | {"job": "SLURM 7", "command": command}
+        environment.write_text(json.dumps(recorded))
+
+    found = run_of_job(tmp_path, "SLURM 7", "innerloop train maml")
+
+    assert found is not None and found.path.name == "a"
+    assert run_of_job(tmp_path, "SLURM 7", "innerloop train fomaml") is None
+    assert run_of_job(tmp_path, "SLURM 8", "innerloop train maml") is None
 
 
 # Real processes

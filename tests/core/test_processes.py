@@ -3,7 +3,7 @@
 import pytest
 
 from innerloop.core.errors import ConfigError
-from innerloop.core.processes import Process, job, starts, this_process
+from innerloop.core.processes import Process, job, start_of_all, starts, this_process
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
@@ -28,6 +28,22 @@ def test_torchrun_and_slurm_say_which_it_is_and_torchrun_comes_first():
 def test_what_is_no_number_or_too_large_is_refused(wrong):
     with pytest.raises(ConfigError, match="RANK"):
         this_process(TORCHRUN | wrong)
+
+
+def test_a_batch_script_of_several_tasks_is_one_process():
+    assert this_process(SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}).size == 1
+    assert this_process(SLURM | {"SLURM_STEP_NUM_TASKS": "5"}).size == 5
+
+
+def test_every_start_has_another_name():
+    names = [
+        start_of_all(SLURM),
+        start_of_all(SLURM | {"SLURM_STEP_ID": "3"}),
+        start_of_all(SLURM | {"SLURM_RESTART_COUNT": "1"}),
+        start_of_all(SLURM | {"SLURM_RESTART_COUNT": "1", "TORCHELASTIC_RESTART_COUNT": "1"}),
+        start_of_all(TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}),
+    ]
+    assert len(set(names)) == len(names)
 
 
 def test_the_restarts_of_a_job_have_its_name():

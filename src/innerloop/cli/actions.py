@@ -85,7 +85,7 @@ def evaluate_if_needed(
     overall: Overall | None = None,
 ) -> None:
     """Evaluate a run in its own way, unless that was done on the same episodes."""
-    if primary_rows(run, part, episodes):
+    if ranks.gathered(bool(primary_rows(run, part, episodes)))[0]:
         return
     say(f"{run.path} is evaluated on {episodes} episodes.")
     experiment, learner = open_run(

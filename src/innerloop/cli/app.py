@@ -58,8 +58,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 BY_SEVERAL = ("train", "resume", "evaluate", "explain")
 """Commands that several processes compute together, as torchrun or SLURM starts them."""
-BY_EACH = ("sweep",)
-"""Commands that each of them does for itself: workers of a sweep know nothing of one another."""
+BY_EACH = ["sweep", "work"]
+"""What each of them does for itself: workers of a sweep know nothing of one another."""
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"innerloop {__version__}")
         return 0
     try:
-        if this_process().rank > 0 and arguments[0] not in BY_EACH:
+        if this_process().rank > 0 and arguments[:2] != BY_EACH:
             return _beside_the_first(arguments)
         return _run(*arguments)
     except InnerloopError as error:
@@ -135,7 +135,9 @@ def _beside_the_first(arguments: list[str]) -> int:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             return _run(*arguments)
     except ConfigError as error:
-        return error.exit_code  # the first says the same
+        if this_process().local_rank:
+            return error.exit_code  # the first of this machine says the same
+        raise ConfigError(f"On {socket.gethostname()}: {error}") from error
     except InnerloopError as error:
         raise type(error)(f"On {socket.gethostname()}: {error}") from error
 

@@ -8,6 +8,7 @@ import tyro
 
 from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.core.processes import this_process
 
 if TYPE_CHECKING:
     from innerloop.experiments.experiment import Experiment
@@ -67,7 +68,7 @@ def run(arguments: list[str]) -> int:
     from innerloop.cli.held_out import run as on_pictures
 
     if is_of_a_classifier(arguments):
-        return on_pictures(arguments)
+        return 0 if this_process().rank else on_pictures(arguments)
     options = parse(EvaluateOptions, "evaluate", arguments)
     from innerloop.experiments.ranks import joined
 

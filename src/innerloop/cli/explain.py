@@ -35,13 +35,14 @@ def run(arguments: list[str]) -> int:
     if options.few_episodes < 2:
         raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
     from innerloop.analysis.explanation.storage import explanation_to_json
-    from innerloop.experiments.ranks import first, joined
+    from innerloop.experiments.ranks import first, joined, refuse_others
     from innerloop.report.explanation import explanation_page, write_explanation
     from innerloop.runs.directory import RunDirectory
 
     runs = [RunDirectory(path) for path in options.runs]
     say = sayer(options)
     with joined():
+        refuse_others({str(number): run.weights_sha256() for number, run in enumerate(runs)})
         explanation = _explained(runs, options)
         if not first():
             return 0

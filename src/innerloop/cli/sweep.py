@@ -88,9 +88,11 @@ def _work(options: SweepOptions, say: Say) -> tuple[int, dict[str, Any]]:
     if not options.any_version:
         sweep.refuse_other_version()
     from innerloop.experiments.monitor import stop_on_signals
+    from innerloop.experiments.ranks import take_own_gpu
     from innerloop.experiments.sweep import work
     from innerloop.runs.sweeps.status import status_of, status_page
 
+    take_own_gpu()
     with stop_on_signals(options.max_minutes) as should_stop:
         stop = work(
             sweep,

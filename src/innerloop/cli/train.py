@@ -60,11 +60,14 @@ def run(arguments: list[str]) -> int:
 
 def _train(config: "RunConfig", options: TrainOptions, trackers: "dict[str, Tracker]") -> int:
     from innerloop.core.processes import starts
+    from innerloop.experiments.ranks import gathered
 
-    if starts():
+    if max(gathered(starts())):
         directory = _of_this_job(config, options)
         if directory:
-            return resumed(directory, options, trackers)
+            code = resumed(directory, options, trackers)
+            print_json(options, outcome(directory))
+            return code
     experiment, directory = _prepared(config, options)
     code = run_to_end(experiment, directory, options, trackers, resume=False)
     if directory:
@@ -75,11 +78,13 @@ def _train(config: "RunConfig", options: TrainOptions, trackers: "dict[str, Trac
 def _of_this_job(config: "RunConfig", options: TrainOptions) -> "RunDirectory | None":
     """The run that an earlier start of the same job made; None: it came to none."""
     from innerloop.core.processes import job
+    from innerloop.experiments.environment import typed
     from innerloop.experiments.ranks import gathered, rank
     from innerloop.runs.directory import run_of_job
 
     place = options.run_dir or Path("runs") / config.run_name
-    return gathered(run_of_job(place.parent, job()) if rank() == 0 else None)[0]
+    found = run_of_job(place.parent, job(), typed()) if rank() == 0 else None
+    return gathered(found)[0]
 
 
 def _asks_for_help(arguments: list[str]) -> bool:
@@ -114,6 +119,7 @@ def _prepared(
 
     Of several processes the first alone has a run.
     """
+    from innerloop.experiments.crew import as_the_first
     from innerloop.experiments.environment import environment
     from innerloop.experiments.experiment import prepare
     from innerloop.experiments.ranks import first, first_before_others
@@ -123,6 +129,7 @@ def _prepared(
     with first_before_others():
         experiment = prepare(config, data_dir=options.data_dir, say=say)
         experiment.refuse_what_does_not_fit()
+    experiment = as_the_first(experiment)
     if not first():
         return experiment, None
     path = options.run_dir or Path("runs") / experiment.config.run_name
@@ -138,15 +145,19 @@ def resumed(
     device: str | None = None,
 ) -> int:
     """Go on where the last checkpoint is; of a finished run, draw the figures again."""
+    from innerloop.experiments.crew import as_the_first
     from innerloop.experiments.experiment import prepare
     from innerloop.experiments.machine import device_for
     from innerloop.experiments.ranks import first, first_before_others
     from innerloop.report import write_results
+    from innerloop.runs.trackers.following import following
 
     say = sayer(options)
     if directory.weights_path.is_file() and directory.status.state == "finished":
         if first():
             write_results(directory)
+            with following(directory, trackers, say):
+                pass  # they may not have been told of its end
         say(f"{directory.path} is finished; nothing is left to do.")
         return 0
     if directory.remark:
@@ -161,7 +172,7 @@ def resumed(
             say=say,
         )
     run = directory if first() else None
-    return run_to_end(experiment, run, options, trackers, resume=True)
+    return run_to_end(as_the_first(experiment), run, options, trackers, resume=True)
 
 
 def trackers_of(options: Any) -> "dict[str, Tracker]":

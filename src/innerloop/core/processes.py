@@ -14,6 +14,9 @@ NAMES = (
 """torchrun's variables, which come first, and SLURM's."""
 
 
+OF_A_STEP = "SLURM_STEP_NUM_TASKS"
+
+
 @dataclass(frozen=True)
 class Process:
     """One of a run's processes.
@@ -43,6 +46,8 @@ def this_process(environment: Mapping[str, str] = os.environ) -> Process:
         ConfigError: if it is no whole numbers, or they do not fit one another.
     """
     for (rank, size, local), starter in zip(NAMES, ("torchrun", "SLURM"), strict=True):
+        # srun's own, where it says one: a batch script has the job's and is one process.
+        size = OF_A_STEP if starter == "SLURM" and OF_A_STEP in environment else size
         if rank in environment and size in environment:
             values = [environment[rank], environment[size], environment.get(local, "0")]
             if not all(value.isdecimal() for value in values):
@@ -50,7 +55,6 @@ def this_process(environment: Mapping[str, str] = os.environ) -> Process:
             number, count, here = map(int, values)
             if not number < count:
                 raise ConfigError(f"{rank} counts from 0 to {size} - 1: got {values[:2]}.")
-            # A shell that SLURM gave several tasks is one process until srun starts them.
             return Process(number, count, here, starter)
     return Process()
 
@@ -70,6 +74,11 @@ def starts(environment: Mapping[str, str] = os.environ) -> int:
     """How often the job was started before, because a process of it ended too early."""
     counts = (environment.get(name, "") for name in RESTARTS)
     return max((int(count) for count in counts if count.isdecimal()), default=0)
+
+
+def start_of_all(environment: Mapping[str, str] = os.environ) -> str:
+    """Another name at each start of a job, the same for all of its processes."""
+    return " ".join(environment.get(name, "0") for name in (*RESTARTS, "SLURM_STEP_ID"))
 
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")

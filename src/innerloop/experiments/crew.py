@@ -7,6 +7,7 @@ weights that the first sends, and the first adds their parts up in the order of 
 processors that round otherwise cannot drift apart. A mini-batch of images is not divided.
 """
 
+import dataclasses
 import enum
 import signal
 import threading
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError
+from innerloop.core.processes import this_process
 from innerloop.core.version import __version__
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
@@ -25,6 +27,7 @@ from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
 from innerloop.experiments.meta_gradient import Part, parts_of, taken
 from innerloop.experiments.state import state_of
+from innerloop.fast_weights.engine import use_threads
 from innerloop.fast_weights.sums import Node, blocks, insert, node_of
 from innerloop.methods.base import Learner
 
@@ -58,6 +61,7 @@ class Lead:
         refuse_differences(experiment)
         self.experiment = experiment
         self.learner, self.sampler = learner, sampler
+        self._asked = False
 
     def outer_step(self, step: int) -> dict[str, float]:
         """Leave the meta-gradient of outer step number ``step`` in ``.grad``.
@@ -83,6 +87,7 @@ class Lead:
                 parts[node] = part_of(own, example)
             for values, more in zip(rows.values(), received[len(nodes) * len(one) :], strict=True):
                 values.append(more)
+        self._asked = False
         self.learner.gather({name: torch.cat(values) for name, values in rows.items()})
         return taken(self.learner, parts, total)
 
@@ -91,16 +96,24 @@ class Lead:
 
         def by_all(learner: Learner) -> Any:
             self._order(Order.VALIDATION, 0, learner)
-            return validate(learner)
+            measured = validate(learner)
+            self._asked = False
+            return measured
 
         return by_all
 
     def dismiss(self) -> None:
-        """Let the others end; where one has ended already, there is nothing to say."""
-        with suppress(ranks.RanksError):
-            self._order(Order.END, 0, self.learner)
+        """Let the others end; where one has ended already, there is nothing to say.
+
+        Where they still answer to an order that failed here, they would not hear it: they end when
+        this process does.
+        """
+        if not self._asked:
+            with suppress(ranks.RanksError):
+                self._order(Order.END, 0, self.learner)
 
     def _order(self, order: Order, step: int, learner: Learner) -> None:
+        self._asked = True
         state = list(state_of(learner).values())
         ranks.broadcast(packed([_head(learner, order, step), *state]))
 
@@ -124,7 +137,16 @@ def follow(experiment: Experiment, validate: Callable[[Learner], Any]) -> None:
     """
     refuse_differences(experiment)
     learner, sampler = experiment.build_learner(), experiment.training_sampler()
-    leave_signals_to_the_first()
+    with signals_left_to_the_first():
+        _follow(experiment, learner, sampler, validate)
+
+
+def _follow(
+    experiment: Experiment,
+    learner: Learner,
+    sampler: Sampler,
+    validate: Callable[[Learner], Any],
+) -> None:
     while True:
         state = state_of(learner)
         like = [_head(learner, Order.END, 0), *state.values()]
@@ -146,31 +168,68 @@ def follow(experiment: Experiment, validate: Callable[[Learner], Any]) -> None:
             ranks.send(packed(said + rows))
 
 
-def leave_signals_to_the_first() -> None:
-    """Ignore Ctrl-C and SIGTERM, which every process is sent: the first ends the run in order."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def signals_left_to_the_first() -> Iterator[None]:
+    """Within the context ignore Ctrl-C and SIGTERM, which every process is sent.
+
+    The first ends the run in order.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def as_the_first(experiment: Experiment) -> Experiment:
+    """The experiment with the first process's chunks and threads, which others may not have.
+
+    Raises:
+        ConfigError: if another process has other code, settings or data, or no device of its own.
+    """
+    if ranks.size() == 1:
+        return experiment
+    refuse_shared_device(experiment)
+    machine = experiment.config.machine
+    at_once, threads = ranks.gathered((machine.episodes_per_chunk, machine.threads))[0]
+    config = experiment.config.replace(episodes_per_chunk=at_once, threads=threads)
+    use_threads(threads, machine.engine if machine.device == "cpu" else "reference")
+    refuse_differences(same := dataclasses.replace(experiment, config=config))
+    return same
+
+
+def refuse_shared_device(experiment: Experiment) -> None:
+    """Raise `ConfigError` unless the device is a CPU, or a GPU for each process of a machine."""
+    device = experiment.config.machine.device
+    here = this_process().local_rank
+    if device == "cpu" or (device == "cuda" and here < torch.cuda.device_count()):
+        return
+    raise ConfigError(
+        f"Several processes compute on CPUs, or on a GPU each: process {here} of this machine has "
+        f"none of its own on {device!r}. Start as many as there are GPUs, or take --device cpu."
+    )
 
 
 def refuse_differences(experiment: Experiment) -> None:
     """Raise `ConfigError` unless all processes have the same code, settings, data and engine."""
-    config = experiment.config
-    own = {
-        "innerloop": __version__,
-        "torch": torch.__version__,
-        "engine": experiment.engine.partition(",")[0],
-        "data set": experiment.dataset.fingerprint,
-        "split": experiment.split.digest,
-    } | {name: str(value) for name, value in config.flat().items()}
-    everyone = ranks.gathered(own)
-    for number, other in enumerate(everyone):
-        for name, value in everyone[0].items():
-            if other.get(name) != value:
-                raise ConfigError(
-                    f"Process {number} has another {name} than process 0, {other.get(name)!r} and "
-                    f"{value!r}: start all of them with the same code, settings and data."
-                )
+    settings = {name: str(value) for name, value in experiment.config.flat().items()}
+    # Where the pictures lie is each machine's own matter.
+    settings.pop("folder", None)
+    ranks.refuse_others(
+        {
+            "innerloop": __version__,
+            "torch": torch.__version__,
+            "engine": experiment.engine.partition(",")[0],
+            "data set": experiment.dataset.fingerprint,
+            "split": experiment.split.digest,
+        }
+        | settings
+    )
 
 
 def pieces(experiment: Experiment, sampler: Sampler) -> int:

@@ -36,12 +36,16 @@ def environment(experiment: Experiment) -> Environment:
         data_fingerprint=experiment.dataset.fingerprint,
         split_digest=experiment.split.digest,
         split_classes=_listed(experiment),
-        # Quoted, as a shell takes it again: a folder may have a space in its name.
-        command=shlex.join(["innerloop", *sys.argv[1:]]),
+        command=typed(),
         processes=ranks.size() if ranks.size() > 1 else None,
         job=job() or "-",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def typed() -> str:
+    """The command as it was typed, quoted as a shell takes it again."""
+    return shlex.join(["innerloop", *sys.argv[1:]])
 
 
 def _listed(experiment: Experiment) -> dict[str, list[str]] | None:

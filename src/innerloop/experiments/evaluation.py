@@ -1,5 +1,6 @@
 """Evaluation: a learner and fixed episodes -> per-episode accuracies -> mean and 95 % interval."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,6 +122,11 @@ def evaluate(
     if episodes < 2:
         raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
 
+    # Each process may have found room for other chunks.
+    episodes_per_chunk = ranks.gathered(episodes_per_chunk)[0]
+    if ranks.size() > 1:
+        ranks.refuse_others({"data set": sampler.dataset.fingerprint, "weights": digest(learner)})
+
     def of_chunk(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         count = min(episodes_per_chunk, episodes - start)
         batch = sampler.batch(first + start, count)
@@ -136,6 +142,15 @@ def evaluate(
         Evaluation(protocol, origin, name, np.concatenate(classes), *query[mode], *support)
         for mode, name in enumerate(batch_norms)
     ]
+
+
+def digest(learner: Learner) -> str:
+    """Of all tensors of a learner's state."""
+    of_all = hashlib.sha256()
+    for name, value in learner.state_dict().items():
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        of_all.update(name.encode() + content.tobytes())
+    return of_all.hexdigest()
 
 
 def _protocol(sampler: EpisodeSampler, split: str, part: str, episodes: int) -> Protocol:

@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
-from innerloop.core.processes import Process, starts, this_process
+from innerloop.core.processes import Process, start_of_all, this_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,15 +47,14 @@ def joined() -> Iterator[None]:
         return
     patience = _patience()
     _say_where_the_first_is(process)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(process.local_rank % torch.cuda.device_count())
+    take_own_gpu()
     with _in_a_sentence(process, patience):
         timeout = timedelta(seconds=patience)
         store, *_ = next(rendezvous("env://", process.rank, process.size, timeout=timeout))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             # torchrun keeps its store over restarts, and in it addresses of what is gone.
-            store=PrefixStore(f"start {starts()}", store),
+            store=PrefixStore(start_of_all(), store),
             rank=process.rank,
             world_size=process.size,
             timeout=timeout,
@@ -64,6 +63,13 @@ def joined() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def take_own_gpu() -> None:
+    """Let ``cuda`` mean the GPU of this process's number on its machine, if there is one."""
+    here = this_process().local_rank
+    if torch.cuda.is_available() and here < torch.cuda.device_count():
+        torch.cuda.set_device(here)
 
 
 def _patience() -> float:
@@ -88,9 +94,10 @@ def _say_where_the_first_is(process: Process) -> None:
             "MASTER_PORT, or start with torchrun."
         )
     os.environ.setdefault("MASTER_ADDR", address)
-    # Another port for each job, so that two on one machine do not meet.
-    number = int(os.environ.get("SLURM_JOB_ID", "0"))
-    os.environ.setdefault("MASTER_PORT", str(20000 + number % 20000))
+    # Another port for each step of each job, so that two on one machine do not meet.
+    numbers = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    job, step = (int(number) if number.isdecimal() else 0 for number in numbers)
+    os.environ.setdefault("MASTER_PORT", str(20000 + (31 * job + step) % 20000))
 
 
 @contextmanager
@@ -144,8 +151,21 @@ def over(items: Iterable[Item], function: Callable[[Item], Result]) -> list[Resu
     if size() == 1:
         return [function(item) for item in items]
     listed = list(items)
+    refuse_others({"number of pieces": str(len(listed))})
     own = [function(listed[place]) for place in share(len(listed))]
     return [result for results in gathered(own) for result in results]
+
+
+def refuse_others(own: Mapping[str, str]) -> None:
+    """Raise `ConfigError` unless all processes have the same under each name."""
+    everyone = gathered(dict(own))
+    for number, other in enumerate(everyone):
+        for name, value in everyone[0].items():
+            if other.get(name) != value:
+                raise ConfigError(
+                    f"Process {number} has another {name} than process 0, {other.get(name)!r} and "
+                    f"{value!r}: start all of them with the same code, settings and data."
+                )
 
 
 def gathered(value: Result) -> list[Result]:

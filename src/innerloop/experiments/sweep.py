@@ -13,13 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from innerloop.core.errors import (
+    ConfigError,
+    DeviceError,
     DiskError,
     InnerloopError,
     OutOfMemoryError,
     first_line,
+    is_lost_device,
     is_out_of_memory,
 )
 from innerloop.core.files import disk_errors
@@ -151,7 +152,7 @@ class Worker:
             end("failed", sentence)
         if isinstance(error, DiskError):
             raise error
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, DeviceError) or is_lost_device(error):
             raise InnerloopError(
                 f"The device cannot be used any more ({first_line(error)}): start another worker."
             ) from error
@@ -217,7 +218,10 @@ class Worker:
         if _taken_over(attempt, path):
             run = RunDirectory(path)
             place = device_for(run, None, say)
-            return prepare(run.config, dataset=dataset, device=place, say=say), run
+            try:
+                return prepare(run.config, dataset=dataset, device=place, say=say), run
+            except ConfigError as error:  # what computed it there does not apply here
+                raise _NotHereError(str(error)) from error
         experiment = prepare(config, dataset=dataset, say=say)
         experiment.refuse_what_does_not_fit()
         run = RunDirectory.create(experiment.config, environment(experiment), path)

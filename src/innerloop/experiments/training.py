@@ -294,8 +294,8 @@ class Training:
             if before != ranks.size():
                 warnings.append(
                     f"Until step {self.step} it was trained by {before} "
-                    f"process{'es' * (before != 1)}, from here on by {ranks.size()}: the bits are "
-                    "the same."
+                    f"process{'es' * (before != 1)}, from here on by {ranks.size()}"
+                    f"{': the bits are the same' if self.device == 'cpu' else ''}."
                 )
         else:
             recorded = self.run.environment.data_fingerprint

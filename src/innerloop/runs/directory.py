@@ -229,12 +229,19 @@ class RunDirectory:
         write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
-def run_of_job(folder: Path, job: str) -> RunDirectory | None:
-    """The newest run in a folder that a job of torchrun or SLURM began; None: there is none."""
+def run_of_job(folder: Path, job: str, command: str) -> RunDirectory | None:
+    """The newest run in a folder that a job of torchrun or SLURM began; None: there is none.
+
+    Args:
+        folder: of runs.
+        job: as ``env.json`` has it.
+        command: as it was typed: a job may begin several runs.
+    """
     found = []
     for place in expanded(folder).glob("*/env.json"):
         try:
-            if reading.environment(place).job == job:
+            environment = reading.environment(place)
+            if (environment.job, environment.command) == (job, command):
                 found.append((place.stat().st_mtime, place.parent))
         except (InnerloopError, OSError):
             continue  # somebody else's, and damaged
