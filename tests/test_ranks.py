@@ -206,7 +206,7 @@ def test_other_settings_in_another_process_are_refused(tmp_path):
     environment = dict(line.split("=", 1) for line in _environment(first.pid))
     second = subprocess.Popen(
         [*INNERLOOP, *arguments, "--outer-lr", "0.5"],
-        env=environment | {"RANK": "1"},
+        env=environment | {"RANK": "1", "LOCAL_RANK": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
