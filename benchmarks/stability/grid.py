@@ -31,6 +31,7 @@ COMMON: dict[str, Any] = dict(
     threads=1,
     engine="reference",
     precision="float32",
+    cuda_graph=False,
     checkpoint_every=50,
     # Whatever a method's own defaults become:
     conv_init="pytorch",

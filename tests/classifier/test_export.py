@@ -391,7 +391,8 @@ def test_a_page_classifies_in_a_browser_without_a_network(kind, browser, request
     for row, none, heading in zip(p, unknown, shown, strict=True):
         name = classifier.classes_[row.argmax()]
         sure = f"{name}, {round(100 * row.max())} %"
-        assert heading == (f"none of these; {name} is nearest" if none else sure)
+        at = f"none of these (if it were one, {name} at {round(100 * row.max())} %)"
+        assert heading == (at if none else sure)
     assert wrong == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     found = Axe().run(page).response["violations"]
