@@ -35,14 +35,13 @@ def run(arguments: list[str]) -> int:
     if options.few_episodes < 2:
         raise ConfigError(f"--few-episodes must be at least 2: got {options.few_episodes}.")
     from innerloop.analysis.explanation.storage import explanation_to_json
-    from innerloop.experiments.ranks import first, joined, refuse_others
+    from innerloop.experiments.ranks import first, joined
     from innerloop.report.explanation import explanation_page, write_explanation
     from innerloop.runs.directory import RunDirectory
 
     runs = [RunDirectory(path) for path in options.runs]
     say = sayer(options)
     with joined():
-        refuse_others({str(number): run.weights_sha256() for number, run in enumerate(runs)})
         explanation = _explained(runs, options)
         if not first():
             return 0
@@ -58,10 +57,12 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
     from innerloop.analysis.comparison import check_runs, refuse_differences
     from innerloop.analysis.explanation.explain import explain_runs
     from innerloop.cli.actions import evaluate_if_needed
+    from innerloop.experiments.ranks import refuse_others
 
     say = sayer(options)
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
+    refuse_others({f"weights of {run.path.name}": run.weights_sha256() for run in runs})
     for directory in runs:
         evaluate_if_needed(
             directory,
