@@ -23,13 +23,12 @@ from innerloop.core.version import __version__
 from innerloop.experiments.environment import processor
 
 RESULTS = Path(__file__).parent / "results" / "processes.json"
-ROUNDS = 5
+ROUNDS = 3
 STEPS = 120
 FIRST = 20
 """Outer step from which on time is taken."""
 SETTINGS = {
     "FO-MAML, strided": ("fomaml",),
-    "FO-MAML, max-pool": ("fomaml", "--downsample", "max-pool"),
     "MAML, strided": ("maml",),
 }
 COMMON = (
