@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from innerloop.core.errors import ConfigError
 from innerloop.core.processes import this_process
 from innerloop.experiments import ranks
-from innerloop.experiments.crew import packed, unpacked
+from innerloop.experiments.messages import packed, unpacked
 from innerloop.runs.directory import run_of_job
 from making import make_run
 

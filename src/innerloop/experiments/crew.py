@@ -25,6 +25,7 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
+from innerloop.experiments.messages import message_of, packed, part_of, unpacked
 from innerloop.experiments.meta_gradient import Part, parts_of, taken
 from innerloop.experiments.state import state_of
 from innerloop.fast_weights.engine import use_threads
@@ -259,49 +260,6 @@ def nodes_of(experiment: Experiment, own: range, total: int) -> list[Node]:
     for block in blocks(own.start, own.stop, total, experiment.config.machine.episodes_per_chunk):
         insert(nodes, node_of(block, total), None, lambda one, other: None)
     return list(nodes)
-
-
-def message_of(part: Part, learner: Learner) -> list[Tensor]:
-    """A part as tensors, of the same shapes in every process."""
-    weights = list(learner.parameters())
-    gradients = [
-        torch.zeros_like(weight) if gradient is None else gradient
-        for gradient, weight in zip(part.gradients, weights, strict=True)
-    ]
-    device = next(iter(part.measures.values())).device
-    there = torch.tensor([gradient is not None for gradient in part.gradients], device=device)
-    measures = torch.stack([value.double() for value in part.measures.values()])
-    return [*gradients, there, measures]
-
-
-def part_of(tensors: Sequence[Tensor], example: Part) -> Part:
-    """The part that `message_of` made tensors of, like another one."""
-    *gradients, there, measures = tensors
-    return Part(
-        [
-            gradient if is_there else None
-            for gradient, is_there in zip(gradients, there.tolist(), strict=True)
-        ],
-        {
-            name: value.to(like.dtype)
-            for (name, like), value in zip(example.measures.items(), measures, strict=True)
-        },
-    )
-
-
-def packed(tensors: Sequence[Tensor]) -> Tensor:
-    """Their bytes, one after the other."""
-    return torch.cat([of.detach().contiguous().reshape(-1).view(torch.uint8) for of in tensors])
-
-
-def unpacked(content: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors whose bytes were `packed`, of the shapes and types of others."""
-    sizes = [of.numel() * of.element_size() for of in like]
-    # Copies begin where a number of their type may.
-    return [
-        part.clone().view(of.dtype).reshape(of.shape)
-        for part, of in zip(content.split(sizes), like, strict=True)
-    ]
 
 
 def _received(source: int, like: Sequence[Tensor]) -> list[Tensor]:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-COURSE: dict[str, Any] = dict(
-    rotations=False,
+_PLAIN: dict[str, Any] = dict(
     averaging=0.0,
     clip_gradient=0.0,
     outer_lr=0.001,
@@ -15,24 +14,17 @@ COURSE: dict[str, Any] = dict(
     head_init="glorot",
     validation_episodes=100,
 )
+"""The network and the training as published codes have them, without what was added here."""
+
+COURSE: dict[str, Any] = _PLAIN | dict(rotations=False)
 """Of the preset ``course``: the network of the course's own code, and how it is trained."""
 
-PAPER: dict[str, Any] = dict(
+PAPER: dict[str, Any] = _PLAIN | dict(
     data="omniglot",
     split="1100-100-423",
     rotations=True,
-    averaging=0.0,
-    clip_gradient=0.0,
-    outer_lr=0.001,
-    features="flatten",
-    feature_norm=False,
-    feature_scale=1.0,
-    conv_bias=True,
-    conv_init="glorot",
-    head_init="glorot",
     fresh_head=False,
     validation_every=500,
-    validation_episodes=100,
     checkpoint_every=500,
 )
 """Of the presets ``paper-...``: what the papers' Omniglot trainings have in common.
