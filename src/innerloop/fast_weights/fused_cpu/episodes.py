@@ -150,6 +150,37 @@ class Episodes:
 
         return torch.from_numpy(np.stack(self._each(of_one)))
 
+    def features(self) -> Tensor:
+        """Features (E, n, features), of which `before_features` will be asked."""
+
+        def of_one(episode: int) -> np.ndarray:
+            computed = self._passes[episode] = self._forward(episode)
+            return computed.scaled_features()
+
+        return torch.from_numpy(np.stack(self._each(of_one)))
+
+    def before_features(self, gradients: Tensor) -> list[Tensor | None]:
+        """Gradients (E, *shape) for each of `NAMES`, from those of `features`; None for the head's.
+
+        Args:
+            gradients: (E, n, features).
+        """
+        results = Results(self.plan, 1, len(self._patches))
+        arrays = gradients.detach().contiguous().numpy()
+
+        def of_one(episode: int) -> None:
+            computed = self._passes[episode] or self._forward(episode)
+            computed.from_features(
+                arrays[episode],
+                self._patches[episode],
+                self._weights[episode],
+                scratch_of(self.plan),
+                results.of_episode[episode],
+            )
+
+        self._each(of_one)
+        return [*results.tensors[:-HEAD], *[None] * HEAD]
+
     def moments(self) -> list[Moments]:
         """What each batch norm saw, (E, channels) each, the features' norm last."""
         by_norm = zip(*self._moments, strict=True)

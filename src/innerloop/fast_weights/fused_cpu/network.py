@@ -14,7 +14,7 @@ from innerloop.fast_weights.fused_cpu.architecture import BLOCKS, Architecture, 
 from innerloop.fast_weights.fused_cpu.buffers import Patches, patches_of
 from innerloop.fast_weights.fused_cpu.episodes import HEAD, NAMES, Episodes, Wants, arrays_of
 from innerloop.fast_weights.fused_cpu.layout import as_taps, from_taps
-from innerloop.fast_weights.fused_cpu.operation import LabelledLoss
+from innerloop.fast_weights.fused_cpu.operation import Features, LabelledLoss
 from innerloop.fast_weights.fused_cpu.passes import Given
 from innerloop.fast_weights.fused_cpu.threads import each
 from innerloop.fast_weights.objectives import Losses, Objective
@@ -32,8 +32,9 @@ from innerloop.networks.conv4 import Conv4
 class FusedNetwork(StockNetwork):
     """A Conv4 of which `architecture.why_not` says nothing.
 
-    Losses by cross-entropy have gradients of first and second order; other outputs have none, and
-    where one is needed, or anything else that the kernels do not know, the call is the reference's.
+    Losses by cross-entropy have gradients of first and second order, and features of the first;
+    other outputs have none, and where one is needed, or anything else that the kernels do not know,
+    the call is the reference's.
     """
 
     def __init__(self, model: Conv4, method: str = "forward"):
@@ -58,12 +59,23 @@ class FusedNetwork(StockNetwork):
         images: Tensor,
         statistics: Statistics | Stored | None = None,
     ) -> Tensor:
-        """As `Network.call`; without a graph by the kernels."""
+        """As `Network.call`; features, and what needs no graph, by the kernels."""
         parameters = self._parameters(weights, len(images))
-        if statistics == "update" or not self._fits(parameters, images, graph=False):
+        update = statistics == "update"
+        # A gradient for given statistics is the reference's; episodes have no order to update in.
+        graph = self._method == "embed" and not isinstance(statistics, dict)
+        if (update and len(images) > 1) or not self._fits(parameters, images, graph=graph):
             return super().call(weights, images, statistics)
-        episodes = self._episodes(parameters, images, statistics)
-        return episodes.outputs(features=self._method == "embed")
+        episodes = self._episodes(parameters, images, None if update else statistics)
+
+        def by_reference(parameters: Sequence[Tensor]) -> Tensor:
+            of_batch = None if update else statistics
+            return super(FusedNetwork, self).call(self._named(parameters), images, of_batch)
+
+        outputs = self._outputs_of_all(episodes, parameters, by_reference)
+        if update:
+            self._update(self._moments_of(episodes, images, unbiased=True))
+        return outputs
 
     def call_and_measure(
         self,
@@ -71,16 +83,38 @@ class FusedNetwork(StockNetwork):
         images: Tensor,
         measure: Callable[[Tensor], Moments] = moments,
     ) -> tuple[Tensor, Statistics]:
-        """As `Network.call_and_measure`; without a graph by the kernels."""
+        """As `Network.call_and_measure`; without a graph by the kernels.
+
+        Features by `unbiased_moments`, which have no graph, may have one themselves.
+        """
         parameters = self._parameters(weights, len(images))
-        if measure not in (moments, unbiased_moments) or not self._fits(
-            parameters, images, graph=False
-        ):
+        unbiased = measure is unbiased_moments
+        graph = unbiased and self._method == "embed"
+        if not (unbiased or measure is moments) or not self._fits(parameters, images, graph=graph):
             return super().call_and_measure(weights, images, measure)
         episodes = self._episodes(parameters, images, None)
-        outputs = episodes.outputs(features=self._method == "embed")
-        unbiased = measure is unbiased_moments
-        return outputs, self._by_layer(episodes.moments(), self._counts(images), unbiased=unbiased)
+
+        def by_reference(parameters: Sequence[Tensor]) -> Tensor:
+            return super(FusedNetwork, self).call(self._named(parameters), images)
+
+        outputs = self._outputs_of_all(episodes, parameters, by_reference)
+        return outputs, self._moments_of(episodes, images, unbiased=unbiased)
+
+    def _outputs_of_all(
+        self,
+        episodes: Episodes,
+        parameters: Sequence[Tensor],
+        by_reference: Callable[[Sequence[Tensor]], Tensor],
+    ) -> Tensor:
+        """(E, n, ...), with a graph where one is needed."""
+        if self._method != "embed":
+            return episodes.outputs()
+        if torch.is_grad_enabled() and any(of.requires_grad for of in parameters[:-HEAD]):
+            return Features.apply(episodes, by_reference, *parameters)  # pyright: ignore
+        return episodes.outputs(features=True)
+
+    def _named(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(NAMES, parameters, strict=True))
 
     def losses(
         self,
@@ -114,7 +148,7 @@ class FusedNetwork(StockNetwork):
         values, outputs = LabelledLoss.apply(episodes, labels, wants, *parameters)
         seen = {}
         if objective.measure or update:
-            seen = self._by_layer(episodes.moments(), self._counts(images), unbiased=True)
+            seen = self._moments_of(episodes, images, unbiased=True)
         if update:
             self._update(seen)
         return Losses(values, outputs, seen, head_alone=objective.zero_head is not None)
@@ -197,10 +231,10 @@ class FusedNetwork(StockNetwork):
             for episode in range(episodes)
         ]
 
-    def _counts(self, images: Tensor) -> list[int]:
-        """Of how many values the moments of each norm are."""
-        plan = plan_of(self._architecture, images.shape[1], images.shape[3])
-        return [images.shape[1] * side**2 for side in plan.grids] + [images.shape[1]]
+    def _moments_of(self, episodes: Episodes, images: Tensor, *, unbiased: bool) -> Statistics:
+        """What batch norm saw of images (E, n, ...)."""
+        counts = [images.shape[1] * side**2 for side in episodes.plan.grids] + [images.shape[1]]
+        return self._by_layer(episodes.moments(), counts, unbiased=unbiased)
 
 
 def _stamp(tensor: Tensor) -> tuple[Any, ...]:

@@ -1,10 +1,11 @@
-"""The loss of labelled images as an operation of autograd, differentiable twice.
+"""The loss of labelled images, and their features, as operations of autograd.
 
-The gradient is computed along with the loss, while the activations are in the caches, and these
-need not be kept. Only where a second derivative is announced they are: it is a product with the
-Hessian, see `tangents`; unannounced, it computes them again.
+The loss is differentiable twice. Its gradient is computed along with it, while the activations are
+in the caches, and these need not be kept. Only where a second derivative is announced they are: it
+is a product with the Hessian, see `tangents`; unannounced, it computes them again.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +66,40 @@ class _Gradient(torch.autograd.Function):
             return None, *[None] * len(directions)
         _ = ctx.saved_tensors  # raises if one was changed in place
         return None, *ctx.episodes.hessian_vector(directions)
+
+
+class Features(torch.autograd.Function):
+    """(episodes, by_reference, parameters (E, *shape) each) -> features (E, n, features).
+
+    ``by_reference`` computes the same of parameters by operations that can be differentiated any
+    number of times: it is called where the gradient itself is to have a graph.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        episodes: Episodes,
+        by_reference: Callable[[Sequence[Tensor]], Tensor],
+        *parameters: Tensor,
+    ) -> Tensor:
+        """The features; their activations are kept."""
+        ctx.episodes, ctx.by_reference = episodes, by_reference
+        ctx.save_for_backward(*parameters)
+        return episodes.features()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
+        """Gradients of all parameters before the head."""
+        parameters = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return None, None, *ctx.episodes.before_features(upstream[0])
+        features = ctx.by_reference(parameters)
+        wanted = [of for of in parameters if of.requires_grad]
+        found = torch.autograd.grad(
+            features, wanted, upstream, create_graph=True, allow_unused=True
+        )
+        gradients = iter(found)
+        return None, None, *(next(gradients) if of.requires_grad else None for of in parameters)
 
 
 def _beside(factor: Tensor, gradient: Tensor) -> Tensor:

@@ -264,7 +264,23 @@ class Pass:
         """Gradients of the head, and ``d.z``."""
         z = self.scaled_features()
         head_backward(z, weights.a, self.p, labels, self.d_logits, out.a, out.b, self.d.z)
-        np.multiply(self.d.z, np.float32(self.plan.architecture.feature_scale), out=self.d.z)
+        self._scale(self.d.z)
+
+    def from_features(
+        self,
+        gradients: np.ndarray,
+        patches: Patches,
+        weights: Weights,
+        scratch: Scratch,
+        out: Weights,
+    ) -> None:
+        """As `backward`, from gradients (n, features) of what the head would read."""
+        self._scale(gradients)
+        self.backward(patches, weights, scratch, out)
+
+    def _scale(self, gradients: np.ndarray) -> None:
+        """``d.z`` from the gradients of what the head reads."""
+        np.multiply(gradients, np.float32(self.plan.architecture.feature_scale), out=self.d.z)
 
     def backward(self, patches: Patches, weights: Weights, scratch: Scratch, out: Weights) -> None:
         """Gradients of the blocks, from those of the features, ``d.z``."""
