@@ -138,14 +138,11 @@ def _batch_norms(
 ) -> tuple[Any, ...]:
     """The batch-norm modes to predict under."""
     known = learner.batch_norm_modes
-    config = experiment.config
     if options.batch_norm == "all":
-        # Nothing has gathered running statistics of untrained weights.
-        without_running = options.untrained and config.own.trains_on == "episodes"
-        return tuple(mode for mode in known if mode != "running") if without_running else known
+        return known
     if options.batch_norm not in known:
         raise ConfigError(
-            f"{config.method} predicts under batch norm {' or '.join(known)}, "
+            f"{experiment.config.method} predicts under batch norm {' or '.join(known)}, "
             f"not {options.batch_norm}."
         )
     return (options.batch_norm,)

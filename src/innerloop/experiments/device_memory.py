@@ -1,5 +1,6 @@
 """How many episodes a device's memory holds at once, measured before the first step."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -95,8 +96,9 @@ def _gradient(
 
 
 def _noise(config: RunConfig, image_shape: tuple[int, int, int], count: int) -> EpisodeBatch:
-    """Episodes of a run's shape, on its device."""
-    shape, device = config.episode, config.machine.device
+    """Training episodes of a run's shape, on its device."""
+    shape = dataclasses.replace(config.episode, **config.own.training_shape(config))
+    device = config.machine.device
     draw = torch.Generator().manual_seed(0)
 
     def labelled(examples: int) -> LabelledImages:

@@ -56,7 +56,8 @@ class Experiment:
         """The stream of what the method trains on: episodes, or images of all training classes."""
         if self._trains_on_images:
             return self._image_sampler()
-        return self._sampler("train", {}, self.config.training.seed, self.config.data.rotations)
+        shape = self.config.own.training_shape(self.config)
+        return self._sampler("train", shape, self.config.training.seed, self.config.data.rotations)
 
     def _image_sampler(self) -> ImageSampler:
         return ImageSampler(
@@ -124,18 +125,21 @@ class Experiment:
 
     def refuse_what_does_not_fit(self) -> None:
         """Build once what a training needs, to refuse wrong settings before anything is written."""
-        for part in ("train", "val"):
-            self.evaluation_sampler(part)
+        self.training_sampler()
+        self.evaluation_sampler("val")
         self.build_learner()
 
     @torch.no_grad()
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
-        """Fill an untrained learner's running statistics, if any, from its first mini-batches."""
-        if self._trains_on_images:
-            sampler = self._image_sampler()
-            size = self.config.own.batch
-            for number in range(batches):
-                learner.meta_loss(sampler.batch(number * size, size).to(self.config.machine.device))
+        """Fill an untrained learner's running statistics, if any, from its first batches."""
+        if "running" not in learner.batch_norm_modes:
+            return
+        sampler = self.training_sampler()
+        size = self.config.own.batch
+        for number in range(batches):
+            learner.begin_outer_step(0, self.config.training.meta_steps)
+            learner.meta_loss(sampler.batch(number * size, size).to(self.config.machine.device))
+            learner.end_outer_step()
 
     def with_measured_chunks(self) -> "Experiment":
         """The same with as many episodes at once as its GPU's memory holds."""

@@ -73,6 +73,9 @@ class Card:
         settings: the class of its own settings; their defaults are the method's.
         learner: ``module:Class`` of the `innerloop.Learner`, imported when one is built.
         idea: what it does, in two or three sentences.
+        adapts: what a support set changes, in a few words: "all weights", "the head".
+        transductive: whether a prediction depends on the other query images, whatever batch norm
+            does; every result then says so.
         papers: where it comes from.
         defaults: common settings whose default is another one, by name.
         reason: why they are, where there are some.
@@ -86,6 +89,8 @@ class Card:
     settings: type[MethodSettings]
     learner: str
     idea: str
+    adapts: str = ""
+    transductive: bool = False
     papers: tuple[Paper, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""

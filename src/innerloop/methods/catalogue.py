@@ -103,14 +103,15 @@ def title_of(method: str) -> str:
     """How tables and figures call a method, also one whose card is not installed here.
 
     Where another method has the same title, its name follows in brackets: results are kept by it.
+    A transductive method says so, too.
     """
     try:
         own = find_card(method)
     except ConfigError:
         return method
-    if any(card.title == own.title and card is not own for card in cards()[0]):
-        return f"{own.title} ({method})"
-    return own.title
+    alike = any(card.title == own.title and card is not own for card in cards()[0])
+    remarks = [*([method] if alike else []), *(["transductive"] if own.transductive else [])]
+    return f"{own.title} ({', '.join(remarks)})" if remarks else own.title
 
 
 def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunConfig:

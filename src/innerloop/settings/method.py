@@ -75,6 +75,10 @@ class MethodSettings(Section):
         """What a network does in training, as the end of a sentence about it."""
         return f"told {config.episode.ways} characters apart at a time, new ones in every episode"
 
+    def training_shape(self, config: "RunConfig") -> dict[str, int]:
+        """``ways``, ``shots``, ``queries`` of training episodes, where not those of ``config``."""
+        return {}
+
     @property
     def has_fresh_head(self) -> bool:
         """Whether every episode gets a new head, so that nothing of it was learnt before."""
@@ -159,6 +163,38 @@ class EpisodicSettings(MethodSettings):
         support = config.episode.ways * config.episode.shots
         query = config.episode.ways * config.episode.queries
         return steps * self.meta_batch_size * (self.adaptation_steps * support + query)
+
+
+@dataclass(frozen=True)
+class EpisodicFeaturesSettings(EpisodicSettings):
+    """Of methods that learn features on episodes, and tell classes apart by a rule."""
+
+    training_ways: Annotated[int, between(0, 1000)] = 0
+    """Classes in a training episode; 0: as many as ways."""
+
+    @property
+    def can_be_explained(self) -> bool:
+        """Features take any head."""
+        return True
+
+    @property
+    def objective_in_words(self) -> str:
+        """The mean over the episodes."""
+        return (
+            "the outer loss is the mean over the episodes of a meta-batch; batch norm in "
+            "training by the statistics of each episode's support and query images together, with "
+            "running statistics of momentum 0.1 that predictions use, eps 1e-5"
+        )
+
+    def training_shape(self, config: "RunConfig") -> dict[str, int]:
+        """Of more classes, if that is asked for."""
+        return {"ways": self.training_ways} if self.training_ways else {}
+
+    def image_passes(self, config: "RunConfig", steps: int) -> int:
+        """Every image of every episode, once."""
+        of_class = config.episode.shots + config.episode.queries
+        ways = self.training_ways or config.episode.ways
+        return steps * self.meta_batch_size * ways * of_class
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ CARD = Card(
         "the gradient of the query loss at φ_K, applied to θ as it is: derivatives of second "
         "order are left out."
     ),
+    adapts="all weights",
     papers=(
         maml.FINN,
         Paper(

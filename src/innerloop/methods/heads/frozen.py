@@ -11,7 +11,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import private_copy, version
-from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.network import FastWeights, Network
 from innerloop.methods.base import (
     Adaptation,
     Learner,
@@ -20,7 +20,7 @@ from innerloop.methods.base import (
     sharing_weights,
 )
 from innerloop.methods.door import ways_of
-from innerloop.methods.heads.new_head import NewHead
+from innerloop.methods.heads.new_head import HeadOfFeatures, NewHead
 from innerloop.methods.parts import (
     PARTS,
     Head,
@@ -153,16 +153,16 @@ class FrozenFeatures(Learner):
         losses = []
         accuracies = []
         memo = {}
-        for head, loss, correct in self.new_head.trajectory(features, support.labels, steps=steps):
+        found = self.head_of(len(support)).trajectory(features, support.labels, steps=steps)
+        for head, loss, correct in found:
             losses.append(loss)
             accuracies.append(correct)
             yield Adaptation(
                 head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
             )
 
-    @property
-    def new_head(self) -> NewHead:
-        """How the head is found."""
+    def head_of(self, episodes: int) -> HeadOfFeatures:
+        """How the heads of so many episodes are found."""
         return NewHead(self.head, self.head_init, self.inner_lr, self.penalty)
 
     @torch.no_grad()
@@ -180,7 +180,21 @@ class FrozenFeatures(Learner):
         if known != stamp or not counted:
             features = self.features(images, adaptation.support.images, mode)
             adaptation.memo[mode] = stamp, images, features  # the images live on: so does their id
-        return self.new_head.logits(adaptation.fast_weights, features)
+        head = self._head_under(adaptation, mode)
+        return self.head_of(len(features)).logits(head, features)
+
+    def _head_under(self, adaptation: Adaptation, mode: BatchNormMode) -> FastWeights:
+        """The adaptation's head; found anew where a mode gives the support set other features."""
+        own = self.batch_norm_modes[0]
+        if (mode == "running") == (own == "running"):
+            return adaptation.fast_weights
+        support = adaptation.support
+        features = self.features(support.images, support.images, mode)
+        heads = self.head_of(len(support)).trajectory(
+            features, support.labels, steps=adaptation.steps
+        )
+        *_, (head, _, _) = heads
+        return head
 
     @torch.no_grad()
     def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
@@ -201,7 +215,7 @@ class FrozenFeatures(Learner):
         network = self._network("embed")
         statistics = self._statistics(network, adaptation.support.images, self.mode(None))
         features, outputs = network.call_blocks({}, images, last_of_blocks(self.model), statistics)
-        logits = self.new_head.logits(adaptation.fast_weights, features)
+        logits = self.head_of(len(features)).logits(adaptation.fast_weights, features)
         return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
 
     @torch.no_grad()
@@ -219,7 +233,7 @@ class FrozenFeatures(Learner):
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
         body = plain_network(self.model, {}, of_first_episode(statistics), unused)
-        head = self.new_head.module(alone.fast_weights, 0)
+        head = self.head_of(1).module(self._head_under(alone, self.lone_mode(batch_norm)), 0)
         plain = CutNetwork(body, head).eval()
         refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
         return refusing_lone_images(plain)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,33 @@ from innerloop.methods.heads.prototypes import Directions, prototypes, scaled_di
 from innerloop.methods.parts import Head, HeadInit
 
 
+class HeadOfFeatures(Protocol):
+    """How heads are found on the features of support sets, and what they say of others."""
+
+    def trajectory(
+        self, features: Tensor, labels: Tensor, *, steps: int
+    ) -> Iterator[tuple[FastWeights, Tensor, Tensor]]:
+        """The heads after 0, 1, ..., ``steps`` steps, with losses and accuracies (E,).
+
+        Args:
+            features: (E, n, features) of the support set.
+            labels: (E, n).
+            steps: K >= 0.
+        """
+        ...
+
+    def logits(self, head: FastWeights, features: Tensor) -> Tensor:
+        """Logits (E, n, ways) of features (E, n, features)."""
+        ...
+
+    def module(self, head: FastWeights, episode: int) -> nn.Module:
+        """One episode's head as a module of its own: features (n, features) -> (n, ways)."""
+        ...
+
+
 @dataclass(frozen=True)
 class NewHead:
-    """How a head is found.
+    """A linear head for every episode, or one of prototypes.
 
     Attributes:
         kind: by gradient steps, or in closed form; that is there after one step, and further steps

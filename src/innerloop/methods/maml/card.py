@@ -84,6 +84,7 @@ CARD = Card(
         "classify its query set. The outer gradient goes through the inner steps, with "
         "derivatives of second order."
     ),
+    adapts="all weights",
     papers=(FINN,),
     defaults=dict(conv_init="kaiming", clip_gradient=0.3),
     reason=(

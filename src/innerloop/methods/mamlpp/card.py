@@ -89,6 +89,7 @@ CARD = Card(
         "for every inner step, learnt inner rates for each step, and an outer rate that falls "
         "along a cosine."
     ),
+    adapts="all weights but those of batch norm",
     papers=(
         Paper(
             "A. Antoniou, H. Edwards, A. Storkey",

@@ -28,6 +28,7 @@ CARD = Card(
         "and batch-norm statistics are frozen, and every episode gets a new linear head, which is "
         "adapted on the support set."
     ),
+    adapts="a new head",
     papers=(
         Paper(
             "W.-Y. Chen, Y.-C. Liu, Z. Kira, Y.-C. Wang, J.-B. Huang",

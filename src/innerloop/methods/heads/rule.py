@@ -1,0 +1,152 @@
+"""Rules that tell an episode's classes apart by features, from those of its support set."""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.fast_weights.each import EachEpisode
+from innerloop.fast_weights.functional import FastWeights
+from innerloop.methods.base import accuracy
+from innerloop.methods.heads.linear import linear_module
+
+Fitted = dict[str, Tensor]
+"""What a rule keeps of one support set, by names of its own."""
+UNKNOWING = "ways"
+"""Of a head that has seen no support set: (E, ways) zeros, which are its logits."""
+
+
+class Rule(nn.Module):
+    """How classes are told apart by features, in one episode.
+
+    Both functions are differentiable. A rule's parameters, if it has some, are learnt with the
+    network's. One that fits a ``weight`` (ways, features) and a ``bias`` (ways,) is a linear layer.
+    """
+
+    def fit(self, features: Tensor, labels: Tensor, ways: int) -> Fitted:
+        """What is known of the classes.
+
+        Args:
+            features: (n, features) of the support set.
+            labels: (n,) int64 in [0, ways); every class is there.
+            ways: number of classes.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must say what it keeps of a support set."
+        )  # pragma: no cover
+
+    def logits(self, fitted: Fitted, features: Tensor) -> Tensor:
+        """Logits (m, ways) of features (m, features)."""
+        return F.linear(features, fitted["weight"], fitted["bias"])
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What training makes small: of logits (m, ways) and labels (m,), a mean over them."""
+        return F.cross_entropy(logits, labels)
+
+    def module(self, fitted: Fitted) -> nn.Module:
+        """What is fitted, as a module of its own: features (n, features) -> logits (n, ways)."""
+        if fitted.keys() == {"weight", "bias"} and type(self).logits is Rule.logits:
+            return linear_module({name: of[None] for name, of in fitted.items()}, 0)
+        return FittedRule(self, fitted)
+
+
+class FittedRule(nn.Module):
+    """A rule with what it knows of one support set.
+
+    Args:
+        rule: is not changed later: it should be a copy.
+        fitted: what it kept.
+    """
+
+    def __init__(self, rule: Rule, fitted: Fitted):
+        super().__init__()
+        self.rule = rule
+        self._names = list(fitted)
+        for name, value in fitted.items():
+            self.register_buffer(f"fitted_{name}", value.detach().clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (n, ways) of features (n, features)."""
+        fitted = {name: self.get_buffer(f"fitted_{name}") for name in self._names}
+        return self.rule.logits(fitted, features)
+
+
+class RuleHead:
+    """A rule as the head of many episodes, each with the rule's weights of its own.
+
+    Args:
+        rule: what is computed.
+        weights: its parameters, (E, *shape) each; those that it does not name are the rule's own.
+    """
+
+    def __init__(self, rule: Rule, weights: FastWeights):
+        self._rule = rule
+        self._weights = weights
+
+    def trajectory(
+        self, features: Tensor, labels: Tensor, *, steps: int
+    ) -> Iterator[tuple[FastWeights, Tensor, Tensor]]:
+        """Knowing nothing, and after each of ``steps`` steps: all is known after one.
+
+        Args:
+            features: (E, n, features) of the support set.
+            labels: (E, n).
+            steps: K >= 0.
+
+        Yields:
+            The heads, losses (E,) and accuracies (E,) on the support set.
+        """
+        ways = int(labels.max()) + 1
+        head: FastWeights = {UNKNOWING: features.new_zeros(len(features), ways)}
+        for index in range(steps + 1):
+            if index == 1:
+                head = self.fit(features, labels, ways)
+            logits = self.logits(head, features)
+            yield head, self.losses(logits, labels).detach(), accuracy(logits, labels)
+
+    def fit(self, features: Tensor, labels: Tensor, ways: int) -> FastWeights:
+        """What the rule keeps of each support set, stacked: (E, ...) each."""
+        fit = EachEpisode(self._rule, "fit", self._weights)
+        pairs = zip(features, labels, strict=True)
+        fitted = [fit(episode, *pair, ways) for episode, pair in enumerate(pairs)]
+        return {name: torch.stack([of[name] for of in fitted]) for name in fitted[0]}
+
+    def logits(self, head: FastWeights, features: Tensor) -> Tensor:
+        """Logits (E, n, ways) of features (E, n, features)."""
+        if UNKNOWING in head:
+            return head[UNKNOWING][:, None].expand(-1, features.shape[1], -1)
+        logits = EachEpisode(self._rule, "logits", self._weights)
+        return torch.stack(
+            [
+                logits(episode, {name: of[episode] for name, of in head.items()}, of_one)
+                for episode, of_one in enumerate(features)
+            ]
+        )
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses (E,) of logits (E, n, ways) and labels (E, n)."""
+        pairs = zip(logits, labels, strict=True)
+        return torch.stack([self._rule.loss(*pair) for pair in pairs])
+
+    def module(self, head: FastWeights, episode: int) -> nn.Module:
+        """One episode's head as a module of its own: features (n, features) -> (n, ways)."""
+        fitted = {name: of[episode] for name, of in head.items()}
+        rule = _Unknowing() if UNKNOWING in head else self._rule_of(episode)
+        return rule.module(fitted)
+
+    def _rule_of(self, episode: int) -> Rule:
+        """A copy of the rule with the weights of an episode."""
+        rule = copy.deepcopy(self._rule)
+        weights = {name: of[episode] for name, of in self._weights.items()}
+        rule.load_state_dict(rule.state_dict() | weights)
+        return rule
+
+
+class _Unknowing(Rule):
+    """What is said before anything is known: all classes are alike."""
+
+    def logits(self, fitted: Fitted, features: Tensor) -> Tensor:
+        """Zeros (m, ways)."""
+        return fitted[UNKNOWING].expand(len(features), -1)
