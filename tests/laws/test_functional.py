@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.fast_weights.functional import expand, gradient, step
+from innerloop.fast_weights.functional import (
+    expand,
+    gradient,
+    hessian_product,
+    step,
+    with_gradient,
+)
 
 DOUBLE = torch.float64
 
@@ -47,6 +53,59 @@ def test_a_gradient_with_its_graph_can_be_differentiated_again():
     (second,) = torch.autograd.grad(found["a"].sum(), fast["a"])
 
     assert second.tolist() == [[6.0, 12.0], [18.0, 24.0]]
+
+
+def test_a_product_with_the_hessian_is_each_episodes_own_and_can_be_taken_again():
+    """Of b a·a the Hessian is 2 b by a and a, and 2 a by a and b."""
+    fast = weights()
+    slope = gradient(fast["b"] * fast["a"].square().sum(dim=1), fast, create_graph=True)
+    along = {
+        "a": torch.tensor([[1.0, -1.0], [0.5, 2.0]], dtype=DOUBLE),
+        "b": torch.tensor([3.0, -2.0], dtype=DOUBLE),
+    }
+
+    products = [hessian_product(slope, fast, along) for _ in range(2)]
+
+    for found in products:
+        assert found["a"].tolist() == [[16.0, 2.0], [-6.0, 8.0]]
+        assert found["b"].tolist() == [-2.0, 19.0]
+
+
+def test_the_hessian_of_what_is_linear_in_a_weight_is_zero_there():
+    fast = weights()
+    along = {name: torch.ones_like(weight) for name, weight in fast.items()}
+
+    straight = gradient(fast["b"] * 3, fast, create_graph=True)
+    bent = gradient(fast["b"] * 3 + fast["a"].square().sum(dim=1), fast, create_graph=True)
+
+    assert not any(of.any() for of in hessian_product(straight, fast, along).values())
+    found = hessian_product(bent, fast, along)
+    assert found["a"].tolist() == [[2.0, 2.0], [2.0, 2.0]] and found["b"].tolist() == [0.0, 0.0]
+
+
+def test_values_can_be_given_a_gradient_that_is_not_theirs():
+    """Each episode's by its own weights; weights without one get none, and the values stay."""
+    theta = {
+        "a": torch.tensor([1.0, 2.0], dtype=DOUBLE, requires_grad=True),
+        "b": torch.tensor(5.0, dtype=DOUBLE, requires_grad=True),
+        "c": torch.tensor(7.0, dtype=DOUBLE, requires_grad=True),
+    }
+    copies = expand(theta, 2)
+    given = {
+        "a": torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=DOUBLE),
+        "b": torch.tensor([10.0, 20.0], dtype=DOUBLE, requires_grad=True),
+    }
+
+    values = with_gradient(copies["c"] * torch.tensor([1.0, 2.0]), copies, given)
+    found = torch.autograd.grad(
+        (values * torch.tensor([1.0, 10.0])).sum(),
+        [*theta.values(), given["b"]],
+        allow_unused=True,
+    )
+
+    assert values.tolist() == [7.0, 14.0]
+    assert found[0].tolist() == pytest.approx([3.1, 4.2], rel=1e-15)
+    assert found[1].item() == 210.0 and found[2:] == (None, None)
 
 
 def test_a_weight_that_the_loss_does_not_need_has_a_gradient_of_zero():

@@ -5,7 +5,8 @@ changed. A faster engine for the stock networks can stand behind these functions
 equal to them under test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,10 +49,47 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
     if not loss.requires_grad:
         raise ConfigError(_INDEPENDENT)
     # Their sum, not their mean: that would make each episode's gradient smaller by their number.
+    gradients = _derivatives([loss.sum()], weights, create_graph=create_graph)
+    if all(one is None for one in gradients):
+        raise ConfigError(_INDEPENDENT)
+    return _named(gradients, weights)
+
+
+def hessian_product(
+    gradients: FastWeights, weights: FastWeights, directions: FastWeights
+) -> FastWeights:
+    """H_e v_e of every episode e, where H_e is the Hessian of its loss; the graph is kept.
+
+    Args:
+        gradients: what `gradient` returned with ``create_graph``, (E, *shape) each.
+        weights: the φ that it was taken at.
+        directions: v, (E, *shape) each, under the same names.
+
+    Returns:
+        H v, (E, *shape) each; zero where the gradient depends on no weight.
+
+    Raises:
+        ConfigError: if the gradient cannot be differentiated.
+    """
+    # Of a loss that is linear in some weights the gradient has no graph.
+    curved = [name for name, of in gradients.items() if of.requires_grad]
+    if not curved:
+        return {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    products = _derivatives(
+        [gradients[name] for name in curved],
+        weights,
+        grad_outputs=[directions[name] for name in curved],
+        retain_graph=True,
+    )
+    return _named(products, weights)
+
+
+def _derivatives(
+    outputs: Sequence[Tensor], weights: FastWeights, **how: Any
+) -> tuple[Tensor | None, ...]:
+    """What autograd gives for each weight; None: it has no influence."""
     try:
-        gradients = torch.autograd.grad(
-            loss.sum(), list(weights.values()), create_graph=create_graph, allow_unused=True
-        )
+        return torch.autograd.grad(outputs, list(weights.values()), allow_unused=True, **how)
     except (InnerloopError, torch.OutOfMemoryError):
         raise
     except RuntimeError as error:
@@ -60,12 +98,39 @@ def gradient(loss: Tensor, weights: FastWeights, *, create_graph: bool) -> FastW
             "be differentiated, for second order twice, and no activation checkpointing; "
             "innerloop.check_model tells what else would break."
         ) from error
-    if all(one is None for one in gradients):
-        raise ConfigError(_INDEPENDENT)
+
+
+def _named(derivatives: Sequence[Tensor | None], weights: FastWeights) -> FastWeights:
+    """One derivative for each weight, under its name: zero where there is none."""
     return {
         name: torch.zeros_like(weight) if one is None else one
-        for (name, weight), one in zip(weights.items(), gradients, strict=True)
+        for (name, weight), one in zip(weights.items(), derivatives, strict=True)
     }
+
+
+def with_gradient(values: Tensor, weights: FastWeights, gradients: FastWeights) -> Tensor:
+    """Values (E,) whose gradient by each episode's weights is given, and not that of the values.
+
+    ::
+
+        value + ⟨φ, g⟩ − stop(⟨φ, g⟩)
+
+    Args:
+        values: (E,), read as constants.
+        weights: φ, (E, *shape) each, with a graph back to θ.
+        gradients: g, (E, *shape) each, constants; weights that they do not name get none.
+    """
+    products = [
+        (weights[name] * of.detach()).reshape(len(of), -1).sum(dim=1)
+        for name, of in gradients.items()
+    ]
+    total = torch.stack(products).sum(dim=0)
+    return values.detach() + (total - total.detach())
+
+
+def detached(weights: FastWeights) -> FastWeights:
+    """The same numbers without a graph."""
+    return {name: weight.detach() for name, weight in weights.items()}
 
 
 def step(weights: FastWeights, gradients: FastWeights, lr: float) -> FastWeights:

@@ -53,6 +53,7 @@ class Network:
     Attributes:
         gathered: where a method puts what batch norm saw, by its own numbers; None: nowhere.
         shares: what else a method learns, by name, as each episode has it; see `share`.
+        memory: what an inner optimiser remembers from step to step, by the weight's name.
 
     Raises:
         ConfigError: if the module cannot be copied.
@@ -67,6 +68,7 @@ class Network:
         self._vectorised = vectorised
         self.gathered: dict[int, list[Statistics]] | None = None
         self.shares: dict[tuple[str, bool], Tensor] = {}
+        self.memory: FastWeights = {}
         self._watched: Watched | None = None
         if method != "forward":
             # functional_call knows only how to call a module, so the method takes forward's place.

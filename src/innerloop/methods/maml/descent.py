@@ -1,6 +1,6 @@
 """Gradient descent of a network on every support set, each episode with weights of its own."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.functional import FastWeights, expand, gradient, step
+from innerloop.fast_weights.functional import FastWeights, detached, expand, gradient, step
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, LossFunction, Objective
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
@@ -218,7 +218,7 @@ class Descent(Learner):
         """Yield the adaptation at φ_0 ... φ_K; detached, no graph is kept from step to step."""
         fast_weights = self._start(network, params, support)
         if detach:
-            fast_weights = {name: weight.detach() for name, weight in fast_weights.items()}
+            fast_weights = detached(fast_weights)
         memo = {}
         values = []
         accuracies = []
@@ -228,7 +228,7 @@ class Descent(Learner):
                     network, fast_weights, support, index, create_graph=create_graph
                 )
                 if detach:
-                    following = {name: weight.detach() for name, weight in following.items()}
+                    following = detached(following)
             else:
                 following = fast_weights
                 with torch.no_grad():
@@ -241,6 +241,26 @@ class Descent(Learner):
                 fast_weights, support, torch.stack(values, 1), torch.stack(accuracies, 1), memo
             )
             fast_weights = following
+
+    def _last_weights(
+        self, network: Network, start: FastWeights, batches: Iterable[LabelledImages]
+    ) -> tuple[FastWeights, Tensor, Tensor]:
+        """φ_K from φ_0 by a step on each of K batches, for methods that need no graph of the steps.
+
+        Returns:
+            φ_K without a graph; and (K, E) each, losses and accuracies on every step's batch at the
+            weights before it.
+        """
+        fast_weights = detached(start)
+        losses, accuracies = [], []
+        for index, batch in enumerate(batches):
+            following, loss, correct = self._inner_step(
+                network, fast_weights, batch, index, create_graph=False
+            )
+            fast_weights = detached(following)
+            losses.append(loss.detach())
+            accuracies.append(correct)
+        return fast_weights, torch.stack(losses), torch.stack(accuracies)
 
     def _inner_step(
         self,
