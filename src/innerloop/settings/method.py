@@ -43,6 +43,11 @@ class MethodSettings(Section):
         return rate_in_words(self.adaptation_rate, learnt=self.learns_rates)
 
     @property
+    def descent_in_words(self) -> str:
+        """What an inner step is of."""
+        return "plain gradient descent"
+
+    @property
     def adaptation_in_words(self) -> str:
         """What turns a support set into predictions, as a result is quoted after it."""
         return adaptation_in_words(
@@ -135,7 +140,7 @@ class InnerLoopSettings(MethodSettings):
     @property
     def fixed_in_words(self) -> str:
         """With the inner optimiser."""
-        return f"inner optimiser plain gradient descent; {super().fixed_in_words}"
+        return f"inner optimiser {self.descent_in_words}; {super().fixed_in_words}"
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def _inner_loop(config: RunConfig) -> str:
     own = config.own
     if own.adaptation_rate is None:
         return "no gradient steps: what is adapted is computed from the support set in one go"
-    return f"{own.adaptation_steps} steps of plain gradient descent at {own.rate_in_words}"
+    return f"{own.adaptation_steps} steps of {own.descent_in_words} at {own.rate_in_words}"
 
 
 def _outer_loop(config: RunConfig) -> str:
