@@ -24,7 +24,7 @@ from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
 SETTINGS = (
-    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 1 "
+    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 2 "
     "--meta-steps 24 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 "
     "--device cpu --threads 1"
 ).split()
@@ -300,13 +300,10 @@ def _serve() -> None:
     from innerloop.cli import reproduction as reproduce
     from innerloop.data import strokes
     from innerloop.experiments import experiment, sweep
-    from innerloop.methods.maml import learner as maml
-    from innerloop.methods.mamlpp import learner as mamlpp
-    from innerloop.methods.transfer import learner as transfer
+    from innerloop.methods.catalogue import find_learner, names
 
-    assert cli and progress and reproduce and maml and mamlpp and transfer, (
-        "imported here, so that no child has to"
-    )
+    learners = [find_learner(name) for name in names()]
+    assert cli and progress and reproduce and learners, "imported here, so that no child has to"
     dataset = strokes.generate(100, drawings=4, size=16)
     experiment.load_dataset = sweep.load_dataset = lambda *_, **__: dataset
     report.draw_figures = lambda run: []
