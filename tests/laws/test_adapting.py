@@ -92,6 +92,37 @@ def test_a_method_that_changes_mamls_inner_loop_does_not_lose_that_without_a_wor
         learner.adapting("all")
 
 
+class LastBlock(MAML):
+    """A method of somebody else's, which is MAML of the last block and the head."""
+
+    computes_as_maml = True
+
+    def __init__(self, model: nn.Module, **settings: Any):
+        super().__init__(model, adapts=["convs.3", "norms.3", "head"], **settings)
+
+
+def test_a_method_that_says_that_its_steps_are_mamls_has_mamls_other_ways():
+    learner = LastBlock(network(), fresh_head="head")
+    all_of_it = learner.adapting("all")
+    expected = MAML(learner.model, fresh_head="head").adapt(EPISODES.support, steps=2)
+
+    assert type(all_of_it) is MAML
+    assert learner.step_signature() is False
+    for key, weight in all_of_it.adapt(EPISODES.support, steps=2).fast_weights.items():
+        assert torch.equal(weight, expected.fast_weights[key])
+
+
+def test_what_a_method_says_of_its_steps_says_nothing_of_its_subclasses():
+    class Half(LastBlock):
+        _stepped = HalfSteps._stepped
+
+    learner = Half(network(), fresh_head="head")
+
+    assert learner.step_signature() is None
+    with pytest.raises(ConfigError, match="Half adapts in its own way alone: 'all'"):
+        learner.adapting("all")
+
+
 def test_another_rate_reaches_every_part():
     for make in LEARNERS.values():
         for parts in ("head", "all"):

@@ -1,7 +1,7 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,14 @@ class MAML(Descent):
 
     adaptable: ClassVar[tuple[Parts, ...]] = PARTS
     own_parts: ClassVar[Parts | None] = "all"
+    computes_as_maml: ClassVar[bool] = True
+    """Whether all steps are those above, with the model, head and parts that it was given. A
+    subclass says so for itself alone: what its own subclasses change is not known again."""
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Take nothing for known of a subclass that says nothing."""
+        super().__init_subclass__(**named)
+        cls.computes_as_maml = vars(cls).get("computes_as_maml", False)
 
     def __init__(
         self,
@@ -178,8 +186,8 @@ class MAML(Descent):
         return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
 
     def step_signature(self) -> Hashable | None:
-        """Whether of first order; of a subclass nothing is known."""
-        return self.first_order if type(self) is MAML else None
+        """Whether of first order; of a subclass that says nothing of its steps nothing is known."""
+        return self.first_order if self.computes_as_maml else None
 
     def _objective(
         self, network: Network, batch: EpisodeBatch
@@ -229,7 +237,7 @@ class MAML(Descent):
                 inner_steps=self.inner_steps,
                 penalty=penalty,
             )
-        if type(self) is not MAML:
+        if not self.computes_as_maml:
             # What a subclass does in its inner loop would be lost without a word.
             return super().adapting(parts, rate=rate, head=head, head_init=head_init)
         tuned = MAML(
