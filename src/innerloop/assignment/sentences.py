@@ -29,7 +29,7 @@ def kept_rates(run: RunDirectory) -> str:
         for layer, rates in last.get(LEARNED_RATES, {}).items()
         if rates and abs(rates[0] - run.config.own.adaptation_rate) < 1e-6
     ]
-    if not kept or not (run.config.own.has_fresh_head and run.config.network.head_init == "zero"):
+    if not kept or not run.config.own.starts_at_chance(run.config):
         return ""
     return (
         f"The rate of the first inner step stays at {run.config.own.adaptation_rate:g} in "

@@ -76,6 +76,10 @@ class MethodSettings(Section):
             "has eps 1e-5"
         )
 
+    def starts_at_chance(self, config: "RunConfig") -> bool:
+        """Whether every episode's head starts from zero: all logits are equal before a step."""
+        return self.has_fresh_head and config.network.head_init == "zero"
+
     def task_in_words(self, config: "RunConfig") -> str:
         """What a network does in training, as the end of a sentence about it."""
         return f"told {config.episode.ways} characters apart at a time, new ones in every episode"
@@ -200,6 +204,14 @@ class EpisodicFeaturesSettings(EpisodicSettings):
         of_class = config.episode.shots + config.episode.queries
         ways = self.training_ways or config.episode.ways
         return steps * self.meta_batch_size * ways * of_class
+
+
+@dataclass(frozen=True)
+class UnrolledSettings(EpisodicSettings, InnerLoopSettings):
+    """Of methods that train on episodes, with a gradient through the inner steps."""
+
+    first_order: bool = setting(False, seldom=True)
+    """Leave out derivatives of second order."""
 
 
 @dataclass(frozen=True)

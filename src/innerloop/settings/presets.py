@@ -23,7 +23,6 @@ PAPER: dict[str, Any] = _PLAIN | dict(
     data="omniglot",
     split="1100-100-423",
     rotations=True,
-    fresh_head=False,
     validation_every=500,
     checkpoint_every=500,
 )

@@ -1,7 +1,7 @@
 """MAML: its settings, and what it changes in the common ones."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, Paper
@@ -12,15 +12,13 @@ from innerloop.settings.run import RunConfig
 
 COURSE_BATCHES = COURSE | dict(meta_batch_size=20, query_batches=3, fresh_head=False)
 """The course's network, batches and head, for methods that meta-learn an initialisation."""
+OF_FINN: dict[int, dict[str, Any]] = {
+    5: dict(features="mean", inner_steps=1, inner_lr=0.4, meta_batch_size=32, meta_steps=60_000),
+    20: dict(features="mean", inner_steps=5, inner_lr=0.1, meta_batch_size=16, meta_steps=60_000),
+}
+"""What Finn et al. (2017) say of a number of ways, and no head."""
 PUBLISHED = paper_presets(
-    {
-        5: dict(
-            features="mean", inner_steps=1, inner_lr=0.4, meta_batch_size=32, meta_steps=60_000
-        ),
-        20: dict(
-            features="mean", inner_steps=5, inner_lr=0.1, meta_batch_size=16, meta_steps=60_000
-        ),
-    }
+    {ways: of_ways | dict(fresh_head=False) for ways, of_ways in OF_FINN.items()}
 )
 """Finn et al. (2017), appendix A.1, with the network, the rate and the queries of their code.
 

@@ -1,5 +1,6 @@
 """MAML and FO-MAML: an initialisation that a few gradient steps turn into a classifier."""
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
@@ -30,7 +31,18 @@ from innerloop.methods.parts import (
 )
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.fields import Rate, between
+from innerloop.settings.method import MethodSettings
 from innerloop.settings.run import RunConfig
+
+
+def arguments_of(own: MethodSettings) -> dict[str, Any]:
+    """A method's own settings as the arguments of its learner, which have their names."""
+    arguments = dataclasses.asdict(own)
+    # How many episodes there are in an outer step is no matter of the learner.
+    arguments.pop("meta_batch_size")
+    if "fresh_head" in arguments:
+        arguments["fresh_head"] = "head" if arguments["fresh_head"] else None
+    return arguments
 
 
 class MAML(Descent):
@@ -120,14 +132,7 @@ class MAML(Descent):
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """``first_order`` is a setting: it is all that FO-MAML is."""
-        return cls(
-            model,
-            inner_lr=config.own.inner_lr,
-            inner_steps=config.own.inner_steps,
-            first_order=config.own.first_order,
-            fresh_head="head" if config.own.fresh_head else None,
-            query_batches=config.own.query_batches,
-        )
+        return cls(model, **arguments_of(config.own))
 
     def inner_loop(
         self, params: Mapping[str, Tensor], support: LabelledImages, *, steps: int

@@ -67,6 +67,7 @@ _PUBLISHED: dict[str, Any] = dict(
 
 _PAPER: dict[str, Any] = _PUBLISHED | dict(
     downsample="max-pool",
+    fresh_head=False,
     inner_steps=5,
     inner_lr=0.1,
     meta_batch_size=16,

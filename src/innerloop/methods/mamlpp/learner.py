@@ -1,6 +1,5 @@
 """MAML++: six independent changes to MAML, each a switch."""
 
-import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -16,7 +15,7 @@ from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses
 from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, Learner
-from innerloop.methods.maml.learner import MAML
+from innerloop.methods.maml.learner import MAML, arguments_of
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
 from innerloop.methods.mamlpp.sets import key_of, name_of
 from innerloop.methods.parts import Head, HeadInit, Parts
@@ -152,17 +151,9 @@ class MAMLpp(MAML):
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
         """The six switches and their schedules are settings of the same names."""
-        settings = dataclasses.asdict(config.own)
-        # How many episodes there are in an outer step is no matter of the learner.
-        settings.pop("meta_batch_size")
-        fresh_head = settings.pop("fresh_head")
+        settings = arguments_of(config.own)
         rates = settings.pop("learned_rates")
-        return cls(
-            model,
-            fresh_head="head" if fresh_head else None,
-            learned_rates=None if rates == "off" else rates,
-            **settings,
-        )
+        return cls(model, learned_rates=None if rates == "off" else rates, **settings)
 
     # Where in the run
 

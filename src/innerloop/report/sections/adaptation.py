@@ -62,9 +62,7 @@ def in_words(results: list[Adapted]) -> list[str]:
         for result in results
     }
     from_zero = [
-        result.name
-        for result in results
-        if result.config.own.has_fresh_head and result.config.network.head_init == "zero"
+        result.name for result in results if result.config.own.starts_at_chance(result.config)
     ]
     ways = results[0].config.episode.ways
     support = [
