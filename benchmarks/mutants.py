@@ -41,7 +41,7 @@ TESTS = {
         "laws/test_adapted_module.py",
     ],
     "methods/mamlpp/schedules.py": ["laws/test_mamlpp.py"],
-    "methods/mamlpp/sets.py": ["laws/test_mamlpp.py"],
+    "methods/keys.py": ["laws/test_mamlpp.py"],
     "methods/transfer/learner.py": ["laws/test_transfer.py", "laws/test_door.py"],
     "methods/meta_gradients.py": ["test_checks.py"],
     "methods/heads/frozen.py": [

@@ -15,9 +15,9 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.keys import key_of, name_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
-from innerloop.methods.mamlpp.sets import key_of, name_of
 from innerloop.methods.transfer.learner import Transfer
 from innerloop.networks.base import blocks_of
 from innerloop.networks.batch_norm import BatchNorm2d

@@ -14,10 +14,10 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import settings_of
+from innerloop.methods.keys import key_of, name_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
 from innerloop.methods.mamlpp.schedules import EPOCHS, multi_step_weights
-from innerloop.methods.mamlpp.sets import key_of, name_of
 from innerloop.networks.batch_norm import BatchNorm2d
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 

@@ -96,7 +96,7 @@ def episodes() -> EpisodeBatch:
 
 
 def five_episodes() -> EpisodeBatch:
-    """5-way 1-shot, 2 queries a class, of synthetic characters."""
+    """Of 5 ways, 1 shot and 2 queries."""
     data = generate(20, size=28)
     sampler = EpisodeSampler(
         data, np.arange(20), ways=5, shots=1, queries=2, seed=0, stream_name="episodes/train"
@@ -107,11 +107,11 @@ def five_episodes() -> EpisodeBatch:
 @pytest.mark.parametrize("engine", ["fused", "reference"])
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_the_meta_gradient_has_the_same_bits_in_chunks_and_slices(kind, engine, episodes):
-    refuse_other_bits(lambda: learner_of(kind, engine), episodes)
+    assert_same_bits_however_divided(lambda: learner_of(kind, engine), episodes)
 
 
-def refuse_other_bits(make: Callable[[], Learner], episodes: EpisodeBatch) -> None:
-    """Take an outer step of 5 episodes at once, in chunks, and in slices of several processes."""
+def assert_same_bits_however_divided(make: Callable[[], Learner], episodes: EpisodeBatch) -> None:
+    """An outer step of 5 episodes, by learners alike, in chunks and in slices of processes."""
     whole = make()
     expected = accumulate_meta_gradient(whole, episodes, 8)
     whole.end_outer_step()

@@ -15,9 +15,9 @@ from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses
 from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, Learner
+from innerloop.methods.keys import key_of, name_of
 from innerloop.methods.maml.learner import MAML, arguments_of
 from innerloop.methods.mamlpp.schedules import EPOCHS, cosine_factor, multi_step_weights
-from innerloop.methods.mamlpp.sets import key_of, name_of
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.networks.batch_norm import (
     BatchNormMode,

@@ -1,4 +1,4 @@
-"""How what MAML++ has a set of for every inner step is called."""
+"""What a learner calls what it learns for each tensor or layer of a network."""
 
 from torch import nn
 
