@@ -199,6 +199,36 @@ def test_the_meta_gradient_goes_through_a_head_of_prototypes():
     assert found == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+def test_training_takes_the_steps_of_evaluation_from_a_head_of_prototypes(first_order):
+    """The body's inner gradient is at a given head, and not through the prototypes behind it."""
+    learner = MAML(
+        network(),
+        inner_lr=0.01,
+        first_order=first_order,
+        fresh_head="head",
+        fresh_head_init="prototypes",
+    )
+    in_training = learner.inner_loop(learner.params, EPISODES.support, steps=2).fast_weights
+    evaluated = learner.adapt(EPISODES.support, steps=2).fast_weights
+
+    for key, weight in evaluated.items():
+        assert torch.allclose(in_training[key], weight, rtol=0, atol=1e-12), key
+
+
+class LearntHead(MAML):
+    """A method of somebody else's that makes no sense with a new head."""
+
+    can_have_fresh_head = False
+
+
+def test_a_method_may_have_no_fresh_head_and_its_sentences_know():
+    with pytest.raises(ConfigError, match=r"LearntHead meta-learns its head, .* leave fresh_head"):
+        LearntHead(network(), fresh_head="head")
+    with pytest.raises(ConfigError, match=r"LearntHead learns .*: train with ways=5\.$"):
+        LearntHead(network()).adapt(random_episodes(1, ways=5, size=16).support, steps=1)
+
+
 def test_a_meta_learned_head_is_kept_unless_a_new_one_is_asked_for():
     learner = MAML(network())
     start = learner.adapting("head").adapt(EPISODES.support, steps=0)

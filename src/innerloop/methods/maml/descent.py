@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,9 @@ class Descent(Learner):
             out of its range.
     """
 
+    can_have_fresh_head: ClassVar[bool] = True
+    """Whether the head may start anew in every episode; if not, it is meta-learned."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -72,6 +76,11 @@ class Descent(Learner):
         Network(model)  # refuses what cannot be copied
         if not callable(loss_fn):
             raise ConfigError(f"loss_fn must be a function of outputs and labels: got {loss_fn!r}.")
+        if fresh_head is not None and not self.can_have_fresh_head:
+            raise ConfigError(
+                f"{type(self).__name__} meta-learns its head, so that it cannot start anew in "
+                "every episode: leave fresh_head out."
+            )
         self.model = model
         self.batch_norm_modes = possible_modes(model, batch_norm_modes)
         self.inner_lr = checked("inner_lr", Rate, inner_lr)
@@ -175,7 +184,10 @@ class Descent(Learner):
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
         fast_weights = expand(network.laid_out(params), len(support))
         if self._fresh and self.fresh_head_init == "prototypes":
-            return fast_weights | self._prototypes(fast_weights, support)
+            head = self._prototypes(fast_weights, support)
+            # Views, so that the body's first inner gradient is at this head, and not also that of
+            # the prototypes behind it.
+            return {name: of.view_as(of) for name, of in fast_weights.items()} | head
         if self._fresh:
             ways = ways_of(support)
             for name in self._fresh:
@@ -362,8 +374,9 @@ class Descent(Learner):
         elif ways > outputs.shape[-1]:
             raise ConfigError(
                 f"The episodes are {ways}-way and the network has {outputs.shape[-1]} outputs. "
-                "MAML learns the initial weights of every output, so it cannot tell more classes "
-                f"apart than it was trained for: train with ways={ways}, or with a fresh head."
+                f"{type(self).__name__} learns the initial weights of every output, so it cannot "
+                f"tell more classes apart than it was trained for: train with ways={ways}"
+                f"{', or with a fresh head' if self.can_have_fresh_head else ''}."
             )
 
     def _refuse_targets(self, outputs: Tensor, targets: Tensor) -> None:
