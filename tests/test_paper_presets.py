@@ -50,7 +50,29 @@ def test_a_papers_protocol_is_a_whole_configuration_with_its_numbers(method, way
     assert learner.get_parameter("model.head.weight").shape == (ways, 64)
 
 
-@pytest.mark.parametrize("method", OF_EACH)
+@pytest.mark.parametrize(("ways", "shots"), SHAPES)
+def test_protonets_protocol_is_that_of_its_paper(ways, shots):
+    config = settings_of("protonet", f"paper-{ways}w{shots}s")
+
+    paper = dict(
+        ways=ways,
+        shots=shots,
+        queries=5,
+        training_ways=60,
+        meta_batch_size=1,
+        outer_lr=0.001,
+        halve_every=2000,
+        downsample="max-pool",
+        distance="euclidean",
+    )
+    assert paper.items() <= config.flat().items()
+    assert read_config(config.to_json()) == config
+    learner = build_learner(config.replace(device="cpu"), 1)
+    factors = [learner.begin_outer_step(step, 30_000) for step in (0, 1999, 2000, 5999)]
+    assert factors == [1.0, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("method", [*OF_EACH, "protonet"])
 def test_a_method_has_no_other_protocols_than_these(method):
     named = [name for name in find_card(method).presets if name.startswith("paper-")]
 

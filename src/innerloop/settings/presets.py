@@ -39,10 +39,10 @@ def paper_presets(of_ways: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any
     """The published shapes: 1 and 5 shots for some numbers of ways, and as many queries as shots.
 
     Args:
-        of_ways: ways -> what a method changes in `PAPER` for them.
+        of_ways: ways -> what a method changes in `PAPER` and in the shape for them.
     """
     return {
-        f"paper-{ways}w{shots}s": PAPER | own | dict(ways=ways, shots=shots, queries=shots)
+        f"paper-{ways}w{shots}s": PAPER | dict(ways=ways, shots=shots, queries=shots) | own
         for ways, own in of_ways.items()
         for shots in (1, 5)
     }

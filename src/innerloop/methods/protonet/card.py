@@ -4,8 +4,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import between
+from innerloop.settings.fields import between, setting
 from innerloop.settings.method import EpisodicFeaturesSettings
+from innerloop.settings.presets import paper_presets
+
+SNELL = dict(
+    downsample="max-pool",
+    training_ways=60,
+    queries=5,
+    meta_batch_size=1,
+    meta_steps=30_000,
+    halve_every=2000,
+)
+"""Snell et al. (2017), section 3.1. They train until the validation loss stops to fall; here it is
+15 halvings. Their test episodes have 15 queries a class in the authors' code, here 5."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +29,12 @@ class Settings(EpisodicFeaturesSettings):
     learnt scale."""
     initial_scale: Annotated[float, between(0.001, 1000.0)] = 10.0
     """Where the cosine's learnt scale starts."""
+    halve_every: Annotated[int, between(0, 10_000_000)] = setting(0, seldom=True)
+    """Halve the outer rate after every so many outer steps; 0 keeps it."""
+
+    def schedule(self, outer_lr: float) -> str:
+        """The halvings, if there are some."""
+        return f", halved every {self.halve_every:,} outer steps" if self.halve_every else ""
 
 
 CARD = Card(
@@ -41,4 +59,5 @@ CARD = Card(
     ),
     defaults=dict(downsample="max-pool", features="flatten", feature_norm=False),
     reason="The paper's network, whose features have lengths that distances can use.",
+    presets=paper_presets({5: SNELL, 20: SNELL}),
 )

@@ -1,6 +1,6 @@
 """Prototypical networks: a class is the mean of its support features."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from innerloop.methods.heads.prototypes import prototypes
 from innerloop.methods.heads.rule import Fitted, Rule
 from innerloop.methods.parts import checked
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.settings.fields import between
 from innerloop.settings.run import RunConfig
 
 Distance = Literal["euclidean", "cosine"]
@@ -70,6 +71,7 @@ class ProtoNet(EpisodicFeatures):
         model: has ``embed(images) -> (n, features)``.
         distance: d.
         initial_scale: where the cosine's scale starts.
+        halve_every: the outer rate is halved after so many outer steps; 0: never.
         batch_norm_modes: as of `EpisodicFeatures`.
     """
 
@@ -79,13 +81,28 @@ class ProtoNet(EpisodicFeatures):
         *,
         distance: Distance = "euclidean",
         initial_scale: float = 10.0,
+        halve_every: int = 0,
         batch_norm_modes: tuple[BatchNormMode, ...] = ("running", "support", "transductive"),
     ):
         kind = checked("distance", Distance, distance)
         rule = NearestPrototype() if kind == "euclidean" else MostAlike(initial_scale)
         super().__init__(model, rule, batch_norm_modes=batch_norm_modes)
+        self.halve_every: int = checked(
+            "halve_every", Annotated[int, between(0, 10**7)], halve_every
+        )
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
-        """The distance and its scale are settings of the same names."""
-        return cls(model, distance=config.own.distance, initial_scale=config.own.initial_scale)
+        """The distance, its scale and the halvings are settings of the same names."""
+        own = config.own
+        return cls(
+            model,
+            distance=own.distance,
+            initial_scale=own.initial_scale,
+            halve_every=own.halve_every,
+        )
+
+    def begin_outer_step(self, step: int, total: int) -> float:
+        """The outer rate's factor: a half for every ``halve_every`` steps that are done."""
+        factor = super().begin_outer_step(step, total)
+        return factor * 0.5 ** (step // self.halve_every) if self.halve_every else factor
