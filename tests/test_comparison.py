@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from innerloop.analysis.compared import Pair, sentence
 from innerloop.analysis.comparison import compare
@@ -21,7 +22,7 @@ from innerloop.core.intervals import (
     paired_difference,
 )
 from innerloop.methods.catalogue import settings_of
-from innerloop.report.comparison import write_comparison
+from innerloop.report.comparison import draw_rows, write_comparison
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment, Protocol
 from innerloop.settings.run import RunConfig
@@ -585,3 +586,17 @@ def test_classes_that_are_not_those_of_the_episodes_are_refused(classes, tmp_pat
 
     with pytest.raises(DataError, match="does not hold the 5 classes of each of its 4 episodes"):
         compare([a, b], episodes=EPISODES)
+
+
+def test_an_axis_of_accuracies_ends_where_they_do(tmp_path):
+    seeds = [
+        run_with(tmp_path / str(seed), of_seed, settings_of("fomaml", **SETTINGS, seed=seed))
+        for seed, of_seed in enumerate(([0.2] * 4, [0.9] * 4))
+    ]
+    compared = compare(seeds, episodes=EPISODES)
+    assert compared.rows[0].query_accuracy_ci95 > 1
+
+    axes = Figure().subplots()
+    draw_rows(axes, compared.rows)
+    low, high = axes.get_xlim()
+    assert low == 0 and 100 <= high <= 101

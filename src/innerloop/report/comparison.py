@@ -26,6 +26,9 @@ from innerloop.report.figures.style import (
 from innerloop.report.render import markdown
 from innerloop.runs.results import Protocol
 
+MARGIN = 1
+"""Beyond 100 %, so that a dot there is whole."""
+
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.json``, ``comparison.md`` and ``figures/`` into a folder.
@@ -175,6 +178,9 @@ def draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
     labels = [f"{row.name}\n{row.batch_norm}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    # An interval of two seeds may go beyond what an accuracy can be: its bar runs into the frame.
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, 0), min(high, 100 + MARGIN))
     axes.set_xlabel("query accuracy, %")
     note(axes, f"dot: mean, ticks: seeds, bar: {_bars(row.covers for row in rows)}")
 
