@@ -18,6 +18,7 @@ from innerloop.data.images import (
     refuse_wrong_range,
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
+from innerloop.data.warps import drawn_warps, warped
 
 NAMED = 5
 """Classes with too few drawings that an error names."""
@@ -169,6 +170,7 @@ class EpisodeSampler:
         rotations: turn each class of each episode by a random multiple of 90 degrees, support and
             query alike. A character and its rotations share their name, so they cannot straddle a
             split.
+        warps: strength of the affine warp of each drawing, each by its own; 0 is none.
         disjoint: no class comes twice: there are then only classes // ways episodes. An interval
             over them is one for new characters; over episodes that share characters it is too small
             for that.
@@ -188,6 +190,7 @@ class EpisodeSampler:
         seed: int,
         stream_name: str,
         rotations: bool = False,
+        warps: float = 0.0,
         disjoint: bool = False,
     ):
         classes = refuse_wrong_classes(dataset, classes)
@@ -206,6 +209,7 @@ class EpisodeSampler:
         self.seed = seed
         self.stream_name = stream_name
         self.rotations = rotations
+        self.warps = warps
         self.disjoint = disjoint
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
@@ -213,9 +217,10 @@ class EpisodeSampler:
         plan = self.plan(start, count)
         support = plan.drawings[..., : self.shots]
         query = plan.drawings[..., self.shots :]
+        warps = self._warps(start, count) if self.warps else None
         return EpisodeBatch(
-            self._labelled(plan.classes, support, plan.turns),
-            self._labelled(plan.classes, query, plan.turns),
+            self._labelled(plan, slice(None, self.shots), warps),
+            self._labelled(plan, slice(self.shots, None), warps),
             torch.from_numpy(plan.classes),
             torch.from_numpy(support),
             torch.from_numpy(query),
@@ -255,16 +260,31 @@ class EpisodeSampler:
         turns = random.integers(0, QUARTER_TURNS, self.ways)
         return classes, drawings, turns
 
-    def _labelled(
-        self, classes: np.ndarray, drawings: np.ndarray, turns: np.ndarray
-    ) -> LabelledImages:
-        """Gather drawings (E, ways, n) of classes (E, ways), labelled: (E, ways * n, C, H, W)."""
-        pixels = self.dataset.pixels(classes[..., None], drawings)
+    def _warps(self, start: int, count: int) -> np.ndarray:
+        """The warp of every drawing, (E, ways, shots + queries, 2, 3)."""
+        shape = self.ways, self.shots + self.queries, 2, 3
+        of_episodes = [
+            drawn_warps(
+                stream(self.seed, f"{self.stream_name}/warps", index),
+                shape[0] * shape[1],
+                self.warps,
+            ).reshape(shape)
+            for index in range(start, start + count)
+        ]
+        return np.stack(of_episodes)
+
+    def _labelled(self, plan: EpisodePlan, part: slice, warps: np.ndarray | None) -> LabelledImages:
+        """Gather a part of every class's drawings, labelled: (E, ways * n, C, H, W)."""
+        drawings = plan.drawings[..., part]
+        pixels = self.dataset.pixels(plan.classes[..., None], drawings)
         if self.rotations:
-            turn_in_place(pixels, turns)
+            turn_in_place(pixels, plan.turns)
         episodes, ways, examples = drawings.shape
         # Floats before the division, which is then three times as fast.
         images = torch.from_numpy(pixels).flatten(1, 2).float().div_(255)
+        if warps is not None:
+            of_images = warps[:, :, part].reshape(-1, 2, 3)
+            images = warped(images.flatten(0, 1), of_images).view_as(images)
         labels = torch.arange(ways).repeat_interleave(examples).expand(episodes, -1)
         return LabelledImages(images, labels)
 

@@ -1,5 +1,6 @@
 """Mini-batches: labelled images of all of some classes, counted rather than drawn."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ from innerloop.data.images import (
     refuse_wrong_range,
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
+from innerloop.data.warps import drawn_warps, warped
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ImageSampler:
         stream_name: which stream, for instance ``"images/train"``.
         rotations: turn each drawing, each time, by a random multiple of 90 degrees.
         rotations_as_classes: a drawing turned by q quarters has the label 4 k + q instead of k.
+        warps: strength of the affine warp of each drawing, each time another; 0 is none.
 
     Raises:
         ConfigError: if classes are not of the data set, or rotations are asked for and images are
@@ -65,6 +68,7 @@ class ImageSampler:
         stream_name: str,
         rotations: bool = False,
         rotations_as_classes: bool = False,
+        warps: float = 0.0,
     ):
         if rotations:
             refuse_unless_square(dataset)
@@ -78,6 +82,7 @@ class ImageSampler:
         self.stream_name = stream_name
         self.rotations = rotations
         self.rotations_as_classes = rotations_as_classes
+        self.warps = warps
 
     def __len__(self) -> int:
         """Drawings in an epoch, n."""
@@ -95,6 +100,8 @@ class ImageSampler:
         if self.rotations:
             turn_in_place(pixels, plan.turns)
         images = torch.from_numpy(pixels).float().div_(255)
+        if self.warps:
+            images = warped(images, self._warps(start, count))
         return LabelledImages(images, torch.from_numpy(plan.labels))
 
     def plan(self, start: int, count: int) -> ImagePlan:
@@ -110,15 +117,27 @@ class ImageSampler:
 
     def _counted(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The drawings (count,), counted through all classes, and their quarter turns (count,)."""
-        drawings = []
-        turns = []
+        parts = [
+            [of[part] for of in _plan_epoch(self.seed, self.stream_name, epoch, len(self))]
+            for epoch, part in self._epochs(start, count)
+        ]
+        drawings, turns = zip(*parts, strict=True)
+        return np.concatenate(drawings), np.concatenate(turns)
+
+    def _warps(self, start: int, count: int) -> np.ndarray:
+        """The warps (count, 2, 3) of these images."""
+        return np.concatenate(
+            [
+                _warps_of_epoch(self.seed, self.stream_name, epoch, len(self), self.warps)[part]
+                for epoch, part in self._epochs(start, count)
+            ]
+        )
+
+    def _epochs(self, start: int, count: int) -> Iterator[tuple[int, slice]]:
+        """Every epoch that some images are in, and which of its images they are."""
         for epoch in range(start // len(self), (start + count - 1) // len(self) + 1):
             first = epoch * len(self)
-            part = slice(max(start - first, 0), start + count - first)
-            order, turns_of_epoch = _plan_epoch(self.seed, self.stream_name, epoch, len(self))
-            drawings.append(order[part])
-            turns.append(turns_of_epoch[part])
-        return np.concatenate(drawings), np.concatenate(turns)
+            yield epoch, slice(max(start - first, 0), start + count - first)
 
 
 # Two epochs, since a mini-batch may cross from one into the next. Not kept by the sampler, which
@@ -132,3 +151,11 @@ def _plan_epoch(
     order = random.permutation(drawings)
     # The turns after the order, so that the order is the same without them.
     return order, random.integers(0, QUARTER_TURNS, drawings)
+
+
+@lru_cache(maxsize=2)
+def _warps_of_epoch(
+    seed: int, stream_name: str, epoch: int, drawings: int, strength: float
+) -> np.ndarray:
+    """The warp of every image of an epoch, (n, 2, 3)."""
+    return drawn_warps(stream(seed, f"{stream_name}/warps", epoch), drawings, strength)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,8 +57,10 @@ class Experiment:
         """The stream of what the method trains on: episodes, or images of all training classes."""
         if self._trains_on_images:
             return self._image_sampler()
+        data = self.config.data
         shape = self.config.own.training_shape(self.config)
-        return self._sampler("train", shape, self.config.training.seed, self.config.data.rotations)
+        seed = self.config.training.seed
+        return self._sampler("train", shape, seed, data.rotations, warps=data.warps)
 
     def _image_sampler(self) -> ImageSampler:
         return ImageSampler(
@@ -68,6 +71,7 @@ class Experiment:
             rotations=self.config.data.rotations,
             rotations_as_classes=self.config.data.rotations
             and getattr(self.config.own, "rotations_as_classes", False),
+            warps=self.config.data.warps,
         )
 
     def evaluation_sampler(self, part: str, **shape: int) -> EpisodeSampler:
@@ -80,7 +84,7 @@ class Experiment:
         return self._sampler(part, {}, EVALUATION_SEED, False, disjoint=True)
 
     def _sampler(
-        self, part: str, shape: dict[str, int], seed: int, rotations: bool, disjoint: bool = False
+        self, part: str, shape: dict[str, int], seed: int, rotations: bool, **how: Any
     ) -> EpisodeSampler:
         config = self.config
         counts = {
@@ -95,7 +99,7 @@ class Experiment:
             seed=seed,
             stream_name=f"episodes/{part}",
             rotations=rotations,
-            disjoint=disjoint,
+            **how,
         )
 
     def describe(self) -> str:

@@ -88,8 +88,10 @@ class Training:
         decay = self.config.training.averaging
         self.average = MovingAverage(learner, decay) if decay else None
         self.device_steps: DeviceSteps | None = None
-        # Of several processes each has its slice, and the first waits for all of them.
-        if self.device.startswith("cuda") and not lead:
+        # Of several processes each has its slice, and the first waits for all of them. Warps are
+        # made on the CPU, so that every device has the same.
+        on_cpu = lead or self.config.data.warps
+        if self.device.startswith("cuda") and not on_cpu:
             self.optimiser = adam = DeviceAdam(learner.parameters())
             self.device_steps = device_steps(
                 learner, sampler, adam, self.average, self.config, self.device, say

@@ -24,6 +24,9 @@ class DataSettings(Section):
     """Where the pictures of a folder lie; its data set is called by the folder's name."""
     rotations: bool = True
     """Turn training images by multiples of 90 degrees; never at validation."""
+    warps: Annotated[float, between(0.0, 3.0)] = setting(0.0, seldom=True, formerly=0.0)
+    """Warp training images by small turns, shears, scales and shifts, each time others: 1 for those
+    of Koch et al. (2015), 0 for none."""
     image_size: Annotated[int, between(16, 105)] = setting(28, seldom=True)
     """Side of the images in pixels."""
 

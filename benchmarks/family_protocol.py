@@ -1,0 +1,60 @@
+"""The protocol of the family's benchmark: what every method gets, written before the first run."""
+
+from typing import Any
+
+from innerloop.methods.catalogue import settings_of
+from innerloop.settings.run import RunConfig
+
+SHAPES = {"5w1s": (5, 1), "5w5s": (5, 5), "20w1s": (20, 1), "20w5s": (20, 5)}
+"""Ways and shots of the four settings; 15 queries a class."""
+SEEDS = {"5w1s": [0, 1], "5w5s": [0, 1], "20w1s": [0, 1], "20w5s": [0]}
+"""Training seeds of each setting."""
+BUDGET = {5: 800_000, 20: 1_600_000}
+"""Image passes of a training, by ways: what FO-MAML takes in 1000 outer steps of 5-way 5-shot, and
+twice that. An image that goes forward and backward once is one pass, whatever order of derivatives
+it serves; the cards count them (``image_passes``)."""
+TRIAL_SHAPE = "5w5s"
+TRIAL_SHARE = 0.4
+"""Of the budget, in a trial."""
+VALIDATIONS = 10
+"""Of a training, at equal distances: learning curves have so many points."""
+EPISODES = 600
+OUTER_RATES = [0.001, 0.003]
+
+KAIMING: dict[str, Any] = {"conv_init": "kaiming", "clip_gradient": 0.3}
+PYTORCH: dict[str, Any] = {"conv_init": "pytorch", "clip_gradient": 0.0}
+NETWORK: dict[str, Any] = {"downsample": "stride", "filters": 64}
+"""The same body for all: four strided convolutions of 64 filters. What of it the head sees is among
+the trials."""
+STANDARDISED: dict[str, Any] = {"features": "mean", "feature_norm": True}
+FLAT: dict[str, Any] = {"features": "flatten", "feature_norm": False}
+"""What the head sees: the standardised mean over the positions, or all positions as they are."""
+
+
+def steps_of(config: RunConfig, passes: int) -> int:
+    """Outer steps whose image passes come nearest to so many; at least one."""
+    low, high = 1, 2
+    while config.own.image_passes(config.replace(meta_steps=high), high) < passes:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = config.own.image_passes(config.replace(meta_steps=middle), middle) <= passes
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def settings_for(method: str, shape: str, budget: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a training has besides its outer rate: shape, network, length and validations."""
+    ways, shots = SHAPES[shape]
+    common = NETWORK | changes | {"ways": ways, "shots": shots}
+    known = settings_of(method).flat()
+    if unknown := common.keys() - known.keys():
+        raise ValueError(f"{method} has no setting {min(unknown)!r}.")
+    steps = steps_of(settings_of(method, **common), budget)
+    every = max(1, steps // VALIDATIONS)
+    return common | {
+        "meta_steps": steps,
+        "validation_every": every,
+        "checkpoint_every": every,
+        "validation_episodes": 60,
+    }
