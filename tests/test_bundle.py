@@ -288,6 +288,12 @@ def summed(content) -> None:
             b'"evil:Learner"',
             r"only fomaml, maml, mamlpp, transfer are checked",
         ),
+        (
+            "runs/fomaml-s0/config.json",
+            b'"conv4"',
+            b'"evil:make"',
+            r"network 'evil:make'; only conv4, resnet12 are checked",
+        ),
         ("results.json", b'"query_accuracy": 0.9', b'"query_accuracy": 0.8', "do not agree"),
         ("report.html", rb"\d\d\.\d\d", b"50.00", "report.html is not what"),
         ("report.html", b"Adam", b"Eve,", "report.html is not what"),

@@ -105,10 +105,12 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
 
     config = read_config(json.dumps(old))
 
-    # Version 1 read no folders, whose classes alone can be left out, had one engine, and recorded
-    # no steps.
+    # Version 1 read no folders, whose classes alone can be left out, had one engine and one
+    # network, and recorded no steps.
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
+        "network": "conv4",
+        "widths": "wide",
         "engine": "reference",
         "precision": "float32",
         "cuda_graph": False,
@@ -403,7 +405,9 @@ COURSE_OF_ALL = dict(
     ways=5,
     shots=5,
     queries=15,
+    network="conv4",
     filters=64,
+    widths="wide",
     downsample="stride",
     features="flatten",
     last_relu=True,

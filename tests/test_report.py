@@ -95,7 +95,7 @@ def test_a_run_without_a_validation_is_refused(tmp_path):
 def test_hyperparameters_name_every_setting_with_its_value_and_meaning(run):
     text = hyperparameters(run)
 
-    for name in CONFIG.flat():
+    for name in CONFIG.in_use():
         assert f"| `{name}` |" in text
     assert "| `inner_lr` | 0.4 | Learning rate of the inner steps" in text
     assert "- torch: 2.13.0" in text

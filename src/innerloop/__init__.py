@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from innerloop.methods.heads.frozen import FrozenFeatures as FrozenFeatures
     from innerloop.networks.batch_norm import BatchNorm2d as BatchNorm2d
     from innerloop.networks.conv4 import Conv4 as Conv4
+    from innerloop.networks.resnet12 import ResNet12 as ResNet12
     from innerloop.settings.fields import between as between
     from innerloop.settings.method import EpisodicSettings as EpisodicSettings
     from innerloop.settings.method import InnerLoopSettings as InnerLoopSettings
@@ -59,6 +60,7 @@ _HOME = {
     "MethodSettings": "settings.method",
     "Paper": "methods.card",
     "PretrainingSettings": "settings.method",
+    "ResNet12": "networks.resnet12",
     "RunConfig": "settings.run",
     "Split": "data.splits",
     "accuracy": "methods.base",

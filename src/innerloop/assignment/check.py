@@ -22,6 +22,7 @@ from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
 from innerloop.runs.results import EvaluationRow
 from innerloop.runs.weights import weights_settings
+from innerloop.settings.sections import NETWORKS
 
 BLOCKS = 10
 BLOCK = 10
@@ -130,6 +131,11 @@ def _rows(file: Path) -> list[HandInRow]:
             raise DataError(
                 f"{file.name} has a run of {method!r}; only {', '.join(names())} are checked."
             )
+        if (network := _network(config)) not in NETWORKS:  # imported by its name, too
+            raise DataError(
+                f"{file.name} has a run with the network {network!r}; only {', '.join(NETWORKS)} "
+                "are checked."
+            )
     if missing := set(NEEDED) - set(methods.values()):
         raise DataError(f"{file.name} lacks a run of {', '.join(sorted(missing))}.")
     return rows
@@ -140,6 +146,12 @@ def _method(run: Path) -> str:
     if "method" not in config:
         raise DataError(f"{run.name} is a run whose method is not known.")
     return str(config["method"])
+
+
+def _network(config: Path) -> str:
+    """The network of a configuration; of one that names none, the only one that there was."""
+    section = read_json(config).get("network")
+    return str(section.get("name", NETWORKS[0])) if isinstance(section, dict) else NETWORKS[0]
 
 
 def _checked(

@@ -7,6 +7,13 @@ from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
 from innerloop.networks.batch_norm import BatchNorm2d
+from innerloop.networks.parts import (
+    ConvInit,
+    Features,
+    features_of,
+    initialise_convolutions,
+    initialise_head,
+)
 
 
 class Conv4(nn.Module):
@@ -49,21 +56,21 @@ class Conv4(nn.Module):
         image_size: int = 28,
         filters: int = 64,
         downsample: Literal["stride", "max-pool"] = "stride",
-        features: Literal["flatten", "mean"] = "mean",
+        features: Features = "mean",
         last_relu: bool = True,
         feature_norm: bool = True,
         feature_scale: float = 1.0,
         conv_bias: bool = False,
-        conv_init: Literal["pytorch", "kaiming", "glorot"] = "pytorch",
+        conv_init: ConvInit = "pytorch",
         head_init: Literal["zero", "glorot"] = "zero",
     ):
         super().__init__()
         self.downsample = downsample
-        self.features = features
+        self.features: Features = features
         self.last_relu = last_relu
         self.feature_scale = feature_scale
         stride, side = (2, image_size) if downsample == "stride" else (1, image_size)
-        # Layers draw their weights as they are made, also those that `_initialise` draws anew: made
+        # Layers draw their weights as they are made, also those that are drawn anew later: made
         # in another order, the same seed gives another network.
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
@@ -82,23 +89,8 @@ class Conv4(nn.Module):
         self.feature_size = filters * side * side if features == "flatten" else filters
         self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
         self.head = nn.Linear(self.feature_size, ways)
-        self._initialise(conv_init, head_init)
-
-    def _initialise(self, conv_init: str, head_init: str) -> None:
-        for conv in self.convs:  # made by PyTorch as ``pytorch`` says
-            if not isinstance(conv, nn.Conv2d):  # for the type checker
-                continue
-            if conv_init == "kaiming":
-                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            elif conv_init == "glorot":
-                nn.init.xavier_uniform_(conv.weight)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-        if head_init == "zero":
-            nn.init.zeros_(self.head.weight)
-        else:
-            nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        initialise_convolutions(self.convs, conv_init)
+        initialise_head(self.head, head_init)
 
     @property
     def blocks(self) -> dict[str, tuple[str, ...]]:
@@ -118,11 +110,7 @@ class Conv4(nn.Module):
                 x = F.relu(x)
             if self.downsample == "max-pool":
                 x = F.max_pool2d(x, 2)
-        # The mean keeps features small enough for inner steps of 0.4; flattened ones are not.
-        x = x.mean(dim=(2, 3)) if self.features == "mean" else x.flatten(1)
-        if self.feature_norm is not None:
-            x = self.feature_norm(x[:, :, None, None]).flatten(1)
-        return x if self.feature_scale == 1.0 else x * self.feature_scale
+        return features_of(x, self.features, self.feature_norm, self.feature_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways) of images (n, channels, height, width)."""

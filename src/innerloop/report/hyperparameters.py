@@ -13,7 +13,7 @@ def hyperparameters(run: RunDirectory) -> str:
     descriptions = config.descriptions()
     rows = [
         [code(name), value_in_words(value), descriptions[name]]
-        for name, value in config.flat().items()
+        for name, value in config.in_use().items()
     ]
     lines = [f"# {text(f'Hyperparameters of {run.path.name}')}", ""]
     lines += table(["setting", "value", "meaning"], rows)

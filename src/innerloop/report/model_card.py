@@ -29,6 +29,9 @@ NOT_KNOWN = (
     "is not known here."
 )
 
+WEIGHTS = {"conv4": "model.convs.{}.weight", "resnet12": "model.residual.{}.shortcut.weight"}
+"""What tells by its first dimension how many channels a block of a network has."""
+
 
 def model_card(run: RunDirectory, weights: Path | None = None) -> str:
     """The text of a run's ``MODEL_CARD.md``; ``weights`` if they are not those in its directory."""
@@ -87,12 +90,15 @@ def _network(run: RunDirectory) -> str:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
     except SafetensorError:
         return "A network, whose file is damaged,"
-    filters = run.config.network.filters
-    blocks = [shapes.get(f"model.convs.{number}.weight", [])[:1] for number in range(4)]
-    if blocks == 4 * [[filters]]:
-        return f"A network of 4 convolutional blocks of {filters} filters"
+    network = run.config.network
+    if network.name in WEIGHTS:
+        names = [WEIGHTS[network.name].format(number) for number in range(4)]
+        blocks = [shapes.get(name, [])[:1] for name in names]
+        if blocks == [[filters] for filters in network.channels_of_blocks]:
+            return f"A network of {network.blocks_in_words}"
+    owner = "method" if network.name in WEIGHTS else "user"
     numbers = sum(math.prod(shape) for shape in shapes.values())
-    return f"A network of its method's own, {len(shapes)} tensors of {numbers:,} numbers in all,"
+    return f"A network of its {owner}'s own, {len(shapes)} tensors of {numbers:,} numbers in all,"
 
 
 def _made_for(data: DataSettings) -> str:

@@ -12,7 +12,7 @@ import reprlib
 import textwrap
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -39,6 +39,7 @@ def setting(
     seldom: bool = False,
     formerly: Any = dataclasses.MISSING,
     place: bool = False,
+    networks: tuple[str, ...] = (),
 ) -> Any:
     """A field of which more is said than its type and default.
 
@@ -49,8 +50,14 @@ def setting(
         seldom: leave it out of ``--help``, for ``--help-all``.
         formerly: what files of this version mean that lack it, since they are older.
         place: where something lies, which decides no number: kept in files, and no option.
+        networks: names of the networks that have it; none: whatever the network, it is there.
     """
-    metadata: dict[str, Any] = {"seldom": seldom, "formerly": formerly, "place": place}
+    metadata: dict[str, Any] = {
+        "seldom": seldom,
+        "formerly": formerly,
+        "place": place,
+        "networks": networks,
+    }
     if flag:
         metadata["flag"] = flag
     return dataclasses.field(default=default, metadata=metadata)
@@ -82,6 +89,10 @@ class Section:
             for field in dataclasses.fields(self)
             if not field.metadata.get("place")
         }
+
+    def replaced(self, **changes: Any) -> Self:
+        """A copy with some attributes changed, checked again."""
+        return dataclasses.replace(self, **changes)
 
     @classmethod
     @cache

@@ -78,6 +78,11 @@ class RunConfig(Generic[Own]):
             values |= section.flat()
         return values
 
+    def in_use(self) -> dict[str, Any]:
+        """`flat` without what only another network has."""
+        foreign = {field.name for field in self.network.foreign(self.network.name)}
+        return {name: value for name, value in self.flat().items() if name not in foreign}
+
     def descriptions(self) -> dict[str, str]:
         """A sentence for each setting, by its name."""
         sentences = {"method": "What is trained."}
@@ -95,7 +100,7 @@ class RunConfig(Generic[Own]):
         for name, section in self.sections.items():
             flags = section.flags()
             mine = {flags[flag]: changes.pop(flag) for flag in flags.keys() & changes.keys()}
-            changed[name] = dataclasses.replace(section, **mine) if mine else section
+            changed[name] = section.replaced(**mine) if mine else section
         names = [name for name in self.flat() if name != "method"]
         # What no section took is left over.
         for name in changes:

@@ -1,13 +1,17 @@
 """The settings that every method has, in sections; their docstrings are the help texts."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.settings.fields import Rate, Section, Steps, between, setting
 
 DEVICES = r"cpu|mps|cuda(:\d+)?"
 """What names a device, beside ``auto``."""
+NETWORKS = ("conv4", "resnet12")
+"""Those with a name; any other is ``module:factory``, a callable that takes ``outputs``,
+``channels`` and ``image_size`` and returns a ``torch.nn.Module``."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,106 @@ class EpisodeSettings(Section):
 
 @dataclass(frozen=True)
 class NetworkSettings(Section):
-    """The network: four convolutional blocks and a head."""
+    """The network: its body and a head.
 
-    filters: Annotated[int, between(1, 1024)] = 64
-    """Channels of each of the four blocks."""
-    downsample: Literal["stride", "max-pool"] = setting("stride", seldom=True)
-    """How a block halves the image: convolutions of stride 2, or 2x2 max pooling."""
-    features: Literal["flatten", "mean"] = setting("mean", seldom=True)
-    """What the head sees of the last block: all positions, or their mean."""
-    last_relu: bool = setting(True, seldom=True)
-    """Apply the ReLU of the last block."""
-    feature_norm: bool = setting(True, seldom=True)
-    """Standardise each feature over the batch before the head, so that large inner steps suit
-    it."""
-    feature_scale: Annotated[float, between(1e-6, 1e6)] = setting(1.0, seldom=True)
-    """Factor on the features before the head."""
-    conv_bias: bool = setting(False, seldom=True)
-    """Give convolutions a bias (batch norm cancels it)."""
-    conv_init: Literal["pytorch", "kaiming", "glorot"] = setting("pytorch", seldom=True)
-    """Initial convolution weights: pytorch (uniform, 1 / sqrt(fan in)), kaiming (normal) or glorot
-    (uniform)."""
+    A setting that the chosen network does not have keeps its default (`foreign`).
+    """
+
+    name: str = setting("conv4", flag="network", formerly="conv4")
+    """conv4, resnet12, or module:factory."""
+    filters: Annotated[int, between(1, 1024)] = setting(64, networks=NETWORKS)
+    """Channels (conv4; resnet12's first block)."""
+    widths: Literal["wide", "doubling"] = setting(
+        "wide", seldom=True, formerly="wide", networks=("resnet12",)
+    )
+    """Channels of resnet12's blocks as multiples of the first one's: wide is 1, 2.5, 5, 10 (64,
+    160, 320, 640), doubling 1, 2, 4, 8."""
+    downsample: Literal["stride", "max-pool"] = setting("stride", seldom=True, networks=("conv4",))
+    """How a block of conv4 halves the image: convolutions of stride 2, or 2x2 max pooling."""
+    features: Literal["flatten", "mean"] = setting("mean", seldom=True, networks=NETWORKS)
+    """What the head of conv4 and resnet12 sees of the last block: all positions, or their mean."""
+    last_relu: bool = setting(True, seldom=True, networks=("conv4",))
+    """Apply the ReLU of conv4's last block."""
+    feature_norm: bool = setting(True, seldom=True, networks=NETWORKS)
+    """Standardise each feature of conv4 and resnet12 over the batch before the head, so that large
+    inner steps suit it."""
+    feature_scale: Annotated[float, between(1e-6, 1e6)] = setting(
+        1.0, seldom=True, networks=NETWORKS
+    )
+    """Factor on the features of conv4 and resnet12 before the head."""
+    conv_bias: bool = setting(False, seldom=True, networks=("conv4",))
+    """Give conv4's convolutions a bias (batch norm cancels it)."""
+    conv_init: Literal["pytorch", "kaiming", "glorot"] = setting(
+        "pytorch", seldom=True, networks=NETWORKS
+    )
+    """Initial convolution weights of conv4 and resnet12: pytorch (uniform, 1 / sqrt(fan in)),
+    kaiming (normal) or glorot (uniform)."""
     head_init: Literal["zero", "glorot"] = setting("zero", seldom=True)
-    """Initial weights of the linear head; also of a new head beside learnt features."""
+    """Initial weights of the linear head of conv4 and resnet12; also of a new head beside learnt
+    features, whatever the network."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_empty(network=self.name)
+        if self.name not in NETWORKS and ":" not in self.name:
+            raise ConfigError(
+                f"There is no network {self.name!r}.{did_you_mean(self.name, NETWORKS)} One of "
+                "your own is module:factory."
+            )
+        for field in self.foreign(self.name):
+            if getattr(self, field.name) != field.default:
+                raise ConfigError(
+                    f"{field.name} is a setting of {' and '.join(field.metadata['networks'])}, and "
+                    f"the network is {self.name}: leave it out."
+                )
+
+    @classmethod
+    def foreign(cls, network: str) -> list[dataclasses.Field]:
+        """The settings that a network of that name does not have."""
+        return [
+            field
+            for field in dataclasses.fields(cls)
+            if (networks := field.metadata.get("networks")) and network not in networks
+        ]
+
+    def replaced(self, **changes: Any) -> "NetworkSettings":
+        """A copy with some attributes changed; what only the former network has is left behind.
+
+        Raises:
+            ConfigError: if the new network does not have a setting that is among the changes.
+        """
+        left_behind = {
+            field.name: field.default
+            for field in self.foreign(changes.get("name", self.name))
+            if changes.get(field.name, getattr(self, field.name)) == getattr(self, field.name)
+        }
+        return super().replaced(**changes | left_behind)
+
+    @property
+    def in_words(self) -> str:
+        """The network, as tables of settings say it."""
+        if self.name not in NETWORKS:
+            return f"{self.name}, a network of its user's own"
+        body = f"4 blocks of {self.filters} filters, {self.downsample}"
+        if self.name != "conv4":
+            body = self.blocks_in_words
+        scale = "" if self.feature_scale == 1 else f" times {self.feature_scale:g}"
+        return f"{body}, features: {self.features}{scale}, initial weights: {self.conv_init}"
+
+    @property
+    def blocks_in_words(self) -> str:
+        """The four blocks of a network with a name."""
+        if self.name == "conv4":
+            return f"4 convolutional blocks of {self.filters} filters"
+        return f"4 residual blocks of {', '.join(map(str, self.channels_of_blocks))} filters"
+
+    @property
+    def channels_of_blocks(self) -> tuple[int, ...]:
+        """Channels of the four blocks of a network with a name."""
+        if self.name == "conv4":
+            return (self.filters,) * 4
+        factors = (1, 2.5, 5, 10) if self.widths == "wide" else (1, 2, 4, 8)
+        return tuple(int(self.filters * factor) for factor in factors)
 
 
 @dataclass(frozen=True)

@@ -142,14 +142,8 @@ def weights_table(runs: Sequence[RunDirectory], name: str) -> Table:
 def key_settings(config: RunConfig, name: str) -> Table:
     """The settings that are asked for first."""
     episode = config.episode
-    network = config.network
     average = config.training.averaging
     shape = f"{episode.ways}-way {episode.shots}-shot, {episode.queries} query images a class"
-    scale = "" if network.feature_scale == 1 else f" times {network.feature_scale:g}"
-    body = (
-        f"4 blocks of {network.filters} filters, {network.downsample}, "
-        f"features: {network.features}{scale}, initial weights: {network.conv_init}"
-    )
     averaged = f", as a moving average of decay {average:g}" if average else ""
     return Table(
         f"Main settings of {name}.",
@@ -158,7 +152,7 @@ def key_settings(config: RunConfig, name: str) -> Table:
             ["episode", shape],
             ["inner loop", _inner_loop(config)],
             ["outer loop", _outer_loop(config)],
-            ["network", body],
+            ["network", config.network.in_words],
             ["final weights", f"the last ones{averaged}"],
         ],
     )

@@ -82,7 +82,7 @@ def hyperparameters(material: Material) -> Section:
     ]
     table = Table(
         "Every setting of every method; several values are those of its runs; -: not "
-        "used by the method.",
+        "used by the method or its network.",
         ["setting", *map(named, columns), "meaning"],
         rows,
     )
@@ -90,7 +90,7 @@ def hyperparameters(material: Material) -> Section:
 
 
 def _values(runs: Sequence[RunDirectory], name: str) -> str:
-    values = [run.config.flat().get(name) for run in runs]
+    values = [run.config.in_use().get(name) for run in runs]
     return ", ".join(
         dict.fromkeys("-" if value is None else value_in_words(value) for value in values)
     )
