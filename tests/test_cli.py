@@ -218,7 +218,7 @@ def test_a_setting_that_is_seldom_used_is_understood_and_told_by_help_all_alone(
 
     assert "--image-size" not in pages["--help"] and "--image-size" in pages["--help-all"]
     assert "--help-all shows" not in pages["--help-all"]
-    sentence = "image_size must be between 16 and 105: got 8."
+    sentence = "image_size must be between 16 and 256: got 8."
     assert refusal(["train", "fomaml", "--image-size", "8"], capsys, 2) == sentence
 
 
@@ -437,7 +437,7 @@ def test_what_cannot_be_parsed_is_one_sentence_with_the_nearest_option(arguments
         (["--averaging", "1"], "averaging must be between 0.0 and 0.99999: got 1.0."),
         (["--query-batches", "4"], "query_batches=4 must divide queries=2."),
         (["--seed", "-1"], "seed must be between 0 and 2,147,483,647: got -1."),
-        (["--image-size", "8"], "image_size must be between 16 and 105: got 8."),
+        (["--image-size", "8"], "image_size must be between 16 and 256: got 8."),
         (
             ["--split", "assignment"],
             "Data set 'strokes' has no split 'assignment'. Choose --split alphabets.",

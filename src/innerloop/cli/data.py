@@ -31,10 +31,10 @@ class DataCommandOptions(DataOptions):
     info: what is there."""
     data: str = "auto"
     """Data set: omniglot, strokes, auto (Omniglot where it is found, else strokes), or the path of
-    a folder of pictures, a folder for each class."""
+    a folder of pictures, by folders or by tables."""
     split: str = "auto"
     """Split that the episode is drawn from; auto is assignment for Omniglot, alphabets for strokes,
-    and for a folder groups, or classes where it has no groups."""
+    and for a folder the one given by it, else groups, or classes where it has no groups."""
     part: Literal["train", "val", "test"] = "train"
     """Which part of the split."""
     episode: int = 0

@@ -1,25 +1,27 @@
-"""A folder of pictures as a data set: FOLDER/<class>/<image> or FOLDER/<group>/<class>/<image>."""
+"""A folder of pictures as a data set: by its folders, or by `innerloop.data.tables`.
+
+The folders are FOLDER/<class>/<image>, or FOLDER/<group>/<class>/<image>, or
+FOLDER/<part>/<class>/<image> with the parts of a split.
+"""
 
 import hashlib
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.core.errors import DataError
+from innerloop.data import tables
 from innerloop.data.cache import images_path, read_images, write_images
+from innerloop.data.given import Classes, by_folders, folded, normal
 from innerloop.data.images import FewShotDataset
 from innerloop.data.listing import File, Listing, list_folder
 from innerloop.data.pictures import is_picture, read_picture, without_warnings
 
 LONGEST_NAME = 40
 """Letters of a data set's name, which is a part of its runs' names."""
-
-Classes = Mapping[str, Sequence[File]]
-"""Name of a class -> its pictures; both sorted."""
 
 
 def load(
@@ -52,11 +54,18 @@ def load(
             f"In {folder} {len(listing.passed_over)} links, pipes or devices are passed over, the "
             f"first is {listing.passed_over[0]!r}: links are not followed."
         )
-    classes = _without_small(_classes(listing), fewest_images, folder, say)
-    images = _images(listing, classes, size, fewest_images, say)
-    ends = np.cumsum([len(files) for files in classes.values()])
-    by_class = np.split(images, ends[:-1])
-    return FewShotDataset(name, by_class, tuple(classes), f"the folder {folder}", str(folder))
+    content = tables.content_of(listing, say) or by_folders(_classes(listing), folder)
+    content = content.only(_without_small(content.classes, fewest_images, folder, say))
+    images = _images(listing, content.classes, size, say)
+    ends = np.cumsum([len(files) for files in content.classes.values()])
+    return FewShotDataset(
+        name,
+        np.split(images, ends[:-1]),
+        tuple(content.classes),
+        source=f"the folder {folder}",
+        folder=str(folder),
+        parts=content.parts,
+    )
 
 
 def safe_name(folder: Path, taken: Sequence[str]) -> str:
@@ -66,7 +75,7 @@ def safe_name(folder: Path, taken: Sequence[str]) -> str:
         folder: the folder.
         taken: names of other data sets, which it must not pass for.
     """
-    last = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(folder)))
+    last = normal(os.path.basename(os.path.abspath(folder)))
     name = re.sub(r"[^\w.]+", "-", last)[:LONGEST_NAME].strip("-.") or "pictures"
     return f"folder-{name}" if name.casefold() in taken else name
 
@@ -82,12 +91,12 @@ def class_folders(listing: Listing) -> dict[tuple[str, ...], str]:
     if not folders:
         raise DataError(
             f"The folder {str(listing.root)!r} has no folder of pictures in it: a data set is "
-            "FOLDER/<class>/<image> or FOLDER/<group>/<class>/<image>."
+            "FOLDER/<class>/<image> or FOLDER/<group>/<class>/<image>, or has images and tables."
         )
     _refuse_mixed_depths(listing, folders)
     _refuse_alike(listing)
     # In the order of the names alone: systems encode one letter in more than one way.
-    return {parts: _normal("/".join(parts)) for parts in folders}
+    return {parts: normal("/".join(parts)) for parts in folders}
 
 
 def _classes(listing: Listing) -> dict[str, list[File]]:
@@ -106,12 +115,8 @@ def _classes(listing: Listing) -> dict[str, list[File]]:
             )
     classes = {name: files[parts] for parts, name in folders.items()}
     return {
-        name: sorted(classes[name], key=lambda file: _normal(file.name)) for name in sorted(classes)
+        name: sorted(classes[name], key=lambda file: normal(file.name)) for name in sorted(classes)
     }
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _refuse_mixed_depths(listing: Listing, folders: Sequence[tuple[str, ...]]) -> None:
@@ -129,7 +134,7 @@ def _refuse_alike(listing: Listing) -> None:
     seen: dict[str, str] = {}
     for parts in listing.folders:
         name = "/".join(parts)
-        other = seen.setdefault(_normal(_normal(name).casefold()), name)
+        other = seen.setdefault(folded(name), name)
         if other != name:
             raise DataError(
                 f"The folder {str(listing.root)!r} has {other!r} and {name!r}, which differ in "
@@ -169,12 +174,14 @@ def _without_small(
 
 
 def _images(
-    listing: Listing, classes: Classes, size: int, fewest: int, say: Callable[[str], None]
+    listing: Listing, classes: Classes, size: int, say: Callable[[str], None]
 ) -> np.ndarray:
     """All pictures (n, channels, size, size), class by class: from the cache, or decoded."""
     files = [file for pictures in classes.values() for file in pictures]
     cached = images_path(hashlib.sha256(os.fsencode(listing.root)).hexdigest(), size, "folders")
-    made_from = hashlib.sha256(listing.digest + repr(fewest).encode()).digest()
+    # Whose pictures come in which order depends on the layout, and on which classes are left out.
+    order = "\0".join(file.name for file in files)
+    made_from = hashlib.sha256(listing.digest + os.fsencode(order)).digest()
     for channels in (1, 3):
         images = read_images(cached, (len(files), channels, size, size), made_from)
         if images is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ class FewShotDataset:
             a folder.
         source: where it came from, for the environment record; not part of the fingerprint.
         folder: the folder that it was read from, if it was and is not Omniglot.
+        parts: of the split that it came with -> class names; empty if it has none.
     """
 
     name: str
@@ -80,6 +81,7 @@ class FewShotDataset:
     class_names: tuple[str, ...]
     source: str = field(default="", repr=False)
     folder: str = field(default="", repr=False)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class FewShotDataset:
         class_names: Sequence[str],
         source: str = "",
         folder: str = "",
+        parts: Mapping[str, tuple[str, ...]] | None = None,
     ):
         """Take images as one array, or as a list with an array for each class.
 
@@ -100,6 +103,7 @@ class FewShotDataset:
             "class_names": tuple(class_names),
             "source": source,
             "folder": folder,
+            "parts": dict(parts or {}),
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)

@@ -15,7 +15,9 @@ OMNIGLOT_SPLITS = ("assignment", "background-heldout", "1100-100-423")
 part."""
 SPLITS_OF_NAMED = {"omniglot": OMNIGLOT_SPLITS, "strokes": ("alphabets",)}
 """Those of the data sets with a name; the first is the default."""
-SPLITS_OF_FOLDERS = ("groups", "classes")
+GIVEN = "given"
+"""The split that a folder comes with, by its folders or its tables."""
+SPLITS_OF_FOLDERS = (GIVEN, "groups", "classes")
 """Those that a folder of pictures can have."""
 
 FEWEST_CLASSES = 4
@@ -72,7 +74,10 @@ def splits_of(dataset: FewShotDataset) -> tuple[str, ...]:
     if dataset.name in SPLITS_OF_NAMED:
         return SPLITS_OF_NAMED[dataset.name]
     groups = {name.rpartition("/")[0] for name in dataset.class_names}
-    return SPLITS_OF_FOLDERS if len(groups) > 1 else ("classes",)
+    absent = {GIVEN} if not dataset.parts else set()
+    if len(groups) < 2:
+        absent.add("groups")
+    return tuple(name for name in SPLITS_OF_FOLDERS if name not in absent)
 
 
 def find_split(name: str, dataset: FewShotDataset) -> Split:
@@ -93,6 +98,8 @@ def find_split(name: str, dataset: FewShotDataset) -> Split:
             f"Data set {dataset.name!r} has no split {name!r}. Choose --split "
             f"{', or --split '.join(choices)}.{nearest(name, choices)}"
         )
+    if name == GIVEN:
+        return Split(GIVEN, dict(dataset.parts))
     if name in TEST_FROM:
         return _by_name(name, dataset)
     return _by_alphabet(dataset) if name == "alphabets" else _committed(name)

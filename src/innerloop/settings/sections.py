@@ -21,7 +21,7 @@ class DataSettings(Section):
     name: str = setting("auto", flag="data")
     """omniglot, strokes (synthetic), auto, or the path of a folder of pictures."""
     split: str = "auto"
-    """assignment, background-heldout, 1100-100-423; alphabets; a folder's groups, classes."""
+    """assignment, background-heldout, 1100-100-423; alphabets; given, groups, classes (folders)."""
     fewest_images: Annotated[int, between(0, 1_000_000)] = setting(0, seldom=True, formerly=0)
     """Leave out classes of a folder with fewer images than this; 0 keeps all."""
     folder: str = setting("", formerly="", place=True)
@@ -31,7 +31,7 @@ class DataSettings(Section):
     warps: Annotated[float, between(0.0, 3.0)] = setting(0.0, seldom=True, formerly=0.0)
     """Warp training images by small turns, shears, scales and shifts, each time others: 1 for those
     of Koch et al. (2015), 0 for none."""
-    image_size: Annotated[int, between(16, 105)] = setting(28, seldom=True)
+    image_size: Annotated[int, between(16, 256)] = setting(28, seldom=True)
     """Side of the images in pixels."""
 
     @property
