@@ -62,7 +62,7 @@ def saved_1(**changes: Any) -> str:
 
 @pytest.mark.parametrize("method", names())
 def test_a_saved_configuration_reads_back_as_it_was(method):
-    config = settings_of(method, ways=20, inner_lr=0.1, rotations=False, features="flatten")
+    config = settings_of(method, ways=20, outer_lr=0.01, rotations=False, features="flatten")
 
     assert read_config(config.to_json()) == config
 
