@@ -109,6 +109,7 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
     # network, and recorded no steps.
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
+        "warps": 0.0,
         "network": "conv4",
         "widths": "wide",
         "engine": "reference",
@@ -401,6 +402,7 @@ COURSE_OF_ALL = dict(
     split="auto",
     fewest_images=0,
     rotations=False,
+    warps=0.0,
     image_size=28,
     ways=5,
     shots=5,
