@@ -27,7 +27,7 @@ from laws.test_meta_gradient import (
     random_episodes,
     relative,
 )
-from laws.test_sums import five_episodes, assert_same_bits_however_divided
+from laws.test_sums import assert_same_bits_however_divided, five_episodes
 
 INPUTS, EXAMPLES = 6, 10
 

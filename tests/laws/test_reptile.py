@@ -21,7 +21,7 @@ from innerloop.methods.reptile.mini_batches import mini_batches
 from innerloop.networks.conv4 import Conv4
 from killing import campaign
 from laws.test_meta_gradient import DOUBLE, SmallConv, flat, random_episodes, relative
-from laws.test_sums import five_episodes, assert_same_bits_however_divided
+from laws.test_sums import assert_same_bits_however_divided, five_episodes
 
 WAYS, SHOTS, QUERIES = 3, 2, 4
 
