@@ -9,8 +9,11 @@ import innerloop
 from innerloop import cli
 from innerloop.methods import catalogue
 from innerloop.methods.card import Card
+from innerloop.methods.measured import FILE, read_measured
+from innerloop.methods.overview import COLUMNS, caption, cells, result_in_words
 from innerloop.report.document import code
-from innerloop.report.render.markdown import table
+from innerloop.report.render.markdown import table, text
+from innerloop.settings.sections import EpisodeSettings
 
 project, author, release = "innerloop", "the innerloop developers", innerloop.__version__
 copyright = "the innerloop developers, MIT licence"
@@ -74,13 +77,18 @@ def every_methods_options() -> str:
 def methods_table() -> str:
     """The methods that are installed: a table, then what each does and can be told."""
     cards, faults = catalogue.cards()
-    head = ["Method", code("innerloop train"), "Trains on", "Paper", "Settings of its own"]
+    measured = read_measured(FILE)
+    shape = EpisodeSettings().ways, EpisodeSettings().shots
+    rows = [cells(card, measured.row(card.name, *shape)) for card in cards]
     parts = [
         "# Methods",
         "",
-        "Generated from the code: every method that is installed, as its card has it.",
+        "Generated from the code: every method that is installed, as its card has it, and as "
+        "`innerloop methods` shows it.",
         "",
-        *table(head, map(row_of, cards)),
+        *table(COLUMNS, ([code(name), *others] for name, *others in rows)),
+        "",
+        text(caption(measured, *shape)),
         "",
         *faults,
         "",
@@ -89,14 +97,9 @@ def methods_table() -> str:
         parts += [f"## {card.title}", "", card.idea, ""]
         parts += [f"- {paper}" for paper in card.papers]
         parts += ["", *settings_table(card), ""]
+        parts += [f"- {text(result_in_words(measured, row))}" for row in measured.of(card.name)]
+        parts += [""]
     return "\n".join(parts)
-
-
-def row_of(card: Card) -> list[str]:
-    """A method in the table of all."""
-    settings = ", ".join(map(code, card.settings.flags()))
-    paper = str(card.papers[0]) if card.papers else ""
-    return [card.title, code(card.name), card.trains_on, paper, settings]
 
 
 def settings_table(card: Card) -> list[str]:

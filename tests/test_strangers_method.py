@@ -100,6 +100,17 @@ def test_train_lists_the_method_with_its_paper(machine):
     assert "centroids  Nearest centroid: A. Stranger. Means are enough." in page
 
 
+def test_it_is_in_the_table_of_all_methods_and_has_no_page_here(machine):
+    install_centroids(machine)
+    page = machine.innerloop("methods")
+    told = machine.innerloop("methods", "centroids")
+
+    rows = [re.split(r"  +", line) for line in page.split("\n\n")[0].splitlines()]
+    assert ["centroids", "Nearest centroid", "2026", "-", "episodes", "no", "-", "-"] in rows
+    assert "Means are enough" in told and "temperature (10.0): Divides the squared" in told
+    assert "Its page" not in told
+
+
 def test_its_help_has_its_settings_defaults_and_presets_and_no_other_methods(machine):
     page = install_centroids(machine).innerloop("train", "centroids", "--help-all")
 
@@ -178,10 +189,8 @@ def test_it_is_in_the_table_of_the_documentation(machine):
     done = install_centroids(machine).python("-c", f"{code}; print(conf.methods_table())")
 
     assert done.returncode == 0, done.stderr
-    assert (
-        "| Nearest centroid | `centroids` | episodes | A. Stranger. Means are enough. Journal of "
-        "Means 2026. arXiv 2601.00001. | `meta_batch_size`, `temperature` |" in done.stdout
-    )
+    assert "| `centroids` | Nearest centroid | 2026 | - | episodes | no | - | - |" in done.stdout
+    assert "- A. Stranger. Means are enough. Journal of Means 2026. arXiv 2601" in done.stdout
     assert (
         "| `temperature` | 10.0 | Divides the squared distances to the class means. |"
         in done.stdout

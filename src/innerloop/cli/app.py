@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "adapt": ("adapt", "a classifier of your own pictures, from a folder: innerloop adapt FOLDER"),
     "predict": ("predict", "what that classifier says of pictures"),
     "export": ("export", "that classifier as an ONNX file, or as a page for a browser"),
+    "methods": ("methods", "which methods there are, what each adapts, costs and reaches"),
     "train": ("train", "meta-train a method: innerloop train METHOD"),
     "resume": ("resume", "go on with an interrupted run"),
     "evaluate": ("evaluate", "accuracy of a finished run on fixed episodes, with interval"),

@@ -1,0 +1,152 @@
+"""`innerloop methods`: all methods in a table, or all of one."""
+
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tyro
+
+from innerloop.cli.command import Common, parse, print_json, sayer
+from innerloop.core.errors import ConfigError
+from innerloop.methods import measured
+from innerloop.methods.card import Card
+from innerloop.methods.catalogue import cards, find_card
+from innerloop.methods.measured import Measured, read_measured
+from innerloop.methods.overview import COLUMNS, caption, cells, page_of, result_in_words
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class MethodsOptions(Common):
+    """Show which methods there are, what each adapts, costs and reaches, or all of one of them."""
+
+    method: tyro.conf.Positional[str | None] = field(default=None, kw_only=True)
+    """Its name, to read all of one; default: a table of all."""
+    ways: int = 5
+    """Classes in the episodes of the table's measurements."""
+    shots: int = 5
+    """Support images per class in these."""
+
+
+def run(arguments: list[str]) -> int:
+    """Show the table, or one method."""
+    options = parse(MethodsOptions, "methods", arguments)
+    for name, value in (("ways", options.ways), ("shots", options.shots)):
+        if value < 1:
+            raise ConfigError(f"--{name} must be at least 1: got {value}.")
+    results = read_measured(measured.FILE)
+    say = sayer(options)
+    if options.method is None:
+        print_json(options, _all(results, options.ways, options.shots, say))
+    else:
+        print_json(options, _one(find_card(options.method), results, say))
+    return 0
+
+
+def _all(results: Measured, ways: int, shots: int, say: Say) -> dict[str, Any]:
+    """The table of all methods, and a sentence for each card that cannot be used."""
+    whole, faults = cards()
+    rows = [cells(card, results.row(card.name, ways, shots)) for card in whole]
+    for line in columns([COLUMNS, *rows]):
+        say(line)
+    for sentence in (caption(results, ways, shots), *faults):
+        say("")
+        _say_wrapped(sentence, say)
+    say("")
+    say("innerloop methods NAME tells all of one, innerloop train NAME trains it.")
+    return {"methods": [_to_json(card, results) for card in whole], "faults": faults}
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _one(card: Card, results: Measured, say: Say) -> dict[str, Any]:
+    """All that a card says, and what was measured of its method."""
+    say(f"{card.title} ({card.name})")
+    say("")
+    _say_wrapped(card.idea, say)
+    for title, lines in _parts(card, results):
+        say("")
+        say(title)
+        for line in lines:
+            _say_wrapped(line, say, indent="  ")
+    return _to_json(card, results)
+
+
+def _parts(card: Card, results: Measured) -> list[tuple[str, list[str]]]:
+    """What there is to say of a method, under headings of their own."""
+    sentences = card.settings.descriptions()
+    settings = [
+        f"{name} ({default}): {sentences[name]}" for name, default in card.settings().flat().items()
+    ]
+    measured_rows = [
+        f"{result_in_words(results, row)} {row.command}" for row in results.of(card.name)
+    ]
+    page = page_of(card)
+    parts = [
+        ("What it is", _facts(card)),
+        ("From", [str(paper) for paper in card.papers]),
+        ("Settings of its own, with their defaults", settings),
+        ("Other defaults than usual", _changes(card)),
+        ("Presets", [", ".join(card.presets)] if card.presets else []),
+        ("Measured", measured_rows or ["Not yet."]),
+        ("Train it", [f"innerloop train {card.name}"]),
+        ("Its page", [page] if page else []),
+    ]
+    return [(title, lines) for title, lines in parts if lines]
+
+
+def _facts(card: Card) -> list[str]:
+    adapts = [f"Adapts: {card.adapts}."] if card.adapts else []
+    others = "depends" if card.transductive else "does not depend"
+    return [
+        *adapts,
+        f"Trains on: {card.trains_on}.",
+        f"By itself a prediction {others} on the other query images; batch norm may add that.",
+    ]
+
+
+def _changes(card: Card) -> list[str]:
+    values = [f"{name} {value}" for name, value in card.defaults.items()]
+    return [", ".join(values), card.reason] if values else []
+
+
+def _say_wrapped(sentence: str, say: Say, indent: str = "") -> None:
+    """A sentence in lines as wide as the shell; what is longer than a line stays whole."""
+    lines = textwrap.wrap(
+        sentence,
+        shutil.get_terminal_size().columns,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        say(line)
+
+
+def _to_json(card: Card, results: Measured) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "title": card.title,
+        "idea": card.idea,
+        "papers": [dataclasses.asdict(paper) for paper in card.papers],
+        "adapts": card.adapts,
+        "trains_on": card.trains_on,
+        "transductive": card.transductive,
+        "settings": card.settings().flat(),
+        "defaults": dict(card.defaults),
+        "presets": {name: dict(values) for name, values in card.presets.items()},
+        "page": page_of(card),
+        "measured": [dataclasses.asdict(row) for row in results.of(card.name)],
+    }
