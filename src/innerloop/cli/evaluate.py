@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from innerloop.methods.base import Learner
     from innerloop.runs.directory import RunDirectory
     from innerloop.runs.results import EvaluationRow
+    from innerloop.settings.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _evaluate(options: EvaluateOptions) -> int:
         options.penalty,
         options.untrained,
     )
+    _refuse_unsaid_steps(options, directory.config)
     with first_before_others():
         experiment, learner = open_run(
             directory,
@@ -122,6 +124,20 @@ def _opened(run: str) -> "tuple[RunDirectory, bool]":
     if run.startswith(PREFIX):
         return pretrained_run(run.removeprefix(PREFIX)), False
     return RunDirectory(Path(run)), True
+
+
+def _refuse_unsaid_steps(options: EvaluateOptions, config: "RunConfig") -> None:
+    """Raise `ConfigError` for steps of a method without, of which nothing says how many they are.
+
+    Adapted in its own way it needs none, nor does a head in closed form.
+    """
+    unsaid = options.inner_steps is None or options.inner_lr is None
+    takes_steps = options.adapt != "own" and options.head == "gradient"
+    if takes_steps and unsaid and config.own.adaptation_rate is None:
+        raise ConfigError(
+            f"{config.method} takes no inner steps: say how many --adapt "
+            f"{options.adapt} takes and at which rate, by --inner-steps and --inner-lr."
+        )
 
 
 def _inner_steps(options: EvaluateOptions, experiment: "Experiment") -> int:

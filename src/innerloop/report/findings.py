@@ -40,7 +40,8 @@ def before_adaptation(
         accuracies: name of a method -> its mean accuracy before adaptation, and the half-width of
             its interval.
         ways: classes in an episode.
-        from_zero: methods whose head starts from zero in every episode.
+        from_zero: methods that know nothing of an episode's classes before: their head starts from
+            zero, or is found in one go.
     """
     exact = [
         name
@@ -51,7 +52,7 @@ def before_adaptation(
     if exact:
         sentences.append(
             f"Before adaptation, exactly {percent(1 / ways, digits=1)} of the query images are "
-            f"right in every episode ({', '.join(exact)}): the head starts from zero, so all "
+            f"right in every episode ({', '.join(exact)}): until the support set is seen all "
             f"{ways} logits are equal, the tie goes to one class, and one image in {ways} is of "
             "that class."
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from innerloop.core.files import write_atomic
 from innerloop.core.intervals import intervals_in_words
+from innerloop.methods.catalogue import find_card
 from innerloop.report.document import code
 from innerloop.report.figures.run import data_name
 from innerloop.report.material import named
@@ -67,7 +68,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "## Limits",
         "",
         _made_for(config.data),
-        "- Accuracies under batch norm transductive use the other query pictures of an episode.",
+        _other_pictures(config.method),
         _classes(config.data),
         "",
         "## Licence",
@@ -107,6 +108,15 @@ def _made_for(data: DataSettings) -> str:
             "- Made for research and teaching with clean line drawings; not tried on photographs."
         )
     return "- Made for research and teaching, and tried on the pictures named here alone."
+
+
+def _other_pictures(method: str) -> str:
+    if find_card(method).transductive:
+        return (
+            "- It is transductive: every accuracy uses the other query pictures of an episode, as "
+            "many of each class as there are here."
+        )
+    return "- Accuracies under batch norm transductive use the other query pictures of an episode."
 
 
 def _classes(data: DataSettings) -> str:

@@ -82,7 +82,8 @@ class MethodSettings(Section):
 
     def task_in_words(self, config: "RunConfig") -> str:
         """What a network does in training, as the end of a sentence about it."""
-        return f"told {config.episode.ways} characters apart at a time, new ones in every episode"
+        ways = self.training_shape(config).get("ways", config.episode.ways)
+        return f"told {ways} characters apart at a time, new ones in every episode"
 
     def training_shape(self, config: "RunConfig") -> dict[str, int]:
         """``ways``, ``shots``, ``queries`` of training episodes, where not those of ``config``."""
@@ -199,6 +200,12 @@ class EpisodicFeaturesSettings(EpisodicSettings):
         """Of more classes, if that is asked for."""
         return {"ways": self.training_ways} if self.training_ways else {}
 
+    @property
+    def batch_in_words(self) -> str:
+        """With the classes of an episode, where they are others than those of the settings."""
+        of_ways = f" of {self.training_ways} classes" if self.training_ways else ""
+        return f"{super().batch_in_words}{of_ways}"
+
     def image_passes(self, config: "RunConfig", steps: int) -> int:
         """Every image of every episode, once."""
         of_class = config.episode.shots + config.episode.queries
@@ -260,4 +267,9 @@ def adaptation_in_words(steps: int, rate: float | None, *, learnt: bool) -> str:
     """What was done to adapt: steps and their rate; without steps, that a head was computed."""
     if rate is None:
         return "a head found in one go"
-    return f"{steps} inner steps at {rate_in_words(rate, learnt=learnt)}"
+    return f"{steps_in_words(steps)} at {rate_in_words(rate, learnt=learnt)}"
+
+
+def steps_in_words(steps: int) -> str:
+    """A number of inner steps."""
+    return f"{steps} inner step{'' if steps == 1 else 's'}"

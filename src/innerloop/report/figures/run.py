@@ -26,6 +26,7 @@ from innerloop.report.figures.style import (
     pictures_of,
 )
 from innerloop.runs.directory import RunDirectory
+from innerloop.settings.method import steps_in_words
 
 STEPS_OF_A_MEAN = 50
 """Outer steps that the running mean of the training loss is over, where there are enough."""
@@ -76,7 +77,7 @@ def draw_figures(run: RunDirectory) -> list[Path]:
 def describe(run: RunDirectory) -> str:
     """What a figure says under its title: data, split, episode shape and seed."""
     config = run.config
-    adapted = config.own.adaptation_in_words.replace("inner steps", "steps")  # short, in a title
+    adapted = config.own.adaptation_in_words.replace("inner step", "step")  # short, in a title
     return (
         f"{config.method} on {data_name(config.data.name)}, split {config.data.split}, "
         f"{config.episode.ways}-way {config.episode.shots}-shot, {adapted}, "
@@ -115,7 +116,7 @@ def draw_validation(run: RunDirectory, bar: Bar | None = None) -> Figure:
     figure, axes = canvas("Validation accuracy", describe(run))
     steps = [record.step for record in records]
     taken = run.config.own.adaptation_rate is not None
-    adapted = f"{last.inner_steps} inner steps" if taken else "adaptation"
+    adapted = steps_in_words(last.inner_steps) if taken else "adaptation"
     for key, label, colour in (
         ("query_accuracy", f"after {adapted}", AFTER),
         ("query_accuracy_before", "before adaptation", BEFORE),

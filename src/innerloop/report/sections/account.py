@@ -188,6 +188,12 @@ def limits(material: Material) -> Section:
             "Under transductive batch norm the query images of an episode are classified "
             "together, and help one another."
         )
+    if names := [named(method) for method in material.methods if find_card(method).transductive]:
+        sentences.append(
+            f"{', '.join(names)}: the query images of an episode are classified together, and help "
+            "one another, whatever the batch norm; so its accuracies are for as many query images, "
+            "and as many of each class, as here."
+        )
     if material.runs[0].config.data.name == "omniglot":
         sentences.append(
             "Omniglot is clean and its alphabets are alike; other pictures can turn the order "
