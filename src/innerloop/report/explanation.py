@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from innerloop.analysis.explanation.results import Explanation
@@ -12,10 +13,10 @@ from innerloop.core.files import json_text, write_folder
 from innerloop.core.intervals import Difference
 from innerloop.report.figures.explanation import (
     DRAWINGS,
-    HEADS,
     adapted_parts,
     at_rates,
     describe,
+    heads_of,
 )
 from innerloop.report.figures.style import pictures_of
 from innerloop.report.render.markdown import table, text
@@ -88,17 +89,18 @@ def _points(difference: Difference) -> str:
 
 
 def _heads(explanation: Explanation) -> list[str]:
+    heads = heads_of(explanation)
     return table(
-        ["features", "batch norm", *HEADS.values()],
+        ["features", "batch norm", *heads.values()],
         (
-            [name, mode, *(_percent(cells[head]) for head in HEADS)]
+            [name, mode, *(_percent(cells[head]) for head in heads)]
             for (name, mode), cells in explanation.table.by_features().items()
         ),
     )
 
 
 def _gap(explanation: Explanation) -> list[str]:
-    parts = explanation.table.gap.in_words()
+    parts = explanation.gap_in_words()
     return table(["part", "points"], ([name, _points(part)] for name, part in parts.items()))
 
 
@@ -127,7 +129,7 @@ def _parts(explanation: Explanation) -> list[str]:
         ["adapted", *(f"{name}, {column}" for name in explanation.names for column in columns)],
         (
             [adapts, *_part_cells(explanation, adapts)]
-            for adapts in adapted_parts(explanation.parts[explanation.names[0]])
+            for adapts in adapted_parts(chain(*explanation.parts.values()))
         ),
     )
 
@@ -135,7 +137,11 @@ def _parts(explanation: Explanation) -> list[str]:
 def _part_cells(explanation: Explanation, adapts: str) -> Iterator[str]:
     """Of each run: accuracy at its own rate, at the best one, and that rate."""
     for subject in explanation.subjects:
-        own, best = at_rates(explanation.parts[subject.name], adapts, subject.inner_lr)
+        rows = explanation.parts[subject.name]
+        if adapts not in adapted_parts(rows):
+            yield from ("-", "-", "-")
+            continue
+        own, best = at_rates(rows, adapts, subject.inner_lr)
         yield "-" if own is None else _percent(own)
         yield _percent(best)
         yield f"{best.rate:g}"

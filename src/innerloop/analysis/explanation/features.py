@@ -11,7 +11,7 @@ from innerloop.data.episodes import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.methods.base import Learner, accuracy
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.heads.new_head import NewHead
+from innerloop.methods.heads.new_head import HeadOfFeatures, NewHead
 from innerloop.methods.parts import Head, HeadInit
 from innerloop.networks.batch_norm import BatchNormMode
 
@@ -73,7 +73,13 @@ def head_accuracies(
 
     A head in closed form has no steps: it is there under every number from one on.
     """
-    new_head = NewHead(head, head_init, inner_lr)
+    return accuracies_of(NewHead(head, head_init, inner_lr), features, at=at)
+
+
+def accuracies_of(
+    new_head: HeadOfFeatures, features: Features, *, at: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Query accuracy (E,) of heads on frozen features, after each number of steps of ``at``."""
     measured = {}
     for step, (weights, _, _) in enumerate(
         new_head.trajectory(features.support, features.support_labels, steps=max(at))

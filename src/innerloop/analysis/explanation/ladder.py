@@ -11,7 +11,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval, paired_difference
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
 from innerloop.experiments import ranks
-from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.base import sharing_weights
 
 
 def ladder(subjects: Subjects, episodes: int, say: Callable[[str], None]) -> tuple[ShiftRow, ...]:
@@ -78,14 +78,10 @@ def _shifted(
 
 
 def _by_batch_statistics(subject: Subject, batches: Sequence[EpisodeBatch]) -> np.ndarray:
-    """Accuracy of a new head on a run's frozen features, normalised by support and by query set."""
+    """Accuracy of a run's own adaptation, normalised by support and by query set."""
     config = subject.experiment.config
-    learner = FrozenFeatures(
-        subject.learner.model,  # type: ignore[arg-type]
-        batch_norm_modes=("transductive",),
-        head_init=config.network.head_init,
-        inner_lr=config.own.adaptation_rate,
-    )
+    learner = sharing_weights(subject.learner)
+    learner.batch_norm_modes = ("transductive",)
 
     def of_batch(batch: EpisodeBatch) -> np.ndarray:
         moved = batch.to(config.machine.device)

@@ -14,6 +14,7 @@ from innerloop.analysis.explanation.subjects import Subject, Subjects
 from innerloop.analysis.explanation.table import FeaturesByRun, head_table
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeSampler
+from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.networks.base import HasBlocks
 
 
@@ -96,10 +97,11 @@ def refuse_what_cannot_be_explained(subject: Subject) -> None:
             f"{name} cannot be adapted in other ways than its own, and an explanation adapts "
             f"{', '.join(missing)}."
         )
-    if subject.experiment.config.own.adaptation_rate is None:
+    if not subject.takes_steps and not isinstance(learner, FrozenFeatures):
         raise ConfigError(
-            f"{name} takes no inner steps of a rate, and an explanation varies the rate: compare "
-            "its accuracy alone, with innerloop compare."
+            f"{name} takes no inner steps of a rate, nor finds a head on frozen features, and an "
+            "explanation varies one or the other: compare its accuracy alone, with innerloop "
+            "compare."
         )
 
 

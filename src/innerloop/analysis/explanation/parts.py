@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from innerloop.analysis.explanation.rows import PartRow, ShotsRow
+from innerloop.analysis.explanation.rows import STEPS_OF_PARTS, PartRow, ShotsRow
 from innerloop.analysis.explanation.subjects import Subject
 from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval
@@ -22,15 +22,17 @@ SHOTS = (1, 2, 5, 10)
 def part_rows(
     subject: Subject, batches: Sequence[EpisodeBatch], say: Callable[[str], None]
 ) -> tuple[PartRow, ...]:
-    """Accuracy by what is adapted and at which rate; ``own`` is the method's way."""
+    """Accuracy by what is adapted and at which rate; ``own`` is the method's way, if by steps."""
     rows = []
+    steps = None if subject.takes_steps else STEPS_OF_PARTS
     for adapts in PARTS:
         say(f"  {subject.name}, adapting {adapts}")
         for rate in RATES:
-            accuracies = subject.accuracies(batches, Variant(adapts=adapts, inner_lr=rate))
+            variant = Variant(adapts=adapts, inner_lr=rate)
+            accuracies = subject.accuracies(batches, variant, steps)
             mean, half = mean_and_interval(accuracies)
             rows.append(PartRow(adapts=adapts, rate=rate, mean=mean, ci95=half))
-    own = subject.learner.own_parts
+    own = subject.learner.own_parts if subject.takes_steps else None
     return (*(replace(row, adapts="own") for row in rows if row.adapts == own), *rows)
 
 

@@ -49,7 +49,8 @@ def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -
         steps: inner steps K.
 
     Returns:
-        The quantities of this episode; the change of a tensor that starts from zero is NaN.
+        The quantities of this episode; the change of a tensor that starts from zero is NaN, and one
+        that is not there before adaptation has none.
     """
     states = list(learner.trajectory(batch.support, steps=steps))
     first = states[0]
@@ -66,5 +67,6 @@ def change_by_adaptation(learner: Learner, batch: EpisodeBatch, *, steps: int) -
         weights={
             name: relative_change(first.fast_weights[name][0].detach(), value[0].detach())
             for name, value in last.fast_weights.items()
+            if name in first.fast_weights
         },
     )

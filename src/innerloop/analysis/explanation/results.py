@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from innerloop.analysis.explanation import verdict as sentences
-from innerloop.analysis.explanation.head_rows import HeadTable
+from innerloop.analysis.explanation.head_rows import GAP_WORDS, HeadTable
 from innerloop.analysis.explanation.rows import (
     Change,
     DisjointMeans,
@@ -17,6 +17,7 @@ from innerloop.analysis.explanation.rows import (
     SubjectRow,
 )
 from innerloop.analysis.explanation.step_rows import Steps
+from innerloop.core.intervals import Difference
 
 Value = TypeVar("Value")
 
@@ -74,16 +75,32 @@ class Explanation:
         first, second = self.subjects
         return first.name, second.name
 
+    @property
+    def take_steps(self) -> bool:
+        """Whether both runs take inner steps, at a rate."""
+        return all(subject.inner_lr is not None for subject in self.subjects)
+
+    @property
+    def head(self) -> str:
+        """What the part of the gap is called that is of the runs' heads."""
+        return GAP_WORDS["head_steps"] if self.take_steps else "the run's own head"
+
+    def gap_in_words(self) -> dict[str, Difference]:
+        """The parts of the gap by what pages call them."""
+        words = GAP_WORDS | {"head_steps": self.head}
+        return {words[name]: getattr(self.table.gap, name) for name in GAP_WORDS}
+
     @cached_property
     def verdict(self) -> tuple[str, ...]:
         """The sentences that follow from the numbers."""
         a, b = self.names
         return (
             sentences.which_is_better(self.subjects, self.own, self.disjoint, self.episodes),
-            sentences.why(self.table.gap, a, b),
+            *sentences.without_steps(self.subjects),
+            sentences.why(self.table.gap, a, b, self.head),
             *sentences.features(self.table.gap, a, b),
             *sentences.budget(self.steps.differences, self.few_episodes, a, b),
-            sentences.safe_rate(self.subjects, self.safe_rates),
+            *sentences.safe_rate(self.subjects, self.safe_rates),
             sentences.shift(self.shift, self.own, a, b),
         )
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from innerloop.core.intervals import Difference, mean_and_interval, paired_difference
 
+STEPS_OF_PARTS = 5
+"""Inner steps of parts of a network whose method takes none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectRow:
@@ -21,7 +24,7 @@ class SubjectRow:
         ways, shots, queries: of an episode.
         training_seed: of the run.
         adaptation: how its network was adapted for the evaluation: ``own``.
-        inner_steps, inner_lr: of its own adaptation.
+        inner_steps, inner_lr: of its own adaptation; a rate of None: it takes no steps.
         batch_norm: whose statistics normalise the query images.
         training_rotations, averaging: settings of the training that tables show.
         learned_rates: whether ``inner_lr`` is what learnt rates started from; None in explanations
@@ -41,7 +44,7 @@ class SubjectRow:
     training_seed: int
     adaptation: str
     inner_steps: int
-    inner_lr: float
+    inner_lr: float | None
     batch_norm: str
     training_rotations: bool | None
     averaging: float | None

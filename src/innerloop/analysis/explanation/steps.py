@@ -8,7 +8,7 @@ import numpy as np
 from innerloop.analysis.explanation.features import Features, head_accuracies
 from innerloop.analysis.explanation.rows import Mean
 from innerloop.analysis.explanation.step_rows import StepCurve, StepDifferences, Steps
-from innerloop.analysis.explanation.subjects import Subject, Subjects, query_accuracy
+from innerloop.analysis.explanation.subjects import OWN, Subject, Subjects, query_accuracy
 from innerloop.analysis.explanation.table import FeaturesByRun
 from innerloop.core.intervals import paired_difference
 from innerloop.data.episodes import EpisodeBatch
@@ -59,8 +59,11 @@ def _head_alone(subject: Subject, features: Features, rate: float) -> np.ndarray
 
 
 def _own_way(subject: Subject, batches: Sequence[EpisodeBatch], rate: float) -> np.ndarray:
-    """Accuracies (episodes, steps) of the run's own adaptation at `STEPS`."""
-    learner = subject.adapted(Variant(inner_lr=rate))
+    """Accuracies (episodes, steps) of the run's own adaptation at `STEPS`.
+
+    One that takes no inner steps is the same at every rate, and from one step on.
+    """
+    learner = subject.adapted(Variant(inner_lr=rate) if subject.takes_steps else OWN)
     device = subject.experiment.config.machine.device
     return np.stack(ranks.over(batches, lambda batch: _trajectory(learner, batch.to(device))))
 

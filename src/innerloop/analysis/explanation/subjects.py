@@ -46,6 +46,11 @@ class Subject:
         return self.learner.batch_norm_modes[0]
 
     @property
+    def takes_steps(self) -> bool:
+        """Whether its own adaptation takes inner steps, at a rate."""
+        return self.experiment.config.own.adaptation_rate is not None
+
+    @property
     def row(self) -> SubjectRow:
         """Which run it is, and by which protocol it is measured."""
         config = self.experiment.config

@@ -5,7 +5,7 @@ from typing import get_args
 
 import numpy as np
 
-from innerloop.analysis.explanation.features import Features, head_accuracies
+from innerloop.analysis.explanation.features import Features, accuracies_of, head_accuracies
 from innerloop.analysis.explanation.head_rows import Gap, Head, HeadCell, HeadTable
 from innerloop.analysis.explanation.subjects import Subject, Subjects
 from innerloop.core.intervals import Difference, mean_and_interval, paired_difference
@@ -29,7 +29,13 @@ def head_table(subjects: Subjects, features: FeaturesByRun) -> HeadTable:
 
 
 def _under(head: Head, subject: Subject, features: Features) -> np.ndarray:
-    """Accuracies (episodes,) of a new head on frozen features, by the run's steps if it has any."""
+    """Accuracies (episodes,) of a new head on frozen features, by the run's steps if it has any.
+
+    A method without steps finds a head of its own in one go.
+    """
+    if head == "gradient" and not subject.takes_steps:
+        own = subject.learner.head_of(len(features.support))  # type: ignore[attr-defined]
+        return accuracies_of(own, features, at=(1,))[1]
     config = subject.experiment.config
     steps = config.own.adaptation_steps if head == "gradient" else 1
     return head_accuracies(
@@ -50,7 +56,8 @@ def _gap(subjects: Subjects, accuracies: Accuracies) -> Gap:
     """The gap between the runs taken apart.
 
     With M(f, h) the accuracy of features f under head h, own the runs' own adaptation, and K steps
-    against a converged head, the gap is an exact sum, episode by episode::
+    against a converged head, the gap is an exact sum, episode by episode; of a method without steps
+    the head that it finds in one go is in their place::
 
         own_a − own_b =
             [M(a, converged) − M(b, converged)]                                     features

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from innerloop.analysis.explanation.head_rows import Gap
-from innerloop.analysis.explanation.rows import DisjointMeans, PairedMeans, ShiftRow, SubjectRow
+from innerloop.analysis.explanation.rows import (
+    STEPS_OF_PARTS,
+    DisjointMeans,
+    PairedMeans,
+    ShiftRow,
+    SubjectRow,
+)
 from innerloop.analysis.explanation.step_rows import StepDifferences
 from innerloop.core.intervals import Difference
 
@@ -31,11 +37,10 @@ def which_is_better(
 ) -> str:
     """Who is above at the methods' own budgets, and whether disjoint episodes agree."""
     a, b = (subject.name for subject in subjects)
-    first, second = (subject.inner_steps for subject in subjects)
-    budget = f"{first} steps" if first == second else f"{first} and {second} steps"
+    budgets = dict.fromkeys(map(_budget, subjects))
     agree = own.difference.verdict == disjoint.difference.verdict
     return (
-        f"At each method's own budget ({budget}), {ranked(own.difference, a, b)}: "
+        f"At each method's own budget ({' and '.join(budgets)}), {ranked(own.difference, a, b)}: "
         f"{100 * own.a.mean:.2f} against {100 * own.b.mean:.2f} %, "
         f"{points(own.difference)} over {episodes} episodes. For new characters, "
         f"over {disjoint.episodes} episodes that share none: {points(disjoint.difference)}, "
@@ -43,11 +48,36 @@ def which_is_better(
     )
 
 
-def why(gap: Gap, a: str, b: str) -> str:
-    """What the gap between the runs is made of."""
+def _budget(subject: SubjectRow) -> str:
+    """How many steps a run takes."""
+    if subject.inner_lr is None:
+        return "no steps"
+    return f"{subject.inner_steps} step{'' if subject.inner_steps == 1 else 's'}"
+
+
+def without_steps(subjects: tuple[SubjectRow, SubjectRow]) -> list[str]:
+    """What an explanation, which is of steps and rates, measured of a run without."""
+    return [
+        f"{subject.name} takes no inner steps: its own adaptation is found in one go, and is the "
+        f"same from one step on and at every rate; other parts of its network took "
+        f"{STEPS_OF_PARTS} steps."
+        for subject in subjects
+        if subject.inner_lr is None
+    ]
+
+
+def why(gap: Gap, a: str, b: str, head: str) -> str:
+    """What the gap between the runs is made of.
+
+    Args:
+        gap: the first run minus the second.
+        a: the first run.
+        b: the second run.
+        head: what the part of their heads is called.
+    """
     parts = {
         "features": gap.features,
-        "the head's steps": gap.head_steps,
+        head: gap.head_steps,
         "the body's adaptation": gap.body_adaptation,
     }
     shares = ", ".join(f"{points(part)} from {name}" for name, part in parts.items())
@@ -113,20 +143,20 @@ def _phase(leader: str, steps: Sequence[int]) -> str:
 
 def safe_rate(
     subjects: tuple[SubjectRow, SubjectRow], safe_rates: Mapping[str, Sequence[float]]
-) -> str:
-    """Each run's rate against the one below which the head's steps cannot overshoot."""
-    first, second = (
-        _times_the_safe_rate(subject, safe_rates[subject.name]) for subject in subjects
-    )
-    return f"In the median episode {first}, and {second}."
+) -> list[str]:
+    """The runs' rates against the one below which the head's steps cannot overshoot."""
+    clauses = [
+        _times_the_safe_rate(subject.name, subject.inner_lr, safe_rates[subject.name])
+        for subject in subjects
+        if subject.inner_lr is not None
+    ]
+    return [f"In the median episode {', and '.join(clauses)}."] if clauses else []
 
 
-def _times_the_safe_rate(subject: SubjectRow, safe_rates: Sequence[float]) -> str:
-    ratios = sorted(subject.inner_lr / rate for rate in safe_rates)
+def _times_the_safe_rate(name: str, inner_lr: float, safe_rates: Sequence[float]) -> str:
+    ratios = sorted(inner_lr / rate for rate in safe_rates)
     median = ratios[len(ratios) // 2]
-    return (
-        f"{subject.name}'s rate of {subject.inner_lr:g} is {median:.1f} times the head's safe rate"
-    )
+    return f"{name}'s rate of {inner_lr:g} is {median:.1f} times the head's safe rate"
 
 
 def shift(rows: Sequence[ShiftRow], own: PairedMeans, a: str, b: str) -> str:

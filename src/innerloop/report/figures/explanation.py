@@ -1,6 +1,6 @@
 """Figures of an explanation, from its numbers alone; no torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,12 +13,11 @@ from innerloop.core.intervals import Difference
 from innerloop.report.figures.run import data_name
 from innerloop.report.figures.style import GREY, PALETTE, band, legend, panels, zoom
 
-HEADS: dict[Head, str] = {
-    "gradient": "the run's steps",
-    "logistic": "converged",
-    "cosine": "prototypes",
-}
-"""How tables call the heads on frozen features."""
+
+def heads_of(explanation: Explanation) -> dict[Head, str]:
+    """How tables call the heads on frozen features."""
+    own = "the run's steps" if explanation.take_steps else "the run's own"
+    return {"gradient": own, "logistic": "converged", "cosine": "prototypes"}
 
 
 def describe(explanation: Explanation, episodes: int) -> str:
@@ -31,12 +30,14 @@ def describe(explanation: Explanation, episodes: int) -> str:
     )
 
 
-def adapted_parts(rows: Sequence[PartRow]) -> list[str]:
+def adapted_parts(rows: Iterable[PartRow]) -> list[str]:
     """What was adapted, each once."""
     return list(dict.fromkeys(row.adapts for row in rows))
 
 
-def at_rates(rows: Sequence[PartRow], adapts: str, rate: float) -> tuple[PartRow | None, PartRow]:
+def at_rates(
+    rows: Sequence[PartRow], adapts: str, rate: float | None
+) -> tuple[PartRow | None, PartRow]:
     """The row of what is adapted at the run's own rate, if that was tried, and the best one."""
     of_part = [row for row in rows if row.adapts == adapts]
     at_rate = next((row for row in of_part if row.rate == rate), None)
@@ -47,28 +48,28 @@ def draw_table(explanation: Explanation) -> Figure:
     """Accuracy of each network's frozen features under each head, and what the gap is made of."""
     subtitle = describe(explanation, explanation.episodes)
     figure, (left, right) = panels("Better features, or a better head?", subtitle, 2, width=10.5)
-    _draw_heads(left, explanation.table)
-    _draw_gap(right, explanation.table.gap.in_words())
+    _draw_heads(left, explanation.table, heads_of(explanation))
+    _draw_gap(right, explanation.gap_in_words())
     a, b = explanation.names
     right.set_xlabel(f"{a} minus {b}, points, with 95 % interval")
     return figure
 
 
-def _draw_heads(axes: Axes, table: HeadTable) -> None:
+def _draw_heads(axes: Axes, table: HeadTable, heads: dict[Head, str]) -> None:
     rows = table.by_features()
     for index, ((name, mode), cells) in enumerate(rows.items()):
         shift = 0.12 * (index - (len(rows) - 1) / 2)
         axes.errorbar(
-            [position + shift for position in range(len(HEADS))],
-            [100 * cells[head].mean for head in HEADS],
-            yerr=[100 * cells[head].ci95 for head in HEADS],
+            [position + shift for position in range(len(heads))],
+            [100 * cells[head].mean for head in heads],
+            yerr=[100 * cells[head].ci95 for head in heads],
             fmt="o",
             capsize=3,
             color=PALETTE[index],
             label=f"{name}'s features ({mode})",
         )
-    axes.set_xticks(range(len(HEADS)), list(HEADS.values()))
-    axes.set_xlim(-0.5, len(HEADS) - 0.5)
+    axes.set_xticks(range(len(heads)), list(heads.values()))
+    axes.set_xlim(-0.5, len(heads) - 0.5)
     axes.set_xlabel("new head on frozen features")
     axes.set_ylabel("query accuracy, %")
     legend(axes, fontsize=8)
@@ -205,10 +206,12 @@ def draw_sensitivity(explanation: Explanation) -> Figure:
     figure, (rates, shots, safe) = panels(title, subtitle, 3, width=12.5)
     for subject, colour in zip(explanation.subjects, PALETTE, strict=False):
         name = subject.name
-        own = [row for row in explanation.parts[name] if row.adapts == "own"]
-        _over(rates, [row.rate for row in own], own, name, colour)
         rows = explanation.shots[name]
         _over(shots, [row.shots for row in rows], rows, name, colour)
+        if subject.inner_lr is None:
+            continue
+        own = [row for row in explanation.parts[name] if row.adapts == "own"]
+        _over(rates, [row.rate for row in own], own, name, colour)
         ratios = [subject.inner_lr / rate for rate in explanation.safe_rates[name]]
         label = f"{name} at {subject.inner_lr:g}"
         safe.hist(ratios, bins=30, color=colour, alpha=0.6, label=label)

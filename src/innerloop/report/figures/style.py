@@ -115,5 +115,7 @@ def note(axes: Axes, text: str) -> None:
 
 
 def legend(axes: Axes, **kwargs: Any) -> None:
-    """The legend of a panel, on a ground that lets curves shine through."""
+    """The legend of a panel, on a ground that lets curves shine through; none of an empty panel."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(**{"frameon": True, "framealpha": 0.9, "edgecolor": "none"} | kwargs)

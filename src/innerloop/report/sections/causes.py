@@ -129,10 +129,10 @@ def sensitivity(explanation: Explanation) -> list[Block]:
     sentences = []
     for subject in explanation.subjects:
         own = [row for row in explanation.parts[subject.name] if row.adapts == "own"]
-        if own:
+        if own and subject.inner_lr is not None:
             sentences.append(findings.over_rates(subject.name, own, subject.inner_lr))
     return [
-        Bullets(sentences),
+        *([Bullets(sentences)] if sentences else []),
         Picture(
             "sensitivity",
             lambda: explanations.draw_sensitivity(explanation),
