@@ -85,6 +85,20 @@ def test_its_own_head_on_its_frozen_features_is_its_own_adaptation(measured, pro
     assert cell.mean != measured.table.by_features()["protonet", "running"]["logistic"].mean
 
 
+def test_under_every_batch_norm_it_is_what_is_predicted_from_images(measured, protonet):
+    cells = measured.table.by_features()
+
+    for mode in protonet.learner.batch_norm_modes:
+        expected = []
+        for batch in batches_of(protonet, EPISODES):
+            state = protonet.learner.adapt(batch.support, steps=1)
+            with torch.no_grad():
+                logits = protonet.learner.predict(state, batch.query.images, batch_norm=mode)
+            expected.append(accuracy(logits, batch.query.labels).item())
+        cell = cells["protonet", mode]["gradient"]
+        assert cell.mean == pytest.approx(np.mean(expected), abs=FLOAT32), mode
+
+
 def test_the_parts_of_the_gap_add_up_to_it(measured):
     gap = measured.table.gap
 

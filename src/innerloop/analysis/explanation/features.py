@@ -45,20 +45,27 @@ def frozen_features(
     frozen = FrozenFeatures(learner.model, batch_norm_modes=learner.batch_norm_modes)  # type: ignore[arg-type]
 
     def of_episode(index: int) -> list[Tensor]:
-        """Labels of support and query, the support's features, and the query's in each mode."""
+        """Labels of support and query, and the features of both in each mode."""
         batch = sampler.batch(index, 1).to(device)
         support, query = batch.support, batch.query
-        # Heads adapt in the network's own mode, as in `FrozenFeatures`; others are for queries.
-        own = frozen.features(support.images, support.images, modes[0])
-        others = [frozen.features(query.images, support.images, mode) for mode in modes]
-        return [support.labels, query.labels, own, *others]
+        features = []
+        for mode in modes:
+            of_heads = _of_heads(mode, modes[0])
+            features.append(frozen.features(support.images, support.images, of_heads))
+            features.append(frozen.features(query.images, support.images, mode))
+        return [support.labels, query.labels, *features]
 
     found = ranks.over(range(episodes), of_episode)
-    support_labels, query_labels, own, *others = map(torch.cat, zip(*found, strict=True))
+    support_labels, query_labels, *features = map(torch.cat, zip(*found, strict=True))
     return {
-        mode: Features(own, query, support_labels, query_labels)
-        for mode, query in zip(modes, others, strict=True)
+        mode: Features(of_support, of_query, support_labels, query_labels)
+        for mode, of_support, of_query in zip(modes, features[::2], features[1::2], strict=True)
     }
+
+
+def _of_heads(mode: BatchNormMode, own: BatchNormMode) -> BatchNormMode:
+    """By which mode heads are found that predict by another, as in `FrozenFeatures`."""
+    return own if (mode == "running") == (own == "running") else mode
 
 
 def head_accuracies(
