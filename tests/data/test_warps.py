@@ -31,7 +31,13 @@ def by_scipy(image: np.ndarray, warp: np.ndarray) -> np.ndarray:
     matrix = warp[::-1, :2][:, ::-1].astype(float)
     shift = warp[::-1, 2].astype(float) * side / 2
     offset = middle + shift - matrix @ [middle, middle]
-    return affine_transform(image, matrix, offset, order=1, mode="grid-constant")
+    return affine_transform(
+        image,
+        matrix,
+        offset,  # pyright: ignore[reportArgumentType] # one for each axis, which SciPy takes
+        order=1,
+        mode="grid-constant",
+    )
 
 
 def test_warped_images_are_scipys():
@@ -62,11 +68,13 @@ def test_warps_are_within_their_ranges_and_use_them():
     assert np.abs(half[..., 2]).max() == pytest.approx(2 / 105, rel=0.01)
 
 
-def episodes(warps: float, **shape: int) -> EpisodeSampler:
+def episodes(warps: float) -> EpisodeSampler:
     return EpisodeSampler(
         DATA,
         np.arange(30),
-        **dict(ways=3, shots=2, queries=2) | shape,
+        ways=3,
+        shots=2,
+        queries=2,
         seed=0,
         stream_name="episodes/train",
         rotations=True,
