@@ -76,3 +76,8 @@ def test_annotations_that_are_texts_are_resolved():
 def test_a_method_of_the_other_order_is_the_other_method(method, order):
     with pytest.raises(ConfigError, match="a method of its own: train that"):
         settings_of(method, first_order=order)
+
+
+@pytest.mark.parametrize("method", names())
+def test_a_card_says_what_a_support_set_changes(method):
+    assert find_card(method).adapts

@@ -111,6 +111,7 @@ SEEING = replace(
     transductive=True,
     defaults={},
     reason="",
+    presets={},
 )
 """The card of a method whose predictions see the other query images."""
 

@@ -37,6 +37,7 @@ CARD = Card(
         "takes no inner step and learns from the outer gradient alone, with derivatives of second "
         "order."
     ),
+    adapts="the head",
     papers=(
         Paper(
             "A. Raghu, M. Raghu, S. Bengio, O. Vinyals",

@@ -27,6 +27,7 @@ CARD = Card(
         "is the same for all episodes and learns from the outer gradient alone, so that the "
         "features have to change."
     ),
+    adapts="the body",
     papers=(
         Paper(
             "J. Oh, H. Yoo, C. Kim, S.-Y. Yun",

@@ -68,6 +68,7 @@ CARD = Card(
         "H the Hessian of the support loss there, by conjugate gradient. It does not depend on "
         "the way that the steps took, and needs none of their graphs."
     ),
+    adapts="all weights, near the learnt ones",
     papers=(
         Paper(
             "A. Rajeswaran, C. Finn, S. Kakade, S. Levine",

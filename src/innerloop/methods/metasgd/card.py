@@ -41,6 +41,7 @@ CARD = Card(
         "with the product of elements. Rates may become negative, so that α changes the direction "
         "of a step, too."
     ),
+    adapts="all weights, each at a learnt rate",
     papers=(
         Paper(
             "Z. Li, F. Zhou, F. Chen, H. Li",

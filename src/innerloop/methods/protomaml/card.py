@@ -36,6 +36,7 @@ CARD = Card(
         "logits of a prototypical network. Body and head then take inner steps, and the outer "
         "gradient goes through the prototypes, too."
     ),
+    adapts="all weights, the head from prototypes",
     papers=(
         Paper(
             "E. Triantafillou, T. Zhu, V. Dumoulin, P. Lamblin, U. Evci, K. Xu, R. Goroshin, "

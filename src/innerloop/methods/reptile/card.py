@@ -139,6 +139,7 @@ CARD = Card(
         "weights θ to φ_K, and then moves θ towards φ_K: its outer gradient is the difference "
         "θ - φ_K. There is no query set in training and no derivative of second order."
     ),
+    adapts="all weights",
     papers=(
         Paper(
             "A. Nichol, J. Achiam, J. Schulman",
