@@ -30,6 +30,36 @@ STANDARDISED: dict[str, Any] = {"features": "mean", "feature_norm": True}
 FLAT: dict[str, Any] = {"features": "flatten", "feature_norm": False}
 """What the head sees: the standardised mean over the positions, or all positions as they are."""
 
+GRADIENT = [PYTORCH, KAIMING, KAIMING | {"feature_scale": 0.3}]
+METRIC = [FLAT, STANDARDISED | {"feature_scale": 0.3}, FLAT | {"training_ways": 20}]
+PRETRAINED = [STANDARDISED, STANDARDISED | {"conv_init": "kaiming"}, FLAT]
+TRIALS: dict[str, list[dict[str, Any]]] = {
+    "maml": GRADIENT,
+    "fomaml": GRADIENT,
+    "mamlpp": GRADIENT,
+    "anil": GRADIENT,
+    "boil": [KAIMING, KAIMING | {"inner_lr": 0.1}, PYTORCH],
+    "metasgd": [KAIMING, PYTORCH, KAIMING | {"inner_steps": 5, "inner_lr": 0.1}],
+    "reptile": [PYTORCH, KAIMING, PYTORCH | {"inner_lr": 0.1, "eval_inner_steps": 20}],
+    "imaml": [KAIMING, KAIMING | {"proximal": 2.0}, KAIMING | {"inner_steps": 10}],
+    "protomaml": [
+        KAIMING | {"feature_scale": 0.3, "inner_lr": 0.1},
+        KAIMING | {"feature_scale": 0.3, "inner_lr": 0.4},
+        PYTORCH | {"feature_scale": 0.3, "inner_lr": 0.1},
+    ],
+    "protonet": METRIC,
+    "matchingnet": [FLAT, STANDARDISED, FLAT | {"full_context": True}],
+    "relationnet": METRIC,
+    "r2d2": METRIC,
+    "metaoptnet": [FLAT, STANDARDISED | {"feature_scale": 0.3}, FLAT | {"solver": "ridge"}],
+    "transfer": PRETRAINED,
+    "baselinepp": PRETRAINED,
+    "simpleshot": PRETRAINED,
+    "tim": PRETRAINED,
+}
+"""Three starts of every method, each with both outer rates: six trials. Two thirds of what is tried
+is the same for a whole kind of method; the third is what its paper leaves open or varies."""
+
 
 def steps_of(config: RunConfig, passes: int) -> int:
     """Outer steps whose image passes come nearest to so many; at least one."""

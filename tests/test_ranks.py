@@ -52,6 +52,41 @@ def test_tensors_of_all_types_are_packed_to_the_bit():
         assert torch.equal(one, other) and one.dtype == other.dtype
 
 
+def test_processes_divide_cores_and_keep_all_where_there_are_too_few():
+    cores = [0, 2, 3, 5, 8]
+    for count in range(1, 6):
+        parts = [ranks.part_of_cores(cores, place, count) for place in range(count)]
+        assert [core for part in parts for core in part] == cores and all(parts)
+    assert ranks.part_of_cores(cores, 6, 7) == cores
+
+
+AFFINITY = """
+import os, sys
+from pathlib import Path
+from innerloop.experiments.ranks import joined, rank
+before = os.sched_getaffinity(0)
+if sys.argv[2] == "given":
+    os.sched_setaffinity(0, [sorted(before)[int(os.environ["LOCAL_RANK"])]])
+with joined():
+    Path(sys.argv[1], str(rank())).write_text(repr(sorted(os.sched_getaffinity(0))))
+assert sys.argv[2] == "given" or os.sched_getaffinity(0) == before
+"""
+
+
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs cores to divide"
+)
+@pytest.mark.parametrize("by", ["itself", "given"])
+def test_each_process_of_a_machine_computes_on_cores_of_its_own(by, tmp_path):
+    script = tmp_path / "affinity.py"
+    script.write_text(AFFINITY)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    subprocess.run([*command, str(script), str(tmp_path), by], check=True, capture_output=True)
+
+    first, second = (set(json.loads((tmp_path / name).read_text())) for name in "01")
+    assert first and second and not first & second
+
+
 def test_alone_nothing_is_asked_of_others():
     assert this_process({}).size == ranks.size() == 1
     assert ranks.over([3, 4], lambda item: item + 1) == [4, 5]

@@ -5,6 +5,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -60,9 +61,39 @@ def joined() -> Iterator[None]:
             timeout=timeout,
         )
     try:
-        yield
+        with on_own_cores():
+            yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def on_own_cores() -> Iterator[None]:
+    """Within the context this thread, and those that it starts, stay on cores of their own.
+
+    Who sends a message wakes who waits for it, and Linux likes to let that run where the sender
+    does: both would then compute on one core while another is idle. Where the starter has given
+    each process cores of its own, or there are too few, nothing is done.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    here = socket.gethostname(), cores
+    alike = [number for number, other in enumerate(gathered(here)) if other == here]
+    own = part_of_cores(cores, alike.index(rank()), len(alike))
+    os.sched_setaffinity(0, own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def part_of_cores(cores: list[int], place: int, of: int) -> list[int]:
+    """The cores of one of so many processes that share them; all of them where they are too few."""
+    if of > len(cores):
+        return cores
+    return cores[len(cores) * place // of : len(cores) * (place + 1) // of]
 
 
 def take_own_gpu() -> None:
