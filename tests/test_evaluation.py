@@ -13,9 +13,11 @@ from innerloop.core.intervals import mean_and_interval
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.experiments.evaluation import evaluate, save_evaluation
-from innerloop.experiments.experiment import build_learner
+from innerloop.experiments.experiment import build_learner, prepare
 from innerloop.methods.base import Adaptation, Learner, accuracy
-from innerloop.methods.catalogue import settings_of
+from innerloop.methods.catalogue import find_card, settings_of
+from innerloop.methods.variants import Variant
+from innerloop.report.words import describe_row
 from innerloop.runs.results import Origin
 from making import make_run
 
@@ -291,3 +293,18 @@ def test_the_same_classes_in_every_episode_are_not_covered(drawings):
     )
 
     assert run(sampler)[0].row(step=2).covers == "episodes"
+
+
+@pytest.mark.parametrize("adapts", ["own", "head"])
+def test_rows_of_a_transductive_method_say_so_but_not_those_of_another_head(
+    adapts, sampler, drawings, monkeypatch
+):
+    card = replace(find_card("fomaml"), transductive=True)
+    monkeypatch.setattr("innerloop.experiments.experiment.find_card", lambda _: card)
+    experiment = prepare(TINY, dataset=drawings)
+    origin = experiment.origin(Variant(adapts=adapts))
+    row = run(sampler, origin=origin)[0].row(step=2)
+
+    assert row.to_json()["transductive"] == (adapts == "own")
+    assert ("fomaml (transductive)" in describe_row(row)) == (adapts == "own")
+    assert not Origin(method="fomaml", training_seed=0, inner_lr=0.4).transductive

@@ -20,7 +20,7 @@ from innerloop.experiments.device_memory import measured_at_once
 from innerloop.experiments.machine import device_for, on_this_machine, usable_device
 from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
-from innerloop.methods.catalogue import find_learner, read_config
+from innerloop.methods.catalogue import find_card, find_learner, read_config
 from innerloop.methods.variants import Variant
 from innerloop.networks.build import build_network
 from innerloop.networks.usual import usual_torch
@@ -123,6 +123,8 @@ class Experiment:
             adaptation=variant.describe(),
             inner_lr=variant.rate(self.config),
             learned_rates=self.config.own.learns_rates and variant.describe() == OWN.describe(),
+            # Of another head on its features no prediction depends on other images.
+            transductive=find_card(self.config.method).transductive and variant.adapts == "own",
             training_rotations=self.config.data.rotations,
             averaging=self.config.training.averaging,
         )

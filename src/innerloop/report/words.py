@@ -15,8 +15,9 @@ def describe_row(row: ResultRow) -> str:
     if row.inner_lr is not None:
         adapted = adaptation_in_words(row.inner_steps, row.inner_lr, learnt=row.learned_rates)
     adaptation = "" if row.adaptation == "own" else f", adapting {row.adaptation}"
+    method = f"{row.method} (transductive)" if row.transductive else row.method
     return (
-        f"{row.method}{adaptation}: {100 * row.query_accuracy:.2f} ± "
+        f"{method}{adaptation}: {100 * row.query_accuracy:.2f} ± "
         f"{100 * row.query_accuracy_ci95:.2f} % query accuracy after {adapted} "
         f"({100 * row.query_accuracy_before:.1f} % before), {row.data}, split "
         f"{row.split}, part {row.part}, {row.ways}-way {row.shots}-shot, "

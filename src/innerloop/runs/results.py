@@ -96,6 +96,8 @@ class Origin:
         adaptation: how its network was adapted: ``own``, or another way.
         inner_lr: rate of the inner steps; None where none are taken.
         learned_rates: whether that is what learnt rates started from.
+        transductive: whether each prediction depended on the episode's other query images by the
+            method itself, whatever batch norm does.
         training_rotations, averaging: settings of the training that tables show.
     """
 
@@ -104,6 +106,7 @@ class Origin:
     adaptation: str = "own"
     inner_lr: float | None
     learned_rates: bool = False
+    transductive: bool = False
     training_rotations: bool | None = None
     averaging: float | None = None
 
