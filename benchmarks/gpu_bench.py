@@ -11,11 +11,11 @@ import torch
 
 from innerloop.core.errors import InnerloopError
 from innerloop.data.images import FewShotDataset
-from innerloop.experiments.adam import Adam
 from innerloop.experiments.device_adam import DeviceAdam
 from innerloop.experiments.device_steps import DeviceSteps, device_steps
 from innerloop.experiments.experiment import Experiment, prepare
 from innerloop.experiments.state import MovingAverage
+from innerloop.fast_weights.adam import Adam
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import settings_of
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from innerloop.experiments.adam import Adam
+from innerloop.fast_weights.adam import Adam
 
 
 def pair_of_weights(dtype: torch.dtype) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

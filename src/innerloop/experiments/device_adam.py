@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.experiments.adam import BETAS, EPSILON, Adam
+from innerloop.fast_weights.adam import BETAS, EPSILON, Adam
 
 
 class DeviceAdam(Adam):

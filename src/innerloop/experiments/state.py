@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.experiments.adam import Adam, fresh_state
+from innerloop.fast_weights.adam import Adam, fresh_state
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import read_config
 from innerloop.settings.run import RunConfig

@@ -26,7 +26,6 @@ from innerloop.core.stability import DIVERGED, diverged
 from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
 from innerloop.experiments import ranks
-from innerloop.experiments.adam import Adam
 from innerloop.experiments.crew import Lead, dismissing, follow
 from innerloop.experiments.device_adam import DeviceAdam
 from innerloop.experiments.device_steps import READ_EVERY, DeviceSteps, device_steps
@@ -42,6 +41,7 @@ from innerloop.experiments.state import (
     state_of,
     tensors_of,
 )
+from innerloop.fast_weights.adam import Adam
 from innerloop.methods.base import Learner
 from innerloop.networks.usual import usual_torch
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
