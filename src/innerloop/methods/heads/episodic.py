@@ -11,11 +11,11 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.fast_weights.functional import FastWeights, expand
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.sums import tree_mean
-from innerloop.methods.base import Learner, accuracy
+from innerloop.methods.base import accuracy
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.heads.rule import Rule, RuleHead
-from innerloop.methods.parts import Head, HeadInit, Parts
+from innerloop.methods.parts import Parts
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -50,6 +50,8 @@ class EpisodicFeatures(FrozenFeatures):
         ConfigError: as of `FrozenFeatures`.
     """
 
+    own_parts: ClassVar[Parts | None] = None
+    own_choices: ClassVar[tuple[str, ...]] = ()
     training_only: ClassVar[tuple[str, ...]] = ("model.head.",)
 
     def __init__(
@@ -133,25 +135,6 @@ class EpisodicFeatures(FrozenFeatures):
             # Over all episodes at once, so that the size of chunks changes nothing.
             getattr(layers[name].running(), part).lerp_(rows.mean(0), layers[name].momentum)
         self._gathered = {}
-
-    def adapting(
-        self,
-        parts: Parts = "own",
-        *,
-        rate: float | None = None,
-        head: Head = "gradient",
-        head_init: HeadInit | None = None,
-        penalty: float = 0.1,
-    ) -> Learner:
-        """Itself, or its network with other heads and parts; see `Learner.adapting`."""
-        if parts == "own":
-            if (rate, head, head_init) == (None, "gradient", None):
-                return self
-            raise ConfigError(
-                f"{type(self).__name__} takes no inner steps: another rate or head needs "
-                "something to adapt, the head or more."
-            )
-        return super().adapting(parts, rate=rate, head=head, head_init=head_init, penalty=penalty)
 
 
 def _of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

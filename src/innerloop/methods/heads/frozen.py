@@ -82,6 +82,8 @@ class FrozenFeatures(Learner):
 
     adaptable: ClassVar[tuple[Parts, ...]] = PARTS
     own_parts: ClassVar[Parts | None] = "head"
+    own_choices: ClassVar[tuple[str, ...]] = ("rate", "head", "head_init")
+    """What of its own way `adapting` can be asked to change."""
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class FrozenFeatures(Learner):
         super().__init__()
         if not isinstance(model, Embeds):
             raise ConfigError(
-                "Transfer needs a network that can be cut before its head: give "
+                f"{type(self).__name__} needs a network that can be cut before its head: give "
                 f"{type(model).__name__} a method embed(images) that returns features (n, "
                 "features)."
             )
@@ -248,6 +250,8 @@ class FrozenFeatures(Learner):
         penalty: float = 0.1,
     ) -> Learner:
         """Another head, or parts of the body with it; see `Learner.adapting`."""
+        if parts == "own":
+            self._refuse_other_ways(rate, head, head_init)
         if parts == "own" and head == "gradient" and head_init is None:
             same = sharing_weights(self)
             same.inner_lr = self.inner_lr if rate is None else checked("inner_lr", Rate, rate)
@@ -277,6 +281,17 @@ class FrozenFeatures(Learner):
             adapts=named,
             batch_norm_modes=self.batch_norm_modes,
         )
+
+    def _refuse_other_ways(
+        self, rate: float | None, head: Head, head_init: HeadInit | None
+    ) -> None:
+        """Raise `ConfigError` if its own way is asked to be another one."""
+        asked = {"rate": rate is not None, "head": head != "gradient", "head_init": head_init}
+        if any(value and name not in self.own_choices for name, value in asked.items()):
+            raise ConfigError(
+                f"{type(self).__name__} finds its heads in its own way: another rate or head needs "
+                "something to adapt, the head or more."
+            )
 
     def _statistics(
         self, network: Network, support_images: Tensor, mode: BatchNormMode

@@ -7,11 +7,10 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.objectives import Objective
-from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.heads.pretrained import classes_of, fraction_right, refuse_few_outputs
 from innerloop.settings.run import RunConfig
 
 
@@ -47,24 +46,9 @@ class Transfer(FrozenFeatures):
 
     def meta_loss(self, batch: LabelledImages) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy and accuracy on images (n, channels, height, width) with labels (n,)."""
-        ways = ways_of(batch)
-        if batch.labels.ndim != 1 or ways is None:
-            raise ConfigError(
-                f"Pretraining takes a mini-batch, images (n, ...) with class labels (n,): got "
-                f"labels of shape {tuple(batch.labels.shape)}, {batch.labels.dtype}."
-            )
+        classes = classes_of(batch)
         # One set of images with the network's own weights: an episode dimension of one.
         one = LabelledImages(batch.images[None], batch.labels[None])
-        objective = Objective(F.cross_entropy, partial(_refuse_few_outputs, ways))
+        objective = Objective(F.cross_entropy, partial(refuse_few_outputs, classes))
         losses = self._network().losses({}, one, objective, "update")
-        correct = losses.outputs[0].detach().argmax(dim=1) == batch.labels
-        return losses.values[0], {"accuracy": correct.float().mean()}
-
-
-def _refuse_few_outputs(ways: int, outputs: Tensor) -> None:
-    """Raise `ConfigError` if a mini-batch has more classes than the network outputs."""
-    if ways > outputs.shape[-1]:
-        raise ConfigError(
-            f"A mini-batch has label {ways - 1} and the network {outputs.shape[-1]} outputs: "
-            "give it one for each training class."
-        )
+        return losses.values[0], {"accuracy": fraction_right(losses.outputs[0], batch.labels)}
