@@ -1,0 +1,1 @@
+"""Transductive information maximisation."""
