@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
-from innerloop.data.images import FewShotDataset
+from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.minibatches import ImageSampler
 
 
@@ -233,3 +233,34 @@ def test_a_batch_from_before_the_first_episode_or_of_none_is_refused(start, coun
 def test_counts_that_are_no_whole_numbers_are_refused():
     with pytest.raises(ConfigError, match=r"ways must be a whole number: got 2\.5"):
         sampler(ways=2.5)
+
+
+def points(count: int) -> LabelledImages:
+    """Of two episodes, all of them different numbers."""
+    x = torch.arange(2.0 * count).view(2, count, 1)
+    return LabelledImages(x, -x)
+
+
+def test_an_episode_of_a_regression_is_one_class_of_all_its_examples():
+    batch = EpisodeBatch.of_regression(points(3), points(4))
+
+    assert len(batch) == 2 and batch.ways == 1
+    of_all = torch.cat([batch.support_drawings, batch.query_drawings], dim=2)
+    assert torch.equal(of_all, torch.arange(7).expand(2, 1, 7))
+    assert torch.equal(batch[1:].query.labels, points(4).labels[1:])
+
+
+def test_targets_are_divided_into_mini_batches_that_share_none():
+    batch = EpisodeBatch.of_regression(points(3), points(4))
+
+    one, other = batch.query_batches(2)
+
+    assert one.images.shape == (2, 2, 1)
+    assert torch.equal(torch.cat([one.labels, other.labels], dim=1), batch.query.labels)
+
+
+def test_classes_are_no_targets_of_a_regression():
+    labels = torch.zeros(2, 3, dtype=torch.int64)
+
+    with pytest.raises(DataError, match=r"Labels are torch\.int64, and targets .* floating"):
+        EpisodeBatch.of_regression(LabelledImages(points(3).images, labels), points(4))

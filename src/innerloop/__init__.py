@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from innerloop.data.splits import find_split as find_split
     from innerloop.experiments.evaluation import Evaluation as Evaluation
     from innerloop.experiments.evaluation import evaluate as evaluate
+    from innerloop.experiments.outer_loop import meta_train as meta_train
     from innerloop.experiments.pretrained import pretrained as pretrained
     from innerloop.experiments.pretrained import pretrained_names as pretrained_names
     from innerloop.methods.base import Adaptation as Adaptation
@@ -69,6 +70,7 @@ _HOME = {
     "evaluate": "experiments.evaluation",
     "find_split": "data.splits",
     "load_dataset": "data",
+    "meta_train": "experiments.outer_loop",
     "pretrained": "experiments.pretrained",
     "pretrained_names": "experiments.pretrained",
     "settings_of": "methods.catalogue",

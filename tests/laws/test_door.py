@@ -116,8 +116,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "not a number": (lambda: support(images=spoilt(torch.nan)), "images hold NaN or infinity"),
     "infinity": (lambda: support(images=spoilt(torch.inf)), "images hold NaN or infinity"),
-    "float32": (lambda: support(images=SUPPORT.images.float()), r"weights torch\.float64: give"),
-    "bytes": (lambda: support(images=SUPPORT.images.byte()), r"images are torch\.uint8 and the"),
+    "float32": (lambda: support(images=SUPPORT.images.float()), r"images as torch\.float64\.$"),
+    "bytes": (lambda: support(images=SUPPORT.images.byte()), r"torch\.float64, in \[0, 1\]\.$"),
     "another device": (lambda: support(images=SUPPORT.images.to("meta")), "are on meta and labels"),
     "both elsewhere": (
         lambda: LabelledImages(SUPPORT.images.to("meta"), SUPPORT.labels.to("meta")),

@@ -60,6 +60,29 @@ class EpisodeBatch:
             words = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise DataError(f"All parts of a batch are of the same episodes: got {words}.")
 
+    @classmethod
+    def of_regression(cls, support: LabelledImages, query: LabelledImages) -> "EpisodeBatch":
+        """E episodes whose labels are targets; who asks for classes finds one, of all examples.
+
+        Args:
+            support: inputs (E, shots, ...) and targets (E, shots, ...), floating.
+            query: inputs (E, queries, ...) and their targets.
+
+        Raises:
+            DataError: if labels are classes.
+        """
+        for part in (support, query):
+            if not part.labels.is_floating_point():
+                raise DataError(
+                    f"Labels are {part.labels.dtype}, and targets of a regression are floating: "
+                    "give episodes of classes as EpisodeBatch(support, query, classes, "
+                    "support_drawings, query_drawings)."
+                )
+        shots, queries = support.labels.shape[1], query.labels.shape[1]
+        examples = torch.arange(shots + queries).expand(len(support), 1, -1)
+        classes = torch.zeros(len(support), 1, dtype=torch.int64)
+        return cls(support, query, classes, examples[..., :shots], examples[..., shots:])
+
     def __len__(self) -> int:
         """Number of episodes, E."""
         return len(self.classes)
@@ -121,6 +144,8 @@ class EpisodeBatch:
     @cached_property
     def _query_is_by_class(self) -> bool:
         """Whether queries lie class by class, as many of each; looked at once: a GPU waits."""
+        if self.query.labels.is_floating_point():
+            return self.ways == 1
         queries = self.query_drawings.shape[2]
         expected = torch.arange(self.ways).repeat_interleave(queries).to(self.query.labels)
         return torch.equal(self.query.labels, expected.expand(len(self), -1))

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +32,7 @@ from innerloop.experiments.evaluation import evaluate
 from innerloop.experiments.experiment import Experiment, refuse_other_classes
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.monitor import Stop
+from innerloop.experiments.outer_loop import outer_step, refuse_non_finite
 from innerloop.experiments.state import (
     MovingAverage,
     refuse_changes,
@@ -177,19 +177,15 @@ class Training:
         return None
 
     def _outer_step(self) -> dict[str, float]:
-        config = self.config
-        factor = self.learner.begin_outer_step(self.step, config.training.meta_steps)
-        metrics = self._meta_gradient()
-        # Before the optimiser steps: weights, moments and average would keep the NaN for good.
-        self._refuse_non_finite(metrics)
-        if config.training.clip_gradient:
-            parameters = list(self.learner.parameters())  # of an empty generator it would warn
-            torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_gradient)
-        self.optimiser.step(config.training.outer_lr * factor)
-        self.learner.end_outer_step()
+        metrics = outer_step(
+            self.learner,
+            self.optimiser,
+            self.average,
+            self.config.training,
+            self.step,
+            self._meta_gradient,
+        )
         self.step += 1
-        if self.average:
-            self.average.update(self.learner, self.step)
         return metrics
 
     def _meta_gradient(self) -> dict[str, float]:
@@ -198,15 +194,6 @@ class Training:
         size = self.config.own.batch
         batch = self.sampler.batch(self.step * size, size).to(self.device)
         return accumulate_meta_gradient(self.learner, batch, self.config.machine.episodes_per_chunk)
-
-    def _refuse_non_finite(self, metrics: dict[str, float]) -> None:
-        """Raise `NonFiniteError` if the step after those that are done was none."""
-        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
-            raise NonFiniteError(
-                f"Outer step {self.step + 1}: the loss is {metrics['loss']} and the gradient's "
-                f"norm {metrics['gradient_norm']}. Nothing after step {self.step} is saved. "
-                "Lower --inner-lr or --outer-lr and train again."
-            )
 
     def _step_on_device(self, steps: DeviceSteps, started: float, on_step: OnStep) -> None:
         """Take an outer step; read the records where something else comes next."""
@@ -227,7 +214,7 @@ class Training:
         before, now = self.elapsed_s, time.monotonic() - started
         self.step -= len(rows)
         for number, metrics in enumerate(rows, start=1):
-            self._refuse_non_finite(metrics)
+            refuse_non_finite(metrics, self.step)
             self.step += 1
             self.elapsed_s = before + (now - before) * number / len(rows)
             self._record("train", metrics, on_step)
@@ -271,7 +258,7 @@ class Training:
             "data_fingerprint": self.data_fingerprint,
             "processes": ranks.size(),
         }
-        save_checkpoint(self.run, Checkpoint(self.step, self._tensors(), state))
+        save_checkpoint(self.run.path, Checkpoint(self.step, self._tensors(), state))
         self.run.set_status("running", self.step)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -287,7 +274,7 @@ class Training:
         Raises:
             ConfigError: if the configuration or the data set is not the checkpoint's.
         """
-        checkpoint, warnings = load_checkpoint(self.run, self._tensors(), self._refuse_changes)
+        checkpoint, warnings = load_checkpoint(self.run.path, self._tensors(), self._refuse_changes)
         if checkpoint:
             self.step = checkpoint.step
             self.elapsed_s = float(checkpoint.state["elapsed_s"])

@@ -331,7 +331,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
         (E,) in [0, 1], or NaN.
     """
     if labels.dtype != torch.int64 or logits.ndim != 3:
-        return torch.full((len(labels),), torch.nan)
+        return torch.full((len(labels),), torch.nan, device=labels.device)
     # Where all logits are equal, as of a zero head, the first class wins: one in `ways` is right.
     return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)
 

@@ -228,9 +228,11 @@ def _refuse_misfit(learner: nn.Module, images: Tensor, what: str) -> None:
         )
     wanted = torch.float32 if weight is None else weight.dtype
     if not images.is_floating_point() or (weight is not None and images.dtype != wanted):
+        # Whole numbers are bytes of pictures that were not divided yet.
+        scaled = "" if images.is_floating_point() else ", in [0, 1]"
         raise DataError(
             f"{what} images are {images.dtype} and the network's weights {wanted}: give images "
-            f"as {wanted}, in [0, 1]."
+            f"as {wanted}{scaled}."
         )
     if weight is not None and images.device != weight.device:
         raise DataError(

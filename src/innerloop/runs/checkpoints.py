@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.core.errors import DataError, DiskError
 from innerloop.core.files import disk_errors, read_json, write_atomic
-from innerloop.runs.directory import RunDirectory
 from innerloop.runs.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint and drop all but the newest two.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint of a run directory, or of any folder; drop all but the newest two.
 
     Into a temporary directory, each file synced, the manifest with SHA-256 last, then renamed: a
     directory under a final name is complete.
@@ -49,7 +48,7 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
         NonFiniteError: if a tensor is not finite.
         DiskError: if it cannot be written. In both cases the previous checkpoints are intact.
     """
-    parent = run.path / "checkpoints"
+    parent = folder / "checkpoints"
     # Eight digits, so that the names sort as the steps do.
     final = parent / f"step-{checkpoint.step:08d}"
     temporary = parent / f".step-{checkpoint.step:08d}.tmp"
@@ -74,21 +73,21 @@ def save_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     # Those of later steps are damaged ones that a resume passed over.
-    kept = [directory for directory in _numbered(run) if directory <= final][-KEPT:]
-    for old in _numbered(run):
+    kept = [directory for directory in _numbered(folder) if directory <= final][-KEPT:]
+    for old in _numbered(folder):
         if old not in kept:
             shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(
-    run: RunDirectory,
+    folder: Path,
     expected: Mapping[str, "Tensor"],
     refuse_changes: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, or None where there is none.
 
     Args:
-        run: where to look.
+        folder: where to look, that of `save_checkpoint`.
         expected: the tensors that it must hold by name, shape and kind.
         refuse_changes: given the state of an undamaged checkpoint, before its tensors are looked
             at; what it raises is passed on. So other settings are not taken for damage.
@@ -98,7 +97,7 @@ def load_checkpoint(
         damaged.
     """
     warnings = []
-    for directory in reversed(_numbered(run)):
+    for directory in reversed(_numbered(folder)):
         try:
             return _read(directory, expected, refuse_changes), warnings
         except DataError as error:
@@ -137,8 +136,8 @@ def _checksums(directory: Path) -> dict[str, str]:
         }
 
 
-def _numbered(run: RunDirectory) -> list[Path]:
-    return sorted((run.path / "checkpoints").glob("step-*"))
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("step-*"))
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,0 +1,198 @@
+"""`meta_train`: the outer loop on anybody's episodes is that of every training."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError, DataError, InnerloopError, NonFiniteError
+from innerloop.core.seeding import stream
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.images import LabelledImages
+from innerloop.experiments.outer_loop import meta_train
+from innerloop.experiments.training import validator
+from innerloop.methods.maml.learner import MAML
+from test_training import experiment, new_run, new_training, same, small, weights_of
+
+__all__ = ["experiment", "small"]  # fixtures
+
+
+class Lines:
+    """Straight lines through the origin, counted: y = slope * x, of five points each."""
+
+    slope = 1.0
+
+    def points(self, index: int, part: str) -> Tensor:
+        slope = stream(0, "lines", index).normal(self.slope)
+        x = torch.from_numpy(stream(0, f"lines/{part}", index).normal(size=(5, 1))).float()
+        return torch.cat([x, slope * x], dim=1)
+
+    def labelled(self, numbers: range, part: str) -> LabelledImages:
+        x, y = torch.stack([self.points(index, part) for index in numbers]).split(1, dim=-1)
+        return LabelledImages(x, y)
+
+    def batch(self, start: int, count: int) -> EpisodeBatch:
+        numbers = range(start, start + count)
+        return EpisodeBatch.of_regression(
+            self.labelled(numbers, "support"), self.labelled(numbers, "query")
+        )
+
+
+def learner() -> MAML:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
+    return MAML(model, inner_lr=0.1, inner_steps=1, loss_fn=F.mse_loss)
+
+
+USUAL: dict[str, Any] = dict(meta_steps=6, meta_batch_size=3)
+
+
+def trained(**changes: Any) -> dict[str, Tensor]:
+    of_lines = learner()
+    meta_train(of_lines, Lines(), **USUAL | changes)
+    return weights_of(of_lines)
+
+
+@pytest.mark.parametrize("changes", [{}, {"averaging": 0.0, "clip_gradient": 0.1}])
+def test_it_takes_the_steps_of_a_run_to_the_bit(experiment, tmp_path, changes):
+    tiny = experiment(**changes)
+    run = new_training(tiny, new_run(tiny, tmp_path / "run"))
+    recorded = []
+    run.train(validator(tiny), on_step=lambda step, record: recorded.append(record))
+    alone = tiny.build_learner()
+    training = tiny.config.training
+
+    history = meta_train(
+        alone,
+        tiny.training_sampler(),
+        meta_steps=training.meta_steps,
+        meta_batch_size=tiny.config.own.batch,
+        outer_lr=training.outer_lr,
+        averaging=training.averaging,
+        clip_gradient=training.clip_gradient,
+        episodes_per_chunk=1,
+    )
+
+    assert same(weights_of(alone), weights_of(run.learner))
+    losses = [record["loss"] for record in recorded if record["kind"] == "train"]
+    assert [metrics["loss"] for metrics in history] == losses
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_chunks_change_no_bit(chunk):
+    assert same(trained(episodes_per_chunk=chunk), trained())
+
+
+class Killed(Exception):
+    """In the place of a kill."""
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.98])
+def test_a_training_that_goes_on_ends_as_one_that_never_stopped(tmp_path, averaging):
+    def kill(step: int, metrics: dict[str, float]) -> None:
+        if step == 5:
+            raise Killed
+
+    folder = tmp_path / "lines"
+    changes: dict[str, Any] = dict(averaging=averaging, checkpoints=folder, checkpoint_every=2)
+    with pytest.raises(Killed):
+        trained(**changes, on_step=kill)
+    resumed = learner()
+
+    history = meta_train(resumed, Lines(), **USUAL, **changes)
+
+    assert len(history) == 2  # the checkpoint after step 4 was the last
+    assert same(weights_of(resumed), trained(averaging=averaging))
+    # Of what is done already nothing is computed again.
+    assert same(trained(**changes), weights_of(resumed))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path):
+    trained(checkpoints=tmp_path, checkpoint_every=4)
+    newest = tmp_path / "checkpoints" / "step-00000006" / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    said: list[str] = []
+
+    again = trained(checkpoints=tmp_path, checkpoint_every=4, say=said.append)
+
+    assert same(again, trained())
+    (sentence,) = said
+    assert "step-00000006 is damaged and passed over" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("meta_batch_size", 2), ("outer_lr", 0.1), ("averaging", 0.5), ("meta_steps", 7)],
+)
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, name, value):
+    trained(checkpoints=tmp_path)
+
+    with pytest.raises(ConfigError, match=f"{name} was .* and is now {value}"):
+        trained(**{"checkpoints": tmp_path, name: value})
+
+
+def test_the_learner_is_told_of_every_step_and_accuracies_are_not_numbers():
+    told = []
+
+    history = meta_train(
+        learner(), Lines(), **USUAL, on_step=lambda step, metrics: told.append((step, metrics))
+    )
+
+    assert told == list(enumerate(history, start=1))
+    assert all(math.isnan(metrics["query_accuracy_after"]) for metrics in history)
+    assert all(metrics["gradient_norm"] > 0 for metrics in history)
+
+
+class Pairs(Lines):
+    def batch(self, start: int, count: int) -> Any:
+        episodes = super().batch(start, count)
+        return episodes.support, episodes.query
+
+
+class TooFew(Lines):
+    def batch(self, start: int, count: int) -> EpisodeBatch:
+        return super().batch(start, count - 1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "sentence"),
+    [
+        (Pairs(), r"Pairs\.batch gives tuple: let it return an innerloop\.EpisodeBatch"),
+        (TooFew(), r"TooFew\.batch\(0, 3\) gives 2 episodes: let it return as many"),
+    ],
+)
+def test_a_sampler_that_gives_something_else_is_refused(sampler, sentence):
+    with pytest.raises(DataError, match=sentence):
+        meta_train(learner(), sampler, **USUAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("meta_steps", 0, "meta_steps must be between 1 and"),
+        ("meta_batch_size", 0, "meta_batch_size must be between 1 and"),
+        ("outer_lr", -1.0, "outer_lr must be between"),
+        ("averaging", 1.0, "averaging must be between"),
+        ("episodes_per_chunk", -1, "episodes_per_chunk must be between"),
+        ("checkpoint_every", 0, "checkpoint_every must be between"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(name, value, sentence):
+    with pytest.raises(InnerloopError, match=sentence):
+        trained(**{name: value})
+
+
+def test_a_step_that_is_not_finite_ends_it_before_a_weight_moves(tmp_path: Path):
+    exploding = learner()
+    exploding.inner_lr = 1e30
+    before = weights_of(exploding)
+
+    with pytest.raises(NonFiniteError, match="Outer step 1: the loss is"):
+        meta_train(exploding, Lines(), **USUAL, checkpoints=tmp_path)
+
+    assert same(weights_of(exploding), before)
+    assert not (tmp_path / "checkpoints").exists()
