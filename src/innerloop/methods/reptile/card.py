@@ -104,7 +104,11 @@ class Settings(EpisodicSettings, InnerLoopSettings):
 
 _TRAIN_SHOTS = 10
 _PUBLISHED: dict[str, Any] = dict(
-    inner_optimiser="adam", train_shots=_TRAIN_SHOTS, eval_inner_steps=50, meta_batch_size=5
+    inner_optimiser="adam",
+    train_shots=_TRAIN_SHOTS,
+    eval_inner_steps=50,
+    meta_batch_size=5,
+    fresh_head=False,
 )
 
 
