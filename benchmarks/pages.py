@@ -1,7 +1,12 @@
-"""Tables in pages, between ``<!-- table: NAME -->`` and ``<!-- end -->``, written by programs."""
+"""What programs have of pages: tables that they write, and code that they run.
+
+Tables stand between ``<!-- table: NAME -->`` and ``<!-- end -->``.
+"""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 
 def table(head: str, rows: Iterable[Iterable[str]]) -> str:
@@ -24,3 +29,17 @@ def filled(page: str, tables: dict[str, str]) -> str:
         page,
         flags=re.DOTALL,
     )
+
+
+def executed(page: Path, chosen: Iterable[int]) -> dict[str, Any]:
+    """The names that some of a page's blocks of Python define, run in this order.
+
+    Args:
+        page: in Markdown.
+        chosen: numbers of the blocks, from 1 on.
+    """
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    for number in chosen:
+        exec(compile(blocks[number - 1], f"{page.name}, block {number}", "exec"), names)
+    return names

@@ -32,6 +32,7 @@ PAGES = [
     ROOT / "docs" / "engine.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "own-pictures.md",
+    ROOT / "docs" / "regression.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
 ]
 TITLES = {
@@ -627,6 +628,33 @@ def of_own_estimates() -> str:
     return table(f"pictures of each class | {head}", cells)
 
 
+def of_sinusoids() -> str:
+    """regression.md's: squared errors on new waves."""
+    shown_steps = (0, 1, 5, 10)
+    cells = []
+    for method, by_shots in measured("sinusoids")["methods"].items():
+        for shots, row in by_shots.items():
+            errors = (f"{row['error'][k]:.2f} ± {row['ci95'][k]:.2f}" for k in shown_steps)
+            worse = f"{100 * row['worse'][shown_steps[-1]]:.1f}"
+            cells.append([method, shots, f"{row['inner_lr']:g}", *errors, worse])
+    head = " | ".join(f"after {k}" for k in shown_steps[1:])
+    return table(
+        f"network | points | inner rate | before | {head} | then worse than before, %", cells
+    )
+
+
+def of_sinusoids_claim() -> str:
+    """regression.md's: one step of MAML against the pretrained network's best number of steps."""
+    rows = measured("sinusoids")["one step of MAML minus the best of pretrained"]
+    return table(
+        "points | pretrained is best after | MAML after 1 step minus that",
+        (
+            [shots, f"{row['steps']} steps", f"{row['mean']:+.2f} ± {row['ci95']:.2f}"]
+            for shots, row in rows.items()
+        ),
+    )
+
+
 def tables() -> dict[str, str]:
     """Every table, by its name."""
     return {
@@ -646,6 +674,8 @@ def tables() -> dict[str, str]:
         "own pictures": of_own_pictures(),
         "own trust": of_own_trust(),
         "own estimates": of_own_estimates(),
+        "sinusoids": of_sinusoids(),
+        "sinusoids claim": of_sinusoids_claim(),
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),

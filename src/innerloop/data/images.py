@@ -22,7 +22,8 @@ class LabelledImages:
     """Images and their labels, as a network takes them; usually with a leading episode dimension E.
 
     Attributes:
-        images: (E, n, channels, height, width) float32 in [0, 1]; ink is 1, background 0.
+        images: (E, n, channels, height, width) float32 in [0, 1]; ink is 1, background 0. Or other
+            inputs, (E, n, ...) as the network takes them.
         labels: (E, n) int64 in [0, ways); or the targets of a regression, (E, n, ...) floating.
 
     Raises:
