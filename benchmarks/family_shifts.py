@@ -31,7 +31,7 @@ from innerloop.runs.directory import RunDirectory
 
 RESULTS = Path(__file__).parent / "results" / "family-shifts.json"
 EPISODES = 300
-SHAPE = dict(ways=5, shots=5, queries=15)
+WAYS, SHOTS, QUERIES = 5, 5, 15
 TURNED = 45
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
@@ -56,7 +56,7 @@ def as_drawings(pictures: Pictures) -> FewShotDataset:
     images = [
         np.stack(
             [
-                np.round(255 * drawing(pictures.pixels[place], 28)).astype(np.uint8)
+                np.round(255 * drawing(pictures.pixels[int(place)], 28)).astype(np.uint8)
                 for place in np.flatnonzero(pictures.classes == label)
             ]
         )
@@ -84,7 +84,9 @@ def accuracies(run: RunDirectory, data: FewShotDataset, name: str) -> list[float
     sampler = EpisodeSampler(
         data,
         np.arange(len(data.class_names)),
-        **SHAPE,
+        ways=WAYS,
+        shots=SHOTS,
+        queries=QUERIES,
         seed=EVALUATION_SEED,
         stream_name=f"episodes/{name}",
         rotations=False,
@@ -131,8 +133,15 @@ def main() -> None:
                 }
             )
             print(f"{name}: {run} {100 * rows[-1]['accuracy']:.1f} %", flush=True)
-            result = {"command": "python benchmarks/family_shifts.py", "episodes": EPISODES}
-            write_atomic(RESULTS, json_text(result | SHAPE | {"rows": rows}, indent=1) + "\n")
+            result = {
+                "command": "python benchmarks/family_shifts.py",
+                "episodes": EPISODES,
+                "ways": WAYS,
+                "shots": SHOTS,
+                "queries": QUERIES,
+                "rows": rows,
+            }
+            write_atomic(RESULTS, json_text(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

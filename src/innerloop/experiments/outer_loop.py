@@ -12,9 +12,9 @@ from innerloop.core.errors import ConfigError, DataError, NonFiniteError
 from innerloop.core.files import expanded
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.experiments.adam import Adam
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.state import MovingAverage, restore, tensors_of
+from innerloop.fast_weights.adam import Adam
 from innerloop.methods.base import Learner
 from innerloop.methods.parts import checked
 from innerloop.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
