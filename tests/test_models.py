@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import settings_of
-from innerloop.networks.base import HasBlocks, last_of_blocks
+from innerloop.networks.base import HasBlocks, HasMaps, last_of_blocks
 from innerloop.networks.batch_norm import (
     BatchNorm2d,
     keep_running_statistics,
@@ -48,6 +48,26 @@ def test_feature_sizes_at_28_pixels(downsample, features, size):
     assert model.feature_size == size
     assert model.embed(torch.rand(3, 1, 28, 28)).shape == (3, size)
     assert model(torch.rand(3, 1, 28, 28)).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("downsample", "halvings", "side"),
+    [("max-pool", 4, 1), ("max-pool", 2, 7), ("stride", 4, 2), ("stride", 3, 4), ("stride", 1, 14)],
+)
+def test_the_last_blocks_can_leave_maps_as_large_as_they_are(downsample, halvings, side):
+    model = Conv4(5, filters=8, downsample=downsample, halvings=halvings, features="flatten")
+
+    assert isinstance(model, HasMaps)
+    assert model.map_shape == (8, side, side)
+    assert model.maps(torch.rand(3, 1, 28, 28)).shape == (3, 8, side, side)
+    assert model.embed(torch.rand(3, 1, 28, 28)).shape == (3, model.feature_size)
+
+
+def test_flattened_features_without_a_norm_are_the_maps():
+    model = Conv4(5, filters=8, features="flatten", feature_norm=False)
+    images = torch.rand(3, 1, 28, 28)
+
+    assert torch.equal(model.maps(images).flatten(1), model.embed(images))
 
 
 def test_colour_images_and_other_sizes():

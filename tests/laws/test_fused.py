@@ -392,6 +392,8 @@ class AnotherForward(Conv4):
         (lambda: AnotherForward(3, image_size=16), "the network is a AnotherForward and not"),
         (hooked, "a module of the network has hooks"),
         (lambda: conv4(conv_bias=True), "its convolutions have a bias"),
+        (lambda: conv4(halvings=2), "its last blocks do not halve the image"),
+        (lambda: conv4(halvings=2, downsample="max-pool"), "its last blocks do not halve"),
         (lambda: conv4(filters=HOST.width + 1), f"are no multiple of {HOST.width}"),
         (lambda: conv4(filters=1), "its 1 filters are no multiple"),
         (lambda: conv4().double(), "its weights are torch.float64"),
@@ -414,6 +416,15 @@ def test_what_is_not_covered_is_said(model, because):
     assert because in (why_reference(model(), "auto") or "")
     with pytest.raises(ConfigError, match="The fused engine does not apply, because"):
         network_of(model(), "fused")
+
+
+def test_maps_are_the_reference_s():
+    because = "its kernels give logits and features, and no maps"
+
+    assert why_reference(conv4(), "auto", method="maps") == because
+    assert type(network_of(conv4(), "auto", "maps")) is Network
+    with pytest.raises(ConfigError, match=f"does not apply, because {because}"):
+        network_of(conv4(), "fused", "maps")
 
 
 def test_without_numba_the_reference_computes(monkeypatch):

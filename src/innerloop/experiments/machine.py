@@ -8,6 +8,7 @@ import torch
 from innerloop.core.errors import ConfigError, did_you_mean
 from innerloop.fast_weights.engine import Engine, make_ready, threads, use_threads, why_reference
 from innerloop.fast_weights.precision import Precision, precision_of, use_products
+from innerloop.methods.catalogue import find_learner
 from innerloop.networks.build import build_network
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.run import RunConfig
@@ -128,4 +129,5 @@ def _why_reference(config: RunConfig, channels: int, engine: Engine) -> str | No
         network = build_network(
             config.network, 2, channels=channels, image_size=config.data.image_size
         )
-    return why_reference(network, engine, config.machine.device)
+    method = find_learner(config.method).network_method
+    return why_reference(network, engine, config.machine.device, method)

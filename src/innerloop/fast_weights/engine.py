@@ -18,16 +18,25 @@ Engine = Literal["auto", "reference", "fused"]
 and on a CUDA device by passes for all episodes at once. ``auto``: fused where it applies."""
 
 
-def why_reference(model: nn.Module, engine: Engine, device: str | None = None) -> str | None:
+METHODS = ("forward", "embed")
+"""What the kernels compute of a network: logits and features."""
+
+
+def why_reference(
+    model: nn.Module, engine: Engine, device: str | None = None, method: str = "forward"
+) -> str | None:
     """Why a network is computed by the reference, to go on after "because"; None if it is not.
 
     Args:
         model: any module.
         engine: which one is wanted.
         device: where it will be computed; None: where it is.
+        method: what will be called.
     """
     if engine == "reference":
         return "it was asked for"
+    if method not in METHODS:
+        return f"its kernels give logits and features, and no {method}"
     if _is_on_gpu(model, device):
         return fused_gpu.why_not(model)
     if device is not None and device != "cpu":
@@ -87,7 +96,7 @@ def network_of(
     Raises:
         ConfigError: if the module cannot be copied, or ``fused`` does not apply.
     """
-    because = why_reference(model, engine)
+    because = why_reference(model, engine, method=method)
     if because is None and _is_on_gpu(model, None):
         return GpuNetwork(cast(Conv4, model), method, precision_of(precision))
     if because is None:

@@ -18,6 +18,8 @@ def why_changed(model: nn.Module) -> str | None:
         return f"the network is a {type(model).__name__} and not a Conv4"
     if any(hooks for module in model.modules() for hooks in _hooks(module)):
         return "a module of the network has hooks"
+    if model.halvings != BLOCKS:
+        return "its last blocks do not halve the image"
     convs, norms = list(model.convs), list(model.norms)
     stride = (1, 1) if model.downsample == "max-pool" else (2, 2)
     for conv in convs:

@@ -83,6 +83,8 @@ class Learner(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     """How names of tensors begin that adaptation and prediction do not use; published weights are
     without them."""
+    network_method: ClassVar[str] = "forward"
+    """Which method of the network gives what it works on; `adapting` may call another."""
     engine: Engine = "auto"
     """What computes the network; ``auto``, or one that is to be used."""
     precision: Wanted = "auto"

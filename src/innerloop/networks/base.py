@@ -18,6 +18,21 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
+class HasMaps(Embeds, Protocol):
+    """A network whose features have places in the image.
+
+    Attributes:
+        map_shape: channels, height and width of its maps.
+    """
+
+    map_shape: tuple[int, int, int]
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Maps (n, *map_shape) of images (n, channels, height, width): its last block's output."""
+        ...
+
+
+@runtime_checkable
 class HasBlocks(Embeds, Protocol):
     """A network whose parts have names: its logits are ``head(embed(images))``.
 

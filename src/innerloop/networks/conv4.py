@@ -25,10 +25,13 @@ class Conv4(nn.Module):
     Args:
         ways: outputs of the linear head.
         channels: channels of an image.
-        image_size: side of the square images in pixels; at least 16 with ``max-pool``.
+        image_size: side of the square images in pixels; at least 16 with ``max-pool``, if all
+            blocks halve it.
         filters: channels of every block.
         downsample: ``stride`` (convolutions of stride 2, as Finn et al. do on Omniglot: 28 -> 14 ->
             7 -> 4 -> 2) or ``max-pool`` (stride 1, then 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1).
+        halvings: how many blocks, from the first on, halve the image; the others leave it as large
+            as it is.
         features: ``flatten`` (filters * side * side) or ``mean`` over the positions (filters).
         last_relu: apply the ReLU of the last block.
         feature_norm: standardise each feature over the batch (batch norm without learnt scale and
@@ -56,6 +59,7 @@ class Conv4(nn.Module):
         image_size: int = 28,
         filters: int = 64,
         downsample: Literal["stride", "max-pool"] = "stride",
+        halvings: int = 4,
         features: Features = "mean",
         last_relu: bool = True,
         feature_norm: bool = True,
@@ -66,26 +70,31 @@ class Conv4(nn.Module):
     ):
         super().__init__()
         self.downsample = downsample
+        self.halvings = halvings
         self.features: Features = features
         self.last_relu = last_relu
         self.feature_scale = feature_scale
-        stride, side = (2, image_size) if downsample == "stride" else (1, image_size)
+        side = image_size
         # Layers draw their weights as they are made, also those that are drawn anew later: made
         # in another order, the same seed gives another network.
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
         for block in range(4):
             inputs = channels if block == 0 else filters
+            halves = block < halvings
+            stride = 2 if halves and downsample == "stride" else 1
             self.convs.append(
                 nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=conv_bias)
             )
             self.norms.append(BatchNorm2d(filters))
-            # A padded convolution rounds up, pooling rounds down.
-            side = (side + 1) // 2 if downsample == "stride" else side // 2
+            if halves:
+                # A padded convolution rounds up, pooling rounds down.
+                side = (side + 1) // 2 if downsample == "stride" else side // 2
         if side < 1:
             raise ConfigError(
                 f"Images of {image_size} pixels vanish in four blocks; use 16 or more."
             )
+        self.map_shape = (filters, side, side)
         self.feature_size = filters * side * side if features == "flatten" else filters
         self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
         self.head = nn.Linear(self.feature_size, ways)
@@ -101,16 +110,20 @@ class Conv4(nn.Module):
         }
         return convolutional | ({"features": ("feature_norm",)} if self.feature_norm else {})
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (n, feature_size) of images (n, channels, height, width)."""
+    def maps(self, images: Tensor) -> Tensor:
+        """The last block's output (n, *map_shape) of images (n, channels, height, width)."""
         x = images
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
             if block < 3 or self.last_relu:
                 x = F.relu(x)
-            if self.downsample == "max-pool":
+            if self.downsample == "max-pool" and block < self.halvings:
                 x = F.max_pool2d(x, 2)
-        return features_of(x, self.features, self.feature_norm, self.feature_scale)
+        return x
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (n, feature_size) of images (n, channels, height, width)."""
+        return features_of(self.maps(images), self.features, self.feature_norm, self.feature_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways) of images (n, channels, height, width)."""

@@ -103,19 +103,20 @@ def plain_batch_norm(
 
 
 class CutNetwork(nn.Module):
-    """A network's ``embed``, and another head.
+    """A network's features, and another head.
 
     Args:
-        body: has ``embed``.
-        head: maps features (n, features) to logits (n, ways).
+        body: the network.
+        head: maps features (n, ...) to logits (n, ways).
+        method: which method of the body gives features.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module):
+    def __init__(self, body: nn.Module, head: nn.Module, method: str = "embed"):
         super().__init__()
+        self._method = method
         self.body = body
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways) of images (n, channels, height, width)."""
-        features = self.body.embed(images)  # pyright: ignore[reportCallIssue]
-        return self.head(features)
+        return self.head(getattr(self.body, self._method)(images))

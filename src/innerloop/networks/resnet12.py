@@ -114,6 +114,7 @@ class ResNet12(nn.Module):
             ResidualBlock(inputs, outputs)
             for inputs, outputs in zip((channels, *filters[:-1]), filters, strict=True)
         )
+        self.map_shape = (filters[-1], side, side)
         self.feature_size = filters[-1] * side * side if features == "flatten" else filters[-1]
         self.feature_norm = BatchNorm2d(self.feature_size, affine=False) if feature_norm else None
         self.head = nn.Linear(self.feature_size, ways)
@@ -128,12 +129,16 @@ class ResNet12(nn.Module):
         }
         return residual | ({"features": ("feature_norm",)} if self.feature_norm else {})
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (n, feature_size) of images (n, channels, height, width)."""
+    def maps(self, images: Tensor) -> Tensor:
+        """The last block's output (n, *map_shape) of images (n, channels, height, width)."""
         x = images
         for block in self.residual:
             x = block(x)
-        return features_of(x, self.features, self.feature_norm, self.feature_scale)
+        return x
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (n, feature_size) of images (n, channels, height, width)."""
+        return features_of(self.maps(images), self.features, self.feature_norm, self.feature_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, ways) of images (n, channels, height, width)."""

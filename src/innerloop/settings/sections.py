@@ -79,6 +79,10 @@ class NetworkSettings(Section):
     160, 320, 640), doubling 1, 2, 4, 8."""
     downsample: Literal["stride", "max-pool"] = setting("stride", seldom=True, networks=("conv4",))
     """How a block of conv4 halves the image: convolutions of stride 2, or 2x2 max pooling."""
+    halvings: Annotated[int, between(1, 4)] = setting(
+        4, seldom=True, formerly=4, networks=("conv4",)
+    )
+    """How many of conv4's blocks, from the first on, halve the image."""
     features: Literal["flatten", "mean"] = setting("mean", seldom=True, networks=NETWORKS)
     """What the head of conv4 and resnet12 sees of the last block: all positions, or their mean."""
     last_relu: bool = setting(True, seldom=True, networks=("conv4",))
@@ -143,7 +147,8 @@ class NetworkSettings(Section):
         """The network, as tables of settings say it."""
         if self.name not in NETWORKS:
             return f"{self.name}, a network of its user's own"
-        body = f"4 blocks of {self.filters} filters, {self.downsample}"
+        where = "" if self.halvings == 4 else f" in the first {self.halvings}"
+        body = f"4 blocks of {self.filters} filters, {self.downsample}{where}"
         if self.name != "conv4":
             body = self.blocks_in_words
         scale = "" if self.feature_scale == 1 else f" times {self.feature_scale:g}"

@@ -92,7 +92,7 @@ class EpisodicFeatures(FrozenFeatures):
 
     def _embedded(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Features (E, n, features) of support and query sets, as training normalises them."""
-        network = self._network("embed")
+        network = self._network(self.network_method)
         weights = expand(network.laid_out(_of(self.params, "model.")), len(batch))
         support, query = batch.support.images, batch.query.images
         mode = self.batch_norm_modes[0]

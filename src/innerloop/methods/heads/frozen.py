@@ -84,6 +84,7 @@ class FrozenFeatures(Learner):
     own_parts: ClassVar[Parts | None] = "head"
     own_choices: ClassVar[tuple[str, ...]] = ("rate", "head", "head_init")
     """What of its own way `adapting` can be asked to change."""
+    network_method: ClassVar[str] = "embed"
 
     def __init__(
         self,
@@ -200,21 +201,17 @@ class FrozenFeatures(Learner):
 
     @torch.no_grad()
     def features(self, images: Tensor, support_images: Tensor, batch_norm: BatchNormMode) -> Tensor:
-        """Features (E, n, features) of images (E, n, C, H, W), normalised as the mode says."""
-        network = self._network("embed")
+        """Features (E, n, ...) of images (E, n, C, H, W), normalised as the mode says."""
+        network = self._network(self.network_method)
         statistics = self._statistics(network, support_images, batch_norm)
         features = network.call({}, images, statistics)
-        if features.ndim != 3:
-            raise ConfigError(
-                f"embed of {type(self.model).__name__} returns {tuple(features.shape[1:])} for "
-                f"{images.shape[1]} images: let it return features (n, features), one row each."
-            )
+        refuse_other_features(features, self.model, self.network_method)
         return features
 
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
         """Outputs (E, n, values) of blocks and the new head; see `Learner.block_outputs`."""
-        network = self._network("embed")
+        network = self._network(self.network_method)
         statistics = self._statistics(network, adaptation.support.images, self.mode(None))
         features, outputs = network.call_blocks({}, images, last_of_blocks(self.model), statistics)
         logits = self.head_of(len(features)).logits(adaptation.fast_weights, features)
@@ -230,13 +227,13 @@ class FrozenFeatures(Learner):
     ) -> nn.Module:
         """The frozen body and one episode's head; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
-        network = self._network("embed")
+        network = self._network(self.network_method)
         statistics = self._statistics(network, alone.support.images, self.lone_mode(batch_norm))
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
         body = plain_network(self.model, {}, of_first_episode(statistics), unused)
         head = self.head_of(1).module(self._head_under(alone, self.lone_mode(batch_norm)), 0)
-        plain = CutNetwork(body, head).eval()
+        plain = CutNetwork(body, head, self.network_method).eval()
         refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
         return refusing_lone_images(plain)
 
@@ -300,3 +297,13 @@ class FrozenFeatures(Learner):
         if mode == "support":
             return network.call_and_measure({}, support_images)[1]
         return "stored" if mode == "running" else None
+
+
+def refuse_other_features(features: Tensor, model: nn.Module, method: str) -> None:
+    """Raise `ConfigError` unless they are rows (E, n, features), or maps (E, n, C, H, W)."""
+    ndim, wanted = (5, "maps (n, C, H, W)") if method == "maps" else (3, "features (n, features)")
+    if features.ndim != ndim:
+        raise ConfigError(
+            f"{method} of {type(model).__name__} returns {tuple(features.shape[1:])} for "
+            f"{features.shape[1]} images: let it return {wanted}, one row each."
+        )
