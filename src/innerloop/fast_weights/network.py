@@ -4,7 +4,6 @@
 threads that call one module would see each other's weights. A `Network` calls a copy of its own.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from torch.func import functional_call
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
+from innerloop.fast_weights.norms import measuring, normalising_by
 from innerloop.fast_weights.objectives import Losses, Objective, Watched, refuse_wrong_loss
 from innerloop.fast_weights.sums import shared
 from innerloop.networks.batch_norm import (
@@ -23,9 +23,7 @@ from innerloop.networks.batch_norm import (
     Statistics,
     Stored,
     batch_norm_layers,
-    in_one,
     moments,
-    of_pass,
 )
 
 FastWeights = dict[str, Tensor]
@@ -106,7 +104,9 @@ class Network:
 
         def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
             # vmap hands on tensors alone; words and None come from around the function.
-            with self._normalising_by(given if isinstance(statistics, dict) else statistics):
+            with normalising_by(
+                self._layers, given if isinstance(statistics, dict) else statistics
+            ):
                 return {"": self._outputs(weights, images)}
 
         return self._over_episodes(of_one, weights, images, statistics)[""]
@@ -132,7 +132,7 @@ class Network:
         """
 
         def of_one(weights: dict[str, Tensor], images: Tensor, _: Statistics):
-            with self._seen(measure) as seen:
+            with measuring(self._layers, measure) as seen:
                 outputs = self._outputs(weights, images)
             # One flat dict of tensors: the loop stacks it by name, and vmap returns it.
             means = {f"mean {name}": mean for name, (mean, _) in seen.items()}
@@ -208,7 +208,7 @@ class Network:
 
         def of_one(weights: dict[str, Tensor], images: Tensor, given: Statistics):
             by = given if isinstance(statistics, dict) else statistics
-            with self._normalising_by(by), self._outputs_of(blocks) as outputs:
+            with normalising_by(self._layers, by), self._outputs_of(blocks) as outputs:
                 last = self._outputs(weights, images)
             return {"": last} | {f"block {name}": value for name, value in outputs.items()}
 
@@ -278,46 +278,6 @@ class Network:
             for episode in range(len(images))
         ]
         return {name: torch.stack([value[name] for value in values]) for name in values[0]}
-
-    @contextmanager
-    def _normalising_by(self, statistics: Statistics | Stored | None) -> Iterator[None]:
-        """Within the context the layers are called with these statistics."""
-
-        # The network's own code calls its layers, without statistics: a hook adds them.
-        def giving(value: Moments | Stored):
-            passes = itertools.count()
-
-            def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
-                return inputs, named | {"statistics": of_pass(value, next(passes))}
-
-            return hook
-
-        with ExitStack() as hooks:
-            for name, layer in self._layers.items() if statistics is not None else ():
-                value = statistics.get(name) if isinstance(statistics, dict) else statistics
-                if value is not None:
-                    hook = giving(value)
-                    hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
-            yield
-
-    @contextmanager
-    def _seen(self, measure: Callable[[Tensor], Moments]) -> Iterator[Statistics]:
-        """Within the context every layer's input leaves its moments; they are in the dict after."""
-        seen: Statistics = {}
-        passes: dict[str, list[Moments]] = {}
-
-        def measuring(name: str):
-            def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-                passes.setdefault(name, []).append(measure(inputs[0] if inputs else named["x"]))
-
-            return hook
-
-        with ExitStack() as hooks:
-            for name, layer in self._layers.items():
-                hook = measuring(name)
-                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
-            yield seen
-        seen |= {name: in_one(of) for name, of in passes.items()}
 
     @contextmanager
     def _watching(self, path: str | None) -> Iterator[Watched | None]:

@@ -181,13 +181,13 @@ def batch_norm_layers(model: nn.Module) -> dict[str, BatchNorm2d]:
     }
 
 
-def of_first_episode(
-    statistics: Statistics | Stored | None,
-) -> Statistics | Stored | None:
-    """Given statistics (E, channels) without their episode dimension; others as they are."""
+def of_episode(statistics: Statistics | Stored | None, episode: int) -> Statistics | Stored | None:
+    """One episode's (channels,) of given statistics (E, channels); others as they are."""
     if not isinstance(statistics, dict):
         return statistics
-    return {name: Moments(of.mean[0], of.variance[0]) for name, of in statistics.items()}
+    return {
+        name: Moments(of.mean[episode], of.variance[episode]) for name, of in statistics.items()
+    }
 
 
 def stored_statistics(model: nn.Module) -> Statistics:

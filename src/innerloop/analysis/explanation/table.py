@@ -23,18 +23,18 @@ def head_table(subjects: Subjects, features: FeaturesByRun) -> HeadTable:
     for subject in subjects:
         for mode, of_mode in features[subject.name].items():
             for head in get_args(Head):
-                accuracies[subject.name, mode, head] = _under(head, subject, of_mode)
+                accuracies[subject.name, mode, head] = _under(head, subject, mode, of_mode)
     cells = tuple(_cell(*where, values) for where, values in accuracies.items())
     return HeadTable(cells=cells, gap=_gap(subjects, accuracies))
 
 
-def _under(head: Head, subject: Subject, features: Features) -> np.ndarray:
+def _under(head: Head, subject: Subject, mode: BatchNormMode, features: Features) -> np.ndarray:
     """Accuracies (episodes,) of a new head on frozen features, by the run's steps if it has any.
 
     A method without steps finds a head of its own in one go.
     """
     if head == "gradient" and not subject.takes_steps:
-        own = subject.learner.head_of(len(features.support))  # type: ignore[attr-defined]
+        own = subject.learner.head_of(len(features.support), mode)  # type: ignore[attr-defined]
         return accuracies_of(own, features, at=(1,))[1]
     config = subject.experiment.config
     steps = config.own.adaptation_steps if head == "gradient" else 1

@@ -15,6 +15,7 @@ from innerloop.methods.heads.new_head import NewHead
 from innerloop.methods.heads.pretrained import PretrainedFeatures
 from innerloop.methods.heads.prototypes import SCALE, Directions
 from innerloop.methods.parts import checked
+from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.fields import between
 from innerloop.settings.run import RunConfig
 
@@ -107,7 +108,7 @@ class BaselinePP(PretrainedFeatures):
             inner_steps=own.inner_steps,
         )
 
-    def head_of(self, episodes: int) -> CosineHead:
+    def head_of(self, episodes: int, batch_norm: BatchNormMode) -> CosineHead:
         """New heads of cosines."""
         return CosineHead(init="glorot", rate=self.inner_lr, scale=self.scale)
 

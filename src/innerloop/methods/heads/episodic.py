@@ -19,7 +19,9 @@ from innerloop.methods.parts import Parts
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
+    Statistics,
     batch_norm_layers,
+    keep_running_statistics,
     refuse_several_passes,
     unbiased_moments,
 )
@@ -38,7 +40,8 @@ class EpisodicFeatures(FrozenFeatures):
 
     Training normalises support and query set in one batch, as the published versions do, and
     gathers running statistics of it, one update in an outer step with the mean over its episodes;
-    predictions use these. By ``support`` and ``transductive``, where they come first, training
+    predictions use these. Batch norms of h itself see the queries' logits being computed, and are
+    kept and used alike. By ``support`` and ``transductive``, where they come first, training
     normalises as predictions do.
 
     Args:
@@ -63,6 +66,8 @@ class EpisodicFeatures(FrozenFeatures):
     ):
         super().__init__(model, batch_norm_modes=batch_norm_modes)
         self.rule = rule
+        if "running" in batch_norm_modes:
+            keep_running_statistics(rule)
         self._gathered: dict[str, list[Tensor]] = {}
 
     @property
@@ -74,9 +79,9 @@ class EpisodicFeatures(FrozenFeatures):
             if weight.requires_grad and not name.startswith(self.training_only)
         }
 
-    def head_of(self, episodes: int) -> RuleHead:
+    def head_of(self, episodes: int, batch_norm: BatchNormMode) -> RuleHead:
         """The rule, with its weights in so many episodes."""
-        return RuleHead(self.rule, expand(_of(self.params, "rule."), episodes))
+        return RuleHead(self.rule, expand(_of(self.params, "rule."), episodes), batch_norm)
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean query loss, and ``query_accuracy_after``; see `Learner.meta_loss`."""
@@ -84,8 +89,7 @@ class EpisodicFeatures(FrozenFeatures):
         if ways is None:
             raise ConfigError("A rule tells classes apart: give int64 labels.")
         support, query = self._embedded(batch)
-        head = self.head_of(len(batch))
-        logits = head.logits(head.fit(support, batch.support.labels, ways), query)
+        head, logits = self._answers(support, batch.support.labels, ways, query)
         losses = head.losses(logits, batch.query.labels)
         correct = accuracy(logits.detach(), batch.query.labels)
         return tree_mean(losses), {"query_accuracy_after": tree_mean(correct)}
@@ -103,15 +107,32 @@ class EpisodicFeatures(FrozenFeatures):
         of_support, statistics = network.call_and_measure(weights, support)
         return of_support, network.call(weights, query, statistics if mode == "support" else None)
 
+    def _answers(
+        self, support: Tensor, labels: Tensor, ways: int, query: Tensor
+    ) -> tuple[RuleHead, Tensor]:
+        """The rule, and its logits (E, n, ways) for the queries, as training normalises them."""
+        mode = self.batch_norm_modes[0]
+        head = self.head_of(len(query), mode)
+        fitted = head.fit(support, labels, ways)
+        if mode != "running":
+            return head, head.logits(fitted, query)
+        logits, seen = head.measured(fitted, query, unbiased_moments)
+        self._keep("rule", seen)
+        return head, logits
+
     def _embedded_together(self, network: Network, weights: FastWeights, images: Tensor) -> Tensor:
         """Features by the statistics of the batch, which are gathered."""
         features, seen = network.call_and_measure(weights, images, unbiased_moments)
+        self._keep("model", seen)
+        return features
+
+    def _keep(self, owner: str, seen: Statistics) -> None:
+        """Gather what batch norms saw in each episode."""
         refuse_several_passes(seen, episodes=1)
         for name, of_layer in seen.items():
             for part in Moments._fields:
                 rows = getattr(of_layer, part).detach()
-                self._gathered.setdefault(f"{name}/{part}", []).append(rows)
-        return features
+                self._gathered.setdefault(f"{owner}.{name}/{part}", []).append(rows)
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Nothing is gathered yet; see `Learner.begin_outer_step`."""
@@ -129,7 +150,7 @@ class EpisodicFeatures(FrozenFeatures):
     @torch.no_grad()
     def end_outer_step(self) -> None:
         """Move the running statistics once, towards the mean of what the episodes saw."""
-        layers = batch_norm_layers(self.model)
+        layers = batch_norm_layers(self)
         for key, rows in self.gathered().items():
             name, _, part = key.rpartition("/")
             # Over all episodes at once, so that the size of chunks changes nothing.

@@ -39,7 +39,7 @@ from innerloop.networks.batch_norm import (
     Stored,
     batch_norm_layers,
     keep_running_statistics,
-    of_first_episode,
+    of_episode,
 )
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import CutNetwork, plain_network, refusing_lone_images
@@ -156,7 +156,8 @@ class FrozenFeatures(Learner):
         losses = []
         accuracies = []
         memo = {}
-        found = self.head_of(len(support)).trajectory(features, support.labels, steps=steps)
+        how = self.head_of(len(support), self.batch_norm_modes[0])
+        found = how.trajectory(features, support.labels, steps=steps)
         for head, loss, correct in found:
             losses.append(loss)
             accuracies.append(correct)
@@ -164,8 +165,8 @@ class FrozenFeatures(Learner):
                 head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
             )
 
-    def head_of(self, episodes: int) -> HeadOfFeatures:
-        """How the heads of so many episodes are found."""
+    def head_of(self, episodes: int, batch_norm: BatchNormMode) -> HeadOfFeatures:
+        """How the heads of so many episodes are found; one that has batch norms has them so."""
         return NewHead(self.head, self.head_init, self.inner_lr, self.penalty)
 
     @torch.no_grad()
@@ -184,7 +185,7 @@ class FrozenFeatures(Learner):
             features = self.features(images, adaptation.support.images, mode)
             adaptation.memo[mode] = stamp, images, features  # the images live on: so does their id
         head = self._head_under(adaptation, mode)
-        return self.head_of(len(features)).logits(head, features)
+        return self.head_of(len(features), mode).logits(head, features)
 
     def _head_under(self, adaptation: Adaptation, mode: BatchNormMode) -> FastWeights:
         """The adaptation's head; found anew where a mode gives the support set other features."""
@@ -193,7 +194,7 @@ class FrozenFeatures(Learner):
             return adaptation.fast_weights
         support = adaptation.support
         features = self.features(support.images, support.images, mode)
-        heads = self.head_of(len(support)).trajectory(
+        heads = self.head_of(len(support), mode).trajectory(
             features, support.labels, steps=adaptation.steps
         )
         *_, (head, _, _) = heads
@@ -214,7 +215,8 @@ class FrozenFeatures(Learner):
         network = self._network(self.network_method)
         statistics = self._statistics(network, adaptation.support.images, self.mode(None))
         features, outputs = network.call_blocks({}, images, last_of_blocks(self.model), statistics)
-        logits = self.head_of(len(features)).logits(adaptation.fast_weights, features)
+        how = self.head_of(len(features), self.mode(None))
+        logits = how.logits(adaptation.fast_weights, features)
         return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
 
     @torch.no_grad()
@@ -228,13 +230,14 @@ class FrozenFeatures(Learner):
         """The frozen body and one episode's head; see `Learner.as_module`."""
         alone = adaptation.of_episode(episode)
         network = self._network(self.network_method)
-        statistics = self._statistics(network, alone.support.images, self.lone_mode(batch_norm))
+        mode = self.lone_mode(batch_norm)
+        statistics = self._statistics(network, alone.support.images, mode)
         # The head of pretraining is not used: it stays behind.
         unused = {"head": nn.Identity()} if hasattr(self.model, "head") else {}
-        body = plain_network(self.model, {}, of_first_episode(statistics), unused)
-        head = self.head_of(1).module(self._head_under(alone, self.lone_mode(batch_norm)), 0)
+        body = plain_network(self.model, {}, of_episode(statistics, 0), unused)
+        head = self.head_of(1, mode).module(self._head_under(alone, mode), 0)
         plain = CutNetwork(body, head, self.network_method).eval()
-        refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
+        refuse_another_function(plain, self, alone, mode)
         return refusing_lone_images(plain)
 
     def adapting(

@@ -1,7 +1,7 @@
 """Rules that tell an episode's classes apart by features, from those of its support set."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,16 @@ from innerloop.fast_weights.each import EachEpisode
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.methods.base import accuracy
 from innerloop.methods.heads.linear import linear_module
+from innerloop.networks.batch_norm import (
+    BatchNormMode,
+    Moments,
+    Statistics,
+    Stored,
+    batch_norm_layers,
+    moments,
+    of_episode,
+)
+from innerloop.networks.plain import plain_network
 
 Fitted = dict[str, Tensor]
 """What a rule keeps of one support set, by names of its own."""
@@ -23,6 +33,8 @@ class Rule(nn.Module):
 
     Both functions are differentiable. A rule's parameters, if it has some, are learnt with the
     network's. One that fits a ``weight`` (ways, features) and a ``bias`` (ways,) is a linear layer.
+    Where ``logits`` runs an `innerloop.BatchNorm2d`, it is called without statistics: `RuleHead`
+    gives them. Features of a method that calls ``maps`` are maps (n, C, H, W) instead of rows.
     """
 
     def fit(self, features: Tensor, labels: Tensor, ways: int) -> Fitted:
@@ -79,11 +91,18 @@ class RuleHead:
     Args:
         rule: what is computed.
         weights: its parameters, (E, *shape) each; those that it does not name are the rule's own.
+        batch_norm: what batch norms of the rule, if it has some, normalise logits by: what they
+            keep (``running``), what they see when the support set is asked about itself
+            (``support``), or what is asked about (``transductive``).
     """
 
-    def __init__(self, rule: Rule, weights: FastWeights):
+    def __init__(
+        self, rule: Rule, weights: FastWeights, batch_norm: BatchNormMode = "transductive"
+    ):
         self._rule = rule
         self._weights = weights
+        self._batch_norm: BatchNormMode = batch_norm
+        self._layers = list(batch_norm_layers(rule))
 
     def trajectory(
         self, features: Tensor, labels: Tensor, *, steps: int
@@ -107,23 +126,58 @@ class RuleHead:
             yield head, self.losses(logits, labels).detach(), accuracy(logits, labels)
 
     def fit(self, features: Tensor, labels: Tensor, ways: int) -> FastWeights:
-        """What the rule keeps of each support set, stacked: (E, ...) each."""
+        """What the rule keeps of each support set, stacked: (E, ...) each.
+
+        Moments (E, channels) of its batch norms are there too, unless they normalise by others.
+        """
         fit = EachEpisode(self._rule, "fit", self._weights)
         pairs = zip(features, labels, strict=True)
         fitted = [fit(episode, *pair, ways) for episode, pair in enumerate(pairs)]
-        return {name: torch.stack([of[name] for of in fitted]) for name in fitted[0]}
+        head = {name: torch.stack([of[name] for of in fitted]) for name in fitted[0]}
+        if self._layers and self._batch_norm != "running":
+            _, seen = self.measured(head, features, moments)
+            head |= {
+                _name_of(layer, part): getattr(of, part)
+                for layer, of in seen.items()
+                for part in Moments._fields
+            }
+        return head
 
     def logits(self, head: FastWeights, features: Tensor) -> Tensor:
         """Logits (E, n, ways) of features (E, n, features)."""
         if UNKNOWING in head:
             return head[UNKNOWING][:, None].expand(-1, features.shape[1], -1)
-        logits = EachEpisode(self._rule, "logits", self._weights)
+        logits = EachEpisode(self._rule, "logits", self._weights, self._statistics(head))
         return torch.stack(
             [
-                logits(episode, {name: of[episode] for name, of in head.items()}, of_one)
+                logits(episode, self._fitted(head, episode), of_one)
                 for episode, of_one in enumerate(features)
             ]
         )
+
+    def measured(
+        self, head: FastWeights, features: Tensor, measure: Callable[[Tensor], Moments]
+    ) -> tuple[Tensor, Statistics]:
+        """`logits` by what is asked about, and moments (E, channels) that the batch norms saw.
+
+        Args:
+            head: what was fitted.
+            features: (E, n, features).
+            measure: takes the moments of a layer's input.
+        """
+        logits = EachEpisode(self._rule, "logits", self._weights)
+        values, seen = zip(
+            *(
+                logits.measured(measure, episode, self._fitted(head, episode), of_one)
+                for episode, of_one in enumerate(features)
+            ),
+            strict=True,
+        )
+        stacked = {
+            layer: Moments(*map(torch.stack, zip(*(of[layer] for of in seen), strict=True)))
+            for layer in seen[0]
+        }
+        return torch.stack(values), stacked
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Losses (E,) of logits (E, n, ways) and labels (E, n)."""
@@ -132,16 +186,35 @@ class RuleHead:
 
     def module(self, head: FastWeights, episode: int) -> nn.Module:
         """One episode's head as a module of its own: features (n, features) -> (n, ways)."""
-        fitted = {name: of[episode] for name, of in head.items()}
-        rule = _Unknowing() if UNKNOWING in head else self._rule_of(episode)
-        return rule.module(fitted)
+        rule = _Unknowing() if UNKNOWING in head else self._rule_of(head, episode)
+        return rule.module(self._fitted(head, episode))
 
-    def _rule_of(self, episode: int) -> Rule:
-        """A copy of the rule with the weights of an episode."""
-        rule = copy.deepcopy(self._rule)
+    def _rule_of(self, head: FastWeights, episode: int) -> Rule:
+        """A copy of the rule with the weights and statistics of an episode."""
         weights = {name: of[episode] for name, of in self._weights.items()}
-        rule.load_state_dict(rule.state_dict() | weights)
-        return rule
+        statistics = of_episode(self._statistics(head), episode)
+        return cast(Rule, plain_network(self._rule, weights, statistics))
+
+    def _fitted(self, head: FastWeights, episode: int) -> Fitted:
+        """What the rule itself kept of one support set."""
+        moments = {_name_of(layer, part) for layer in self._layers for part in Moments._fields}
+        return {name: of[episode] for name, of in head.items() if name not in moments}
+
+    def _statistics(self, head: FastWeights) -> Statistics | Stored | None:
+        """What the rule's batch norms normalise by."""
+        if self._batch_norm == "running":
+            return "stored"
+        if self._batch_norm == "transductive":
+            return None
+        return {
+            layer: Moments(*(head[_name_of(layer, part)] for part in Moments._fields))
+            for layer in self._layers
+        }
+
+
+def _name_of(layer: str, part: str) -> str:
+    """What a moment of one of a rule's batch norms is called in a head."""
+    return f"{layer}/{part}"
 
 
 class _Unknowing(Rule):

@@ -29,7 +29,7 @@ from innerloop.networks.batch_norm import (
     Moments,
     Statistics,
     Stored,
-    of_first_episode,
+    of_episode,
 )
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import plain_network, refusing_lone_images
@@ -155,7 +155,7 @@ class Descent(Learner):
         plain = plain_network(
             self.model,
             {name: weight[0] for name, weight in weights.items()},
-            of_first_episode(statistics),
+            of_episode(statistics, 0),
         )
         refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
         return refusing_lone_images(plain)

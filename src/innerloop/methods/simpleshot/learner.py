@@ -11,6 +11,7 @@ from innerloop.methods.heads.linear import prototype_head
 from innerloop.methods.heads.pretrained import PretrainedFeatures
 from innerloop.methods.heads.rule import Fitted, Rule, RuleHead
 from innerloop.methods.parts import checked
+from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.run import RunConfig
 
 Transform = Literal["un", "l2n", "cl2n"]
@@ -90,7 +91,7 @@ class SimpleShot(PretrainedFeatures):
         """The transform is a setting of the same name."""
         return cls(model, transform=config.own.transform)
 
-    def head_of(self, episodes: int) -> RuleHead:
+    def head_of(self, episodes: int, batch_norm: BatchNormMode) -> RuleHead:
         """The nearest mean, in so many episodes."""
         return RuleHead(self.rule, {})
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.methods.heads.pretrained import PretrainedFeatures
 from innerloop.methods.tim.informed import InformedHead
+from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.run import RunConfig
 
 
@@ -60,7 +61,7 @@ class TIM(PretrainedFeatures):
             rate=own.query_lr,
         )
 
-    def head_of(self, episodes: int) -> InformedHead:
+    def head_of(self, episodes: int, batch_norm: BatchNormMode) -> InformedHead:
         """Class weights that know the query images."""
         return self.informed
 
