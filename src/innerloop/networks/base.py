@@ -51,6 +51,23 @@ class HasBlocks(Embeds, Protocol):
         ...
 
 
+def feature_size(model: nn.Module) -> int:
+    """How many features ``embed`` gives of an image.
+
+    Raises:
+        ConfigError: if the network does not say it.
+    """
+    size = getattr(model, "feature_size", None) or getattr(
+        getattr(model, "head", None), "in_features", None
+    )
+    if not isinstance(size, int):
+        raise ConfigError(
+            f"{type(model).__name__} does not say how many features it gives: give it an attribute "
+            "feature_size, or a torch.nn.Linear as head."
+        )
+    return size
+
+
 def blocks_of(model: nn.Module) -> Mapping[str, Sequence[str]]:
     """The network's ``blocks``.
 
