@@ -222,6 +222,18 @@ class UnrolledSettings(EpisodicSettings, InnerLoopSettings):
 
 
 @dataclass(frozen=True)
+class HalvingSettings(EpisodicFeaturesSettings):
+    """Of those whose papers halve the outer rate as training goes on."""
+
+    halve_every: Annotated[int, between(0, 10_000_000)] = setting(0, seldom=True)
+    """Halve the outer rate after every so many outer steps; 0 keeps it."""
+
+    def schedule(self, outer_lr: float) -> str:
+        """The halvings, if there are some."""
+        return f", halved every {self.halve_every:,} outer steps" if self.halve_every else ""
+
+
+@dataclass(frozen=True)
 class PretrainingSettings(MethodSettings):
     """Of methods that train on images of all training classes."""
 

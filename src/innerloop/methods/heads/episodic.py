@@ -1,7 +1,7 @@
 """Features that are learnt on episodes, by a rule that tells classes apart with them."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from innerloop.methods.base import accuracy
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.heads.rule import Rule, RuleHead
-from innerloop.methods.parts import Parts
+from innerloop.methods.parts import Parts, checked
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -25,6 +25,7 @@ from innerloop.networks.batch_norm import (
     refuse_several_passes,
     unbiased_moments,
 )
+from innerloop.settings.fields import between
 
 
 class EpisodicFeatures(FrozenFeatures):
@@ -47,6 +48,7 @@ class EpisodicFeatures(FrozenFeatures):
     Args:
         model: has ``embed(images) -> (n, features)``; its head, if it has one, is not used.
         rule: h.
+        halve_every: the outer rate is halved after so many outer steps; 0: never.
         batch_norm_modes: the modes that `predict` knows, the method's own first.
 
     Raises:
@@ -62,10 +64,14 @@ class EpisodicFeatures(FrozenFeatures):
         model: nn.Module,
         rule: Rule,
         *,
+        halve_every: int = 0,
         batch_norm_modes: tuple[BatchNormMode, ...] = ("running", "support", "transductive"),
     ):
         super().__init__(model, batch_norm_modes=batch_norm_modes)
         self.rule = rule
+        self.halve_every: int = checked(
+            "halve_every", Annotated[int, between(0, 10**7)], halve_every
+        )
         if "running" in batch_norm_modes:
             keep_running_statistics(rule)
         self._gathered: dict[str, list[Tensor]] = {}
@@ -135,9 +141,9 @@ class EpisodicFeatures(FrozenFeatures):
                 self._gathered.setdefault(f"{owner}.{name}/{part}", []).append(rows)
 
     def begin_outer_step(self, step: int, total: int) -> float:
-        """Nothing is gathered yet; see `Learner.begin_outer_step`."""
+        """Nothing is gathered yet; a half for every ``halve_every`` steps that are done."""
         self._gathered = {}
-        return 1.0
+        return 0.5 ** (step // self.halve_every) if self.halve_every else 1.0
 
     def gathered(self) -> dict[str, Tensor]:
         """Moments (E, channels) of every batch norm; see `Learner.gathered`."""

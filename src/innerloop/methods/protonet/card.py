@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import between, setting
-from innerloop.settings.method import EpisodicFeaturesSettings
+from innerloop.settings.fields import between
+from innerloop.settings.method import HalvingSettings
 from innerloop.settings.presets import paper_presets
 
 SNELL = dict(
@@ -21,7 +21,7 @@ SNELL = dict(
 
 
 @dataclass(frozen=True)
-class Settings(EpisodicFeaturesSettings):
+class Settings(HalvingSettings):
     """ProtoNet's own settings."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
@@ -29,12 +29,6 @@ class Settings(EpisodicFeaturesSettings):
     learnt scale."""
     initial_scale: Annotated[float, between(0.001, 1000.0)] = 10.0
     """Where the cosine's learnt scale starts."""
-    halve_every: Annotated[int, between(0, 10_000_000)] = setting(0, seldom=True)
-    """Halve the outer rate after every so many outer steps; 0 keeps it."""
-
-    def schedule(self, outer_lr: float) -> str:
-        """The halvings, if there are some."""
-        return f", halved every {self.halve_every:,} outer steps" if self.halve_every else ""
 
 
 CARD = Card(

@@ -1,6 +1,6 @@
 """Prototypical networks: a class is the mean of its support features."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from innerloop.methods.heads.prototypes import prototypes
 from innerloop.methods.heads.rule import Fitted, Rule
 from innerloop.methods.parts import checked
 from innerloop.networks.batch_norm import BatchNormMode
-from innerloop.settings.fields import between
 from innerloop.settings.run import RunConfig
 
 Distance = Literal["euclidean", "cosine"]
@@ -71,7 +70,7 @@ class ProtoNet(EpisodicFeatures):
         model: has ``embed(images) -> (n, features)``.
         distance: d.
         initial_scale: where the cosine's scale starts.
-        halve_every: the outer rate is halved after so many outer steps; 0: never.
+        halve_every: as of `EpisodicFeatures`.
         batch_norm_modes: as of `EpisodicFeatures`.
     """
 
@@ -86,10 +85,7 @@ class ProtoNet(EpisodicFeatures):
     ):
         kind = checked("distance", Distance, distance)
         rule = NearestPrototype() if kind == "euclidean" else MostAlike(initial_scale)
-        super().__init__(model, rule, batch_norm_modes=batch_norm_modes)
-        self.halve_every: int = checked(
-            "halve_every", Annotated[int, between(0, 10**7)], halve_every
-        )
+        super().__init__(model, rule, halve_every=halve_every, batch_norm_modes=batch_norm_modes)
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -101,8 +97,3 @@ class ProtoNet(EpisodicFeatures):
             initial_scale=own.initial_scale,
             halve_every=own.halve_every,
         )
-
-    def begin_outer_step(self, step: int, total: int) -> float:
-        """The outer rate's factor: a half for every ``halve_every`` steps that are done."""
-        factor = super().begin_outer_step(step, total)
-        return factor * 0.5 ** (step // self.halve_every) if self.halve_every else factor
