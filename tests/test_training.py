@@ -35,7 +35,7 @@ from innerloop.experiments.state import MovingAverage, refuse_changes
 from innerloop.experiments.training import Training, train, validator
 from innerloop.methods.base import Adaptation, accuracy
 from innerloop.methods.card import Card
-from innerloop.methods.catalogue import settings_of
+from innerloop.methods.catalogue import names, settings_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.conv4 import Conv4
@@ -52,7 +52,7 @@ SIZES: dict[str, Any] = dict(
     ways=2,
     shots=1,
     queries=2,
-    inner_steps=1,
+    inner_steps=2,
     meta_steps=6,
     meta_batch_size=2,
     image_size=16,
@@ -467,7 +467,14 @@ def test_a_resume_from_any_step_ends_with_the_same_bits(experiment, tmp_path, st
 
 
 @pytest.mark.parametrize(
-    "changes", [{"averaging": 0.0}, {"method": "maml"}, {"fresh_head": False}, {"seed": 3}], ids=str
+    "changes",
+    [
+        {"averaging": 0.0},
+        {"fresh_head": False},
+        {"seed": 3},
+        *({"method": name} for name in names()),
+    ],
+    ids=str,
 )
 def test_every_kind_of_run_resumes_to_the_same_bits_step_by_step(experiment, tmp_path, changes):
     tiny = experiment(**changes)
@@ -524,7 +531,7 @@ OTHER = {
     "ways": 3,
     "shots": 2,
     "queries": 3,
-    "inner_steps": 2,
+    "inner_steps": 3,
     "inner_lr": 0.3,
     "outer_lr": 0.01,
     "meta_steps": 7,
