@@ -110,6 +110,16 @@ def test_the_meta_gradient_has_the_same_bits_in_chunks_and_slices(kind, engine, 
     assert_same_bits_however_divided(lambda: learner_of(kind, engine), episodes)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_what_is_logged_is_a_mean_over_the_episodes_however_they_are_divided(count, episodes):
+    """Also of a power of two, whose parts are added up to one before they are taken."""
+    expected = accumulate_meta_gradient(learner_of("fomaml", "reference"), episodes[:count], 8)
+
+    for most in (1, 2):
+        logged = accumulate_meta_gradient(learner_of("fomaml", "reference"), episodes[:count], most)
+        assert logged == expected
+
+
 def assert_same_bits_however_divided(make: Callable[[], Learner], episodes: EpisodeBatch) -> None:
     """An outer step of 5 episodes, by learners alike, in chunks and in slices of processes."""
     whole = make()

@@ -19,10 +19,12 @@ class Part:
     Attributes:
         gradients: of the learner's parameters, in their order; None: of one that has none.
         measures: by name, scalars: sums over the block's episodes, or the means over all of them.
+        of_all: whether the block is all episodes, so that they are means.
     """
 
     gradients: list[Tensor | None]
     measures: dict[str, Tensor]
+    of_all: bool = False
 
     def __add__(self, other: "Part") -> "Part":
         gradients = [
@@ -88,15 +90,15 @@ def _part(learner: Learner, chunk: EpisodeBatch | LabelledImages, pieces: int, t
         # Of a block that is not all, the size is a power of two: nothing is rounded here.
         (loss * (pieces / total)).backward()
     measures = {
-        name: value.detach() * (pieces if pieces < total else 1)
+        name: value.detach() * (1 if pieces == total else pieces)
         for name, value in ({"loss": loss} | logged).items()
     }
-    return Part([weight.grad for weight in learner.parameters()], measures)
+    gradients = [weight.grad for weight in learner.parameters()]
+    return Part(gradients, measures, of_all=pieces == total)
 
 
 def taken(learner: Learner, parts: dict[Node, Part], total: int) -> dict[str, float]:
     """Leave the sum of all parts of an outer step in ``.grad``; returns what is recorded."""
-    alone = len(parts) == 1
     whole = merged(parts, total, Part.__add__)
     norms = []
     for weight, gradient in zip(learner.parameters(), whole.gradients, strict=True):
@@ -104,7 +106,8 @@ def taken(learner: Learner, parts: dict[Node, Part], total: int) -> dict[str, fl
         if gradient is not None:
             norms.append(gradient.norm())
     values = {
-        name: (value if alone else value / total).item() for name, value in whole.measures.items()
+        name: (value if whole.of_all else value / total).item()
+        for name, value in whole.measures.items()
     }
     return values | {"gradient_norm": torch.stack(norms).norm().item() if norms else 0.0}
 
