@@ -1,0 +1,1 @@
+"""Relation networks."""
