@@ -7,11 +7,13 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.core.errors import NonFiniteError
 from innerloop.methods.heads.ridge import (
     RidgeInverse,
     blocks_of,
     each_left_out,
     fit_ridge,
+    ridge_weights,
     with_ones,
 )
 
@@ -35,6 +37,28 @@ def test_it_is_scikit_learns(problem, penalty):
     found = fit_ridge(features, targets, penalty).T.numpy()
 
     assert np.abs(found - expected.coef_).max() < 1e-9
+
+
+def test_its_derivative_is_that_of_differences(problem):
+    """With respect to the features and to the penalty, in both forms."""
+    features, targets = problem
+    given = features[:, :8].double().requires_grad_()
+    penalty = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def weights(z: Tensor, penalty: Tensor) -> Tensor:
+        return ridge_weights(z, targets.double(), penalty)
+
+    assert torch.autograd.gradcheck(weights, (given, penalty), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("faulty", [torch.nan, torch.inf])
+def test_what_has_no_solution_is_a_sentence(problem, faulty):
+    features, targets = problem
+    features = features[:1].expand_as(features).clone()
+    features[:, 0] = faulty
+
+    with pytest.raises(NonFiniteError, match="penalty 1e-06 is lost beside them"):
+        fit_ridge(features, targets, 1e-6)
 
 
 def test_leaving_one_out_is_refitting_to_the_others(problem):

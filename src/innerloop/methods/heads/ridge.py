@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from innerloop.core.errors import NonFiniteError
+
 SMALLEST = 1e-12
 """Of a share that is divided by."""
 
@@ -32,16 +34,36 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
         targets: (n, ways).
         penalty: λ > 0.
     """
-    z = with_ones(features)
+    return ridge_weights(with_ones(features), targets.double(), penalty)
+
+
+def ridge_weights(z: Tensor, targets: Tensor, penalty: float | Tensor) -> Tensor:
+    """W (F, ways) of Z as it is, by the smaller form; differentiable, also with respect to λ.
+
+    Args:
+        z: Z (n, F) float64.
+        targets: Y (n, ways) float64.
+        penalty: λ > 0, a number or a tensor ().
+
+    Raises:
+        NonFiniteError: if there are no such weights in double precision.
+    """
     if len(z) <= z.shape[1]:
-        return z.T @ _solved(z @ z.T, targets.double(), penalty)
-    return _solved(z.T @ z, z.T @ targets.double(), penalty)
+        return z.T @ _solved(z @ z.T, targets, penalty)
+    return _solved(z.T @ z, z.T @ targets, penalty)
 
 
-def _solved(gram: Tensor, right: Tensor, penalty: float) -> Tensor:
+def _solved(gram: Tensor, right: Tensor, penalty: float | Tensor) -> Tensor:
     """(G + λI)⁻¹ B."""
     regular = gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.cholesky_solve(right, torch.linalg.cholesky(regular))
+    factor, failed = torch.linalg.cholesky_ex(regular)
+    if failed:
+        raise NonFiniteError(
+            "A ridge regression has no solution: its features are not finite, or so long that the "
+            f"penalty {penalty:g} is lost beside them. Give a larger penalty; in training, "
+            "lower --outer-lr."
+        )
+    return torch.cholesky_solve(right, factor)
 
 
 def each_left_out(
