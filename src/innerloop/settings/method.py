@@ -181,6 +181,8 @@ class EpisodicFeaturesSettings(EpisodicSettings):
 
     training_ways: Annotated[int, between(0, 1000)] = 0
     """Classes in a training episode; 0: as many as ways."""
+    training_shots: Annotated[int, between(0, 1000)] = 0
+    """Support images of each class in a training episode; 0: as many as shots."""
 
     @property
     def can_be_explained(self) -> bool:
@@ -197,8 +199,9 @@ class EpisodicFeaturesSettings(EpisodicSettings):
         )
 
     def training_shape(self, config: "RunConfig") -> dict[str, int]:
-        """Of more classes, if that is asked for."""
-        return {"ways": self.training_ways} if self.training_ways else {}
+        """Of other ways and shots, if that is asked for."""
+        asked = {"ways": self.training_ways, "shots": self.training_shots}
+        return {name: count for name, count in asked.items() if count}
 
     @property
     def batch_in_words(self) -> str:
@@ -208,7 +211,7 @@ class EpisodicFeaturesSettings(EpisodicSettings):
 
     def image_passes(self, config: "RunConfig", steps: int) -> int:
         """Every image of every episode, once."""
-        of_class = config.episode.shots + config.episode.queries
+        of_class = (self.training_shots or config.episode.shots) + config.episode.queries
         ways = self.training_ways or config.episode.ways
         return steps * self.meta_batch_size * ways * of_class
 
