@@ -24,7 +24,7 @@ from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
 SETTINGS = (
-    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 --inner-steps 2 "
+    "--data strokes --image-size 16 --filters 4 --ways 2 --shots 1 --queries 2 "
     "--meta-steps 24 --validation-every 6 --validation-episodes 2 --checkpoint-every 2 "
     "--device cpu --threads 1"
 ).split()
@@ -41,7 +41,9 @@ about as long."""
 
 def training_of(method: str) -> list[str]:
     """The command of a small training of a method."""
-    return ["train", method, *SETTINGS, *BATCHES[settings_of(method).own.trains_on]]
+    own = settings_of(method).own
+    steps = ["--inner-steps", "2"] if "inner_steps" in own.flags() else []
+    return ["train", method, *SETTINGS, *steps, *BATCHES[own.trains_on]]
 
 
 def results_of(folder: Path) -> dict[str, bytes]:
