@@ -1,0 +1,1 @@
+"""R2-D2: ridge regression, differentiated through."""
