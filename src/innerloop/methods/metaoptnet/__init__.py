@@ -1,0 +1,1 @@
+"""MetaOptNet: convex heads, differentiated at their solution."""
