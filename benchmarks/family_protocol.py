@@ -76,7 +76,7 @@ def steps_of(config: RunConfig, passes: int) -> int:
 def settings_for(method: str, shape: str, budget: int, changes: dict[str, Any]) -> dict[str, Any]:
     """What a training has besides its outer rate: shape, network, length and validations."""
     ways, shots = SHAPES[shape]
-    common = NETWORK | changes | {"ways": ways, "shots": shots}
+    common: dict[str, Any] = NETWORK | changes | {"ways": ways, "shots": shots}
     known = settings_of(method).flat()
     if unknown := common.keys() - known.keys():
         raise ValueError(f"{method} has no setting {min(unknown)!r}.")

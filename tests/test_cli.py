@@ -171,9 +171,9 @@ def test_every_option_has_a_sentence_and_its_default(command, capsys, monkeypatc
     options.pop("-h")
 
     assert {"--json", "--debug"} <= options.keys()
-    without_data = ("report", "adapt", "predict", "export", "export-metrics")
+    without_data = ("report", "methods", "adapt", "predict", "export", "export-metrics")
     assert ("--data-dir" in options) == (command not in without_data), (
-        "a report and an export read run directories alone, and a classifier its own pictures"
+        "a report and an export read run directories alone, methods none, a classifier its own"
     )
     for name, sentence in options.items():
         assert re.match(r"(\w|\$).{10,}[.)]$", sentence), (name, sentence)
