@@ -286,7 +286,7 @@ def summed(content) -> None:
             "runs/fomaml-s0/config.json",
             b'"fomaml"',
             b'"evil:Learner"',
-            r"only fomaml, maml, mamlpp, transfer are checked",
+            r"evil:Learner'; only .*fomaml, .*maml, .*are checked",
         ),
         (
             "runs/fomaml-s0/config.json",

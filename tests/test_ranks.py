@@ -87,6 +87,13 @@ def test_each_process_of_a_machine_computes_on_cores_of_its_own(by, tmp_path):
     assert first and second and not first & second
 
 
+def test_a_system_without_affinities_is_left_alone(monkeypatch):
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    with ranks.on_own_cores():
+        assert not hasattr(os, "sched_setaffinity")
+
+
 def test_alone_nothing_is_asked_of_others():
     assert this_process({}).size == ranks.size() == 1
     assert ranks.over([3, 4], lambda item: item + 1) == [4, 5]

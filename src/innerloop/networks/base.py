@@ -28,7 +28,7 @@ class HasMaps(Embeds, Protocol):
     map_shape: tuple[int, int, int]
 
     def maps(self, images: Tensor) -> Tensor:
-        """Maps (n, *map_shape) of images (n, channels, height, width): its last block's output."""
+        """The last block's output ``(n, *map_shape)`` of images (n, channels, height, width)."""
         ...
 
 

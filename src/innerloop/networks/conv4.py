@@ -111,7 +111,7 @@ class Conv4(nn.Module):
         return convolutional | ({"features": ("feature_norm",)} if self.feature_norm else {})
 
     def maps(self, images: Tensor) -> Tensor:
-        """The last block's output (n, *map_shape) of images (n, channels, height, width)."""
+        """The last block's output ``(n, *map_shape)`` of images (n, channels, height, width)."""
         x = images
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))

@@ -130,7 +130,7 @@ class ResNet12(nn.Module):
         return residual | ({"features": ("feature_norm",)} if self.feature_norm else {})
 
     def maps(self, images: Tensor) -> Tensor:
-        """The last block's output (n, *map_shape) of images (n, channels, height, width)."""
+        """The last block's output ``(n, *map_shape)`` of images (n, channels, height, width)."""
         x = images
         for block in self.residual:
             x = block(x)

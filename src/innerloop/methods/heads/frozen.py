@@ -253,8 +253,10 @@ class FrozenFeatures(Learner):
         if parts == "own":
             self._refuse_other_ways(rate, head, head_init)
         if parts == "own" and head == "gradient" and head_init is None:
+            if rate is None:
+                return self
             same = sharing_weights(self)
-            same.inner_lr = self.inner_lr if rate is None else checked("inner_lr", Rate, rate)
+            same.inner_lr = checked("inner_lr", Rate, rate)
             return same
         parts = "head" if parts == "own" else parts
         refuse_steps_beside(head, parts)

@@ -56,13 +56,14 @@ def ridge_weights(z: Tensor, targets: Tensor, penalty: float | Tensor) -> Tensor
 def _solved(gram: Tensor, right: Tensor, penalty: float | Tensor) -> Tensor:
     """(G + λI)⁻¹ B."""
     regular = gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factor, failed = torch.linalg.cholesky_ex(regular)
-    if failed:
+    try:
+        factor = torch.linalg.cholesky(regular)
+    except torch.linalg.LinAlgError as error:
         raise NonFiniteError(
             "A ridge regression has no solution: its features are not finite, or so long that the "
             f"penalty {penalty:g} is lost beside them. Give a larger penalty; in training, "
             "lower --outer-lr."
-        )
+        ) from error
     return torch.cholesky_solve(right, factor)
 
 

@@ -53,7 +53,12 @@ class Settings(EpisodicSettings, InnerLoopSettings):
 
 
 _PUBLISHED: dict[str, Any] = dict(
-    proximal=2.0, cg_steps=5, inner_lr=0.1, meta_batch_size=32, meta_steps=20_000
+    fresh_head=False,
+    proximal=2.0,
+    cg_steps=5,
+    inner_lr=0.1,
+    meta_batch_size=32,
+    meta_steps=20_000,
 )
 
 CARD = Card(
