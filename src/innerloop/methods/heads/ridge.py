@@ -58,7 +58,7 @@ def _solved(gram: Tensor, right: Tensor, penalty: float | Tensor) -> Tensor:
     regular = gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     try:
         factor = torch.linalg.cholesky(regular)
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
         raise NonFiniteError(
             "A ridge regression has no solution: its features are not finite, or so long that the "
             f"penalty {penalty:g} is lost beside them. Give a larger penalty; in training, "
