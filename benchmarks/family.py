@@ -26,7 +26,9 @@ from family_protocol import (
     TRIAL_SHAPE,
     TRIAL_SHARE,
     TRIALS,
-    settings_for,
+    fixed,
+    length,
+    validations,
 )
 
 from innerloop.analysis.sweep import tables
@@ -40,15 +42,14 @@ INNERLOOP = [sys.executable, "-m", "innerloop"]
 def plan_trials(folder: Path) -> None:
     """Plan the same number of trials for every method, on `background-heldout`."""
     budget = round(TRIAL_SHARE * BUDGET[SHAPES[TRIAL_SHAPE][0]])
-    methods = {
-        method: {
-            "grid": {
-                "outer_lr": OUTER_RATES,
-                "start": [settings_for(method, TRIAL_SHAPE, budget, of) for of in starts],
-            }
+    methods = {}
+    for method, starts in TRIALS.items():
+        steps = [length(method, TRIAL_SHAPE, budget, start) for start in starts]
+        varied = [of | {"meta_steps": steps} for of, steps in zip(starts, steps, strict=True)]
+        methods[method] = {
+            "settings": fixed(TRIAL_SHAPE) | validations(steps[0]),
+            "grid": {"outer_lr": OUTER_RATES, "start": varied},
         }
-        for method, starts in TRIALS.items()
-    }
     plan({"split": "background-heldout"}, [0], methods, folder)
 
 
@@ -56,10 +57,11 @@ def plan_trainings(trials: Path, folder: Path) -> None:
     """Plan what each method's best trial is trained with, in its whole length, on all settings."""
     chosen = dict(best_of(SweepDirectory(trials)))
     for shape, (ways, _) in SHAPES.items():
-        methods = {
-            method: {"settings": settings_for(method, shape, BUDGET[ways], varied)}
-            for method, varied in chosen.items()
-        }
+        methods = {}
+        for method, varied in chosen.items():
+            steps = length(method, shape, BUDGET[ways], varied)
+            of_length = {"meta_steps": steps} | validations(steps)
+            methods[method] = {"settings": fixed(shape) | varied | of_length}
         plan({"split": "1100-100-423"}, SEEDS[shape], methods, folder / shape)
 
 

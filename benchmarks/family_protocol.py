@@ -49,7 +49,7 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
     ],
     "protonet": METRIC,
     "matchingnet": [FLAT, STANDARDISED, FLAT | {"full_context": True}],
-    "relationnet": METRIC,
+    "relationnet": [{"halvings": 2}, {"halvings": 3}, {"halvings": 2, "training_ways": 20}],
     "r2d2": METRIC,
     "metaoptnet": [FLAT, STANDARDISED | {"feature_scale": 0.3}, FLAT | {"solver": "ridge"}],
     "transfer": PRETRAINED,
@@ -73,18 +73,19 @@ def steps_of(config: RunConfig, passes: int) -> int:
     return low
 
 
-def settings_for(method: str, shape: str, budget: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """What a training has besides its outer rate: shape, network, length and validations."""
+def fixed(shape: str) -> dict[str, Any]:
+    """What all trainings of a shape have alike."""
     ways, shots = SHAPES[shape]
-    common: dict[str, Any] = NETWORK | changes | {"ways": ways, "shots": shots}
-    known = settings_of(method).flat()
-    if unknown := common.keys() - known.keys():
-        raise ValueError(f"{method} has no setting {min(unknown)!r}.")
-    steps = steps_of(settings_of(method, **common), budget)
+    return NETWORK | {"ways": ways, "shots": shots, "validation_episodes": 60}
+
+
+def length(method: str, shape: str, budget: int, changes: dict[str, Any]) -> int:
+    """Outer steps that a method takes for its budget, with some settings."""
+    common: dict[str, Any] = fixed(shape) | changes
+    return steps_of(settings_of(method, **common), budget)
+
+
+def validations(steps: int) -> dict[str, int]:
+    """When a training of so many outer steps is validated and saved."""
     every = max(1, steps // VALIDATIONS)
-    return common | {
-        "meta_steps": steps,
-        "validation_every": every,
-        "checkpoint_every": every,
-        "validation_episodes": 60,
-    }
+    return {"validation_every": every, "checkpoint_every": every}
