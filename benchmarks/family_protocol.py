@@ -30,7 +30,8 @@ STANDARDISED: dict[str, Any] = {"features": "mean", "feature_norm": True}
 FLAT: dict[str, Any] = {"features": "flatten", "feature_norm": False}
 """What the head sees: the standardised mean over the positions, or all positions as they are."""
 
-GRADIENT = [PYTORCH, KAIMING, KAIMING | {"feature_scale": 0.3}]
+GRADIENT = [of | {"feature_scale": 1.0} for of in (PYTORCH, KAIMING)]
+GRADIENT += [KAIMING | {"feature_scale": 0.3}]
 METRIC = [FLAT, STANDARDISED | {"feature_scale": 0.3}, FLAT | {"training_ways": 20}]
 PRETRAINED = [STANDARDISED, STANDARDISED | {"conv_init": "kaiming"}, FLAT]
 TRIALS: dict[str, list[dict[str, Any]]] = {
