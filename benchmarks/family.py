@@ -23,9 +23,12 @@ from family_protocol import (
     OUTER_RATES,
     SEEDS,
     SHAPES,
+    TRIAL_BUDGET,
+    TRIAL_EPISODES,
     TRIAL_SHAPE,
-    TRIAL_SHARE,
     TRIALS,
+    VALIDATION_EPISODES,
+    VALIDATIONS,
     fixed,
     length,
     validations,
@@ -41,28 +44,28 @@ INNERLOOP = [sys.executable, "-m", "innerloop"]
 
 def plan_trials(folder: Path) -> None:
     """Plan the same number of trials for every method, on `background-heldout`."""
-    budget = round(TRIAL_SHARE * BUDGET[SHAPES[TRIAL_SHAPE][0]])
     methods = {}
     for method, starts in TRIALS.items():
-        steps = [length(method, TRIAL_SHAPE, budget, start) for start in starts]
+        steps = [length(method, TRIAL_SHAPE, TRIAL_BUDGET, start) for start in starts]
         varied = [of | {"meta_steps": steps} for of, steps in zip(starts, steps, strict=True)]
         methods[method] = {
-            "settings": fixed(TRIAL_SHAPE) | validations(steps[0]),
+            "settings": fixed(TRIAL_SHAPE) | validations(min(steps), 1),
             "grid": {"outer_lr": OUTER_RATES, "start": varied},
         }
-    plan({"split": "background-heldout"}, [0], methods, folder)
+    plan({"split": "background-heldout"}, [0], TRIAL_EPISODES, methods, folder)
 
 
 def plan_trainings(trials: Path, folder: Path) -> None:
     """Plan what each method's best trial is trained with, in its whole length, on all settings."""
     chosen = dict(best_of(SweepDirectory(trials)))
-    for shape, (ways, _) in SHAPES.items():
+    for shape in SHAPES:
         methods = {}
         for method, varied in chosen.items():
-            steps = length(method, shape, BUDGET[ways], varied)
-            of_length = {"meta_steps": steps} | validations(steps)
+            steps = length(method, shape, BUDGET, varied)
+            of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
             methods[method] = {"settings": fixed(shape) | varied | of_length}
-        plan({"split": "1100-100-423"}, SEEDS[shape], methods, folder / shape)
+        split = {"split": "1100-100-423"}
+        plan(split, SEEDS[shape], VALIDATION_EPISODES, methods, folder / shape)
 
 
 def best_of(sweep: SweepDirectory) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -76,7 +79,11 @@ def best_of(sweep: SweepDirectory) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def plan(
-    settings: dict[str, Any], seeds: list[int], methods: dict[str, dict[str, Any]], folder: Path
+    settings: dict[str, Any],
+    seeds: list[int],
+    episodes: int,
+    methods: dict[str, dict[str, Any]],
+    folder: Path,
 ) -> None:
     """Write a grid and plan it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +91,7 @@ def plan(
     lines = [
         f"methods = {toml(list(methods))}",
         f"seeds = {toml(seeds)}",
-        f"episodes = {EPISODES}",
+        f"episodes = {episodes}",
         f"settings = {toml(settings)}",
     ]
     lines += [f"method.{name} = {toml(of)}" for name, of in methods.items()]

@@ -9,16 +9,19 @@ SHAPES = {"5w1s": (5, 1), "5w5s": (5, 5), "20w1s": (20, 1), "20w5s": (20, 5)}
 """Ways and shots of the four settings; 15 queries a class."""
 SEEDS = {"5w1s": [0, 1], "5w5s": [0, 1], "20w1s": [0, 1], "20w5s": [0]}
 """Training seeds of each setting."""
-BUDGET = {5: 800_000, 20: 1_600_000}
-"""Image passes of a training, by ways: what FO-MAML takes in 1000 outer steps of 5-way 5-shot, and
-twice that. An image that goes forward and backward once is one pass, whatever order of derivatives
-it serves; the cards count them (``image_passes``)."""
+BUDGET = 800_000
+"""Image passes of a training, in every setting: what FO-MAML takes in 1000 outer steps of 5-way
+5-shot. An image that goes forward and backward once is one pass, whatever order of derivatives it
+serves; the cards count them (``image_passes``)."""
 TRIAL_SHAPE = "5w5s"
-TRIAL_SHARE = 0.4
-"""Of the budget, in a trial."""
+TRIAL_BUDGET = 200_000
+TRIAL_EPISODES = 300
+"""Of the held-out alphabets, after a trial."""
 VALIDATIONS = 10
-"""Of a training, at equal distances: learning curves have so many points."""
+"""Of a training, at equal distances: learning curves have so many points. Trials have one."""
 EPISODES = 600
+"""Of the test classes; 200 of the validation classes, after a training."""
+VALIDATION_EPISODES = 200
 OUTER_RATES = [0.001, 0.003]
 
 KAIMING: dict[str, Any] = {"conv_init": "kaiming", "clip_gradient": 0.3}
@@ -77,7 +80,7 @@ def steps_of(config: RunConfig, passes: int) -> int:
 def fixed(shape: str) -> dict[str, Any]:
     """What all trainings of a shape have alike."""
     ways, shots = SHAPES[shape]
-    return NETWORK | {"ways": ways, "shots": shots, "validation_episodes": 60}
+    return NETWORK | {"ways": ways, "shots": shots, "validation_episodes": 30}
 
 
 def length(method: str, shape: str, budget: int, changes: dict[str, Any]) -> int:
@@ -86,7 +89,7 @@ def length(method: str, shape: str, budget: int, changes: dict[str, Any]) -> int
     return steps_of(settings_of(method, **common), budget)
 
 
-def validations(steps: int) -> dict[str, int]:
+def validations(steps: int, number: int) -> dict[str, int]:
     """When a training of so many outer steps is validated and saved."""
-    every = max(1, steps // VALIDATIONS)
+    every = max(1, steps // number)
     return {"validation_every": every, "checkpoint_every": every}
