@@ -135,9 +135,7 @@ def test(folder: Path) -> None:
 
 
 def record(folder: Path) -> None:
-    """Write what the test classes say: a comparison of each setting, every run, and the rows that
-    come with the package.
-    """
+    """Write a comparison on test classes of each setting, every run, and the package's rows."""
     rows = []
     for shape in SHAPES:
         sweep = SweepDirectory(folder / shape)
