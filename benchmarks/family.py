@@ -2,16 +2,20 @@
 
     python benchmarks/family.py plan-trials DIR          # six trials of every method
     innerloop sweep work DIR                             # as many workers as there are cores
-    python benchmarks/family.py plan DIR FINAL           # each method's best trial, four settings
-    innerloop sweep work FINAL/5w5s                      # and the other three
-    python benchmarks/family.py test FINAL               # 600 test episodes of every run
-    python benchmarks/family.py record FINAL             # results/family/, and the package's rows
+    python benchmarks/family.py publish-trials DIR       # results/family/trials.json
+    python benchmarks/family.py plan FINAL               # each method's best trial, four settings
+    innerloop sweep work FINAL/5w5s-s0                   # and the other six
+    python benchmarks/family.py publish FINAL            # 600 test episodes of every run
+    python benchmarks/family.py record                   # comparisons, and the package's rows
 
-The protocol is in `family_protocol.py`. Everything goes on where it was, if it is stopped.
+The protocol is in `family_protocol.py`. Everything goes on where it was, if it is stopped; and what
+is published is not trained again, so that the trainings can be shared out over days and machines.
 """
 
 import argparse
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,11 +38,12 @@ from family_protocol import (
     length,
     validations,
 )
+from publish import without_places
 
 from innerloop.analysis.compared import ComparedRow, LearningCurve
 from innerloop.analysis.comparison import results
 from innerloop.analysis.sweep import tables
-from innerloop.core.files import json_text, write_atomic
+from innerloop.core.files import json_text, read_json, write_atomic
 from innerloop.core.version import __version__
 from innerloop.methods.catalogue import settings_of
 from innerloop.methods.measured import FILE
@@ -46,6 +51,8 @@ from innerloop.runs.directory import RunDirectory
 from innerloop.runs.sweeps.directory import SweepDirectory
 
 RESULTS = Path(__file__).parent / "results" / "family"
+TRIALS_FILE = RESULTS / "trials.json"
+SPLIT = "1100-100-423"
 INNERLOOP = [sys.executable, "-m", "innerloop"]
 
 
@@ -62,27 +69,57 @@ def plan_trials(folder: Path) -> None:
     plan({"split": "background-heldout"}, [0], TRIAL_EPISODES, methods, folder)
 
 
-def plan_trainings(trials: Path, folder: Path) -> None:
-    """Plan what each method's best trial is trained with, in its whole length, on all settings."""
-    chosen = dict(best_of(SweepDirectory(trials)))
-    for shape in SHAPES:
-        methods = {}
-        for method, varied in chosen.items():
-            steps = length(method, shape, BUDGET, varied)
-            of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
-            methods[method] = {"settings": fixed(shape) | varied | of_length}
-        split = {"split": "1100-100-423"}
-        plan(split, SEEDS[shape], VALIDATION_EPISODES, methods, folder / shape)
-
-
-def best_of(sweep: SweepDirectory) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each method's best trial by mean accuracy on `background-heldout`: what it varied."""
+def publish_trials(folder: Path) -> None:
+    """Write what every trial reached, the best of each method first."""
+    sweep = SweepDirectory(folder)
     (table,) = tables(sweep)
-    for choice in table.choices:
-        config = sweep.config(choice.trial.run)
+    rows = []
+    for trial in table.trials:
+        config = sweep.config(trial.run)
         varied = {name for of in TRIALS[config.method] for name in of}
         flat = config.flat()
-        yield config.method, {name: flat[name] for name in sorted(varied | {"outer_lr"})}
+        names = ["meta_steps", *sorted(varied | {"outer_lr"})]
+        row = {"method": config.method, "settings": {name: flat[name] for name in names}}
+        measured = ("query_accuracy", "query_accuracy_ci95", "batch_norm")
+        rows.append(row | {name: getattr(trial.row, name) for name in measured})
+    rows.sort(key=lambda row: list(TRIALS).index(row["method"]))
+    protocol = dataclasses.asdict(table.protocol) | {"image_passes": TRIAL_BUDGET}
+    machine = RunDirectory(sweep.run(table.trials[0].run)).machine
+    result = {"protocol": protocol, "machine": machine, "trials": rows}
+    write_atomic(TRIALS_FILE, json_text(result, indent=1) + "\n")
+
+
+def chosen() -> dict[str, dict[str, Any]]:
+    """What each method's best trial varied, by the trials that are published."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in read_json(TRIALS_FILE)["trials"]:
+        settings = {name: value for name, value in row["settings"].items() if name != "meta_steps"}
+        best.setdefault(row["method"], settings)
+    return best
+
+
+def plan_trainings(folder: Path) -> None:
+    """Plan what each method's best trial is trained with, in its whole length, on all settings.
+
+    A training that is published already is left out.
+    """
+    for shape, seeds in SEEDS.items():
+        for seed in seeds:
+            methods = {}
+            for method, varied in chosen().items():
+                if (published(shape, method, seed) / "config.json").is_file():
+                    continue
+                steps = length(method, shape, BUDGET, varied)
+                of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
+                methods[method] = {"settings": fixed(shape) | varied | of_length}
+            if methods:
+                target = folder / f"{shape}-s{seed}"
+                plan({"split": SPLIT}, [seed], VALIDATION_EPISODES, methods, target)
+
+
+def published(shape: str, method: str, seed: int) -> Path:
+    """The folder of a training's results."""
+    return RESULTS / shape / f"{method}-s{seed}"
 
 
 def plan(
@@ -117,58 +154,68 @@ def toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def runs_of(folder: Path) -> Iterator[RunDirectory]:
-    """All runs of the four sweeps that are done."""
-    for shape in SHAPES:
-        sweep = SweepDirectory(folder / shape)
-        for name in sorted(sweep.done()):
-            yield RunDirectory(sweep.run(name))
-
-
-def test(folder: Path) -> None:
-    """Evaluate every run that is done on the test classes, once."""
-    for run in runs_of(folder):
-        if list(run.path.glob("evaluation-1100-100-423-test-*.json")):
+def publish(folder: Path) -> None:
+    """Evaluate every run that is done on the test classes, once, and keep what it reached."""
+    for shape, run in runs_of(folder):
+        target = published(shape, run.config.method, run.config.training.seed)
+        if target.is_dir():
             continue
         evaluate = ["evaluate", str(run.path), "--part", "test", "--episodes", str(EPISODES)]
         subprocess.run([*INNERLOOP, *evaluate], check=True)
+        keep(run, target)
 
 
-def record(folder: Path) -> None:
-    """Write a comparison on test classes of each setting, every run, and the package's rows."""
+def runs_of(folder: Path) -> Iterator[tuple[str, RunDirectory]]:
+    """All runs of the sweeps that are done, each with its shape."""
+    for shape, seeds in SEEDS.items():
+        for seed in seeds:
+            path = folder / f"{shape}-s{seed}"
+            if path.is_dir():
+                sweep = SweepDirectory(path)
+                for name in sorted(sweep.done()):
+                    yield shape, RunDirectory(sweep.run(name))
+
+
+def keep(run: RunDirectory, target: Path) -> None:
+    """Keep of a run its settings, where it was trained, its validations and its evaluations.
+
+    Its folder appears once it is whole.
+    """
+    folder = target.with_name(f".{target.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(run.path / "config.json", folder)
+    write_atomic(folder / "env.json", without_places(run.path / "env.json"))
+    lines = [json.dumps(record) for record in run.read_metrics("validation")]
+    write_atomic(folder / "metrics.jsonl", "\n".join(lines) + "\n")
+    for path in run.path.glob(f"evaluation-{SPLIT}-test-*.json"):
+        shutil.copy(path, folder)
+    folder.rename(target)
+
+
+def record() -> None:
+    """Write a comparison on test classes of each setting, and the package's rows."""
     rows = []
     for shape in SHAPES:
-        sweep = SweepDirectory(folder / shape)
-        runs = [RunDirectory(sweep.run(name)) for name in sorted(sweep.done())]
+        runs = [RunDirectory(path) for path in sorted((RESULTS / shape).glob("*/"))]
+        if not runs:
+            continue
         compared = results(runs, "test", EPISODES)
         write_atomic(RESULTS / f"{shape}.json", json_text(compared.to_json(), indent=1) + "\n")
-        for run in runs:
-            publish(run, RESULTS / shape / run.path.name)
         curves = {curve.run: curve for curve in compared.learning_curves}
-        rows += [measured_row(row, curves, sweep) for row in compared.rows]
-    protocol = {"data": "omniglot", "split": "1100-100-423", "part": "test"}
+        by_name = {run.path.name: run for run in runs}
+        rows += [measured_row(row, curves, by_name) for row in compared.rows]
+    protocol = {"data": "omniglot", "split": SPLIT, "part": "test"}
     measured = protocol | {"queries": 15, "episodes": EPISODES, "rows": rows}
     write_atomic(FILE, json_text(measured, indent=1) + "\n")
 
 
-def publish(run: RunDirectory, folder: Path) -> None:
-    """Keep of a run its settings, where it was trained, its validations and its evaluations."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "env.json"):
-        write_atomic(folder / name, (run.path / name).read_text(encoding="utf-8"))
-    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line)["kind"] == "validation"]
-    write_atomic(folder / "metrics.jsonl", "".join(kept))
-    for path in run.path.glob("evaluation-1100-100-423-test-*.json"):
-        write_atomic(folder / path.name, path.read_text(encoding="utf-8"))
-
-
 def measured_row(
-    row: ComparedRow, curves: dict[str, LearningCurve], sweep: SweepDirectory
+    row: ComparedRow, curves: dict[str, LearningCurve], runs: dict[str, RunDirectory]
 ) -> dict[str, Any]:
     """A row as `innerloop.methods.measured` has it."""
     of_runs = [curves[name] for name in row.runs]
-    config = sweep.config(row.runs[0])
+    config = runs[row.runs[0]].config
     usual = settings_of(row.method).flat()
     changed = {name: value for name, value in config.flat().items() if value != usual[name]}
     return {
@@ -206,12 +253,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(required=True, dest="command")
-    for name, folders in {"plan-trials": 1, "plan": 2, "test": 1, "record": 1}.items():
+    does = {
+        "plan-trials": plan_trials,
+        "publish-trials": publish_trials,
+        "plan": plan_trainings,
+        "publish": publish,
+        "record": record,
+    }
+    for name, function in does.items():
         command = commands.add_parser(name)
-        command.add_argument("folders", nargs=folders, type=Path)
-    options = parser.parse_args()
-    does = {"plan-trials": plan_trials, "plan": plan_trainings, "test": test, "record": record}
-    does[options.command](*options.folders)
+        if function is not record:
+            command.add_argument("folder", type=Path)
+    options = vars(parser.parse_args())
+    does[options.pop("command")](**options)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/family_shifts.py FINAL [--fashion FOLDER] [--fonts FOLDER]
 
 FINAL is what `family.py plan` planned and `innerloop sweep work` trained. Every network of setting
-5w5s is evaluated on the same episodes, 5-way 5-shot, of: the test classes of Omniglot; these turned
-by 45 degrees; these with ink and ground exchanged; scikit-learn's digits; letters of printed fonts;
+5w5s in it is evaluated on the same episodes, 5-way 5-shot, of: the test classes of Omniglot; these
+turned by 45 degrees; with ink and ground exchanged; scikit-learn's digits; letters of fonts;
 and Fashion-MNIST. Of Debian, `dataset-fashion-mnist` has the last and `fonts-*` more fonts; without
 them a data set is left out, aloud. Rows that are there are not measured again. Writes
 `results/family-shifts.json`.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from family import SweepDirectory
+from family import runs_of
 from own_pictures import Pictures, digits, fashion, glyphs
 from PIL import Image
 
@@ -113,26 +113,25 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=FASHION)
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
     options = parser.parse_args()
-    sweep = SweepDirectory(options.final / "5w5s")
+    runs = [run for shape, run in runs_of(options.final) if shape == "5w5s"]
     rows = read_json(RESULTS)["rows"] if RESULTS.is_file() else []
-    there = {(row["run"], row["domain"]) for row in rows}
+    there = {(row["method"], row["seed"], row["domain"]) for row in rows}
     for name, data in domains(options):
-        for run in sorted(sweep.done()):
-            if (run, name) in there:
+        for run in runs:
+            method, seed = run.config.method, run.config.training.seed
+            if (method, seed, name) in there:
                 continue
-            directory = RunDirectory(sweep.run(run))
-            of_episodes = accuracies(directory, data, name)
+            of_episodes = accuracies(run, data, name)
             rows.append(
                 {
-                    "run": run,
-                    "method": directory.config.method,
-                    "seed": directory.config.training.seed,
+                    "method": method,
+                    "seed": seed,
                     "domain": name,
                     "accuracy": round(float(np.mean(of_episodes)), 6),
                     "of_episodes": of_episodes,
                 }
             )
-            print(f"{name}: {run} {100 * rows[-1]['accuracy']:.1f} %", flush=True)
+            print(f"{name}: {method}, seed {seed}: {100 * rows[-1]['accuracy']:.1f} %", flush=True)
             result = {
                 "command": "python benchmarks/family_shifts.py",
                 "episodes": EPISODES,
