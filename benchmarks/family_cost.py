@@ -1,0 +1,74 @@
+"""What a training of each method takes, on an idle machine.
+
+    python benchmarks/family_cost.py FOLDER
+
+Trains every method with the settings of its best trial, in each of the four settings of the
+benchmark, for a twentieth of the budget; one thread. Seconds are those of an outer step, from the
+third on, times the steps of the whole training: without validations, data and compilation. FOLDER
+takes the runs; a row that is there is not measured again. Writes `results/family/cost.json`.
+"""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from family import INNERLOOP, RESULTS, SPLIT, chosen, flags
+from family_protocol import BUDGET, SHAPES, fixed, length
+
+from innerloop.core.files import json_text, read_json, write_atomic
+from innerloop.methods.catalogue import settings_of
+from innerloop.runs.directory import RunDirectory
+
+FILE = RESULTS / "cost.json"
+PART = 20
+"""Of the budget: so many times shorter than the training."""
+WARMING = 2
+"""First outer steps, which are not counted."""
+
+
+def measure(method: str, shape: str, varied: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A row: steps and episodes of the whole training, and its seconds."""
+    steps = length(method, shape, BUDGET, varied)
+    short = max(10, length(method, shape, BUDGET // PART, varied))
+    settings = fixed(shape) | varied | {"meta_steps": short, "split": SPLIT, "threads": 1}
+    settings |= {"validation_every": short, "checkpoint_every": short, "validation_episodes": 2}
+    usual = settings_of(method).flat()
+    changed = {name: value for name, value in settings.items() if value != usual[name]}
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [*INNERLOOP, "train", method, *flags(changed).split(), "--run-dir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    run = RunDirectory(folder)
+    times = [record.elapsed_s for record in run.train_records()]
+    a_step = (times[-1] - times[WARMING - 1]) / (len(times) - WARMING)
+    own = run.config.own
+    episodes = steps * own.meta_batch_size if own.trains_on == "episodes" else None
+    return {"steps": steps, "episodes": episodes, "seconds": round(a_step * steps, 1)}
+
+
+def main() -> None:
+    """Measure what is not measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    shapes = read_json(FILE)["shapes"] if FILE.is_file() else {}
+    for shape in SHAPES:
+        rows = shapes.setdefault(shape, {})
+        for method, varied in chosen().items():
+            if method in rows:
+                continue
+            folder = options.folder / f"{method}-{shape}"
+            rows[method] = measure(method, shape, varied, folder)
+            print(f"{shape}: {method} {rows[method]['seconds']:.0f} s", flush=True)
+            result = {
+                "command": "python benchmarks/family_cost.py FOLDER",
+                "machine": RunDirectory(folder).machine,
+                "image_passes": BUDGET,
+                "shapes": shapes,
+            }
+            write_atomic(FILE, json_text(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

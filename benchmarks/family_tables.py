@@ -1,0 +1,316 @@
+"""Tables and sentences of the benchmark of all methods, from `results/family/` alone.
+
+`tables.py` puts them into their pages. What a sentence says follows from the files by the rule in
+its function's docstring, so that another result makes another sentence.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from family_protocol import SHAPES, TRIALS
+from pages import table
+
+from innerloop.core.files import read_json
+from innerloop.methods.catalogue import find_card, title_of
+from innerloop.methods.overview import page_of
+
+RESULTS = Path(__file__).parent / "results" / "family"
+SHIFTS = RESULTS.with_name("family-shifts.json")
+IN_WORDS = {
+    "5w1s": "5-way 1-shot",
+    "5w5s": "5-way 5-shot",
+    "20w1s": "20-way 1-shot",
+    "20w5s": "20-way 5-shot",
+}
+KINDS = {
+    "all weights, by gradients": ("maml", "fomaml", "mamlpp", "metasgd", "reptile"),
+    "some weights, or weights bound": ("anil", "boil", "protomaml", "imaml"),
+    "features compared, or a head solved for": (
+        "protonet",
+        "matchingnet",
+        "relationnet",
+        "r2d2",
+        "metaoptnet",
+    ),
+    "pretrained on all classes": ("transfer", "baselinepp", "simpleshot", "tim"),
+}
+"""What is done in an episode, and which methods do it; the last kind alone trains on images."""
+PUBLISHED: dict[str, tuple[str, str, str, str, str]] = {
+    "maml": ("98.7", "99.9", "95.8", "98.9", "1703.03400"),
+    "fomaml": ("98.3", "99.2", "89.4", "97.9", "1803.02999"),
+    "reptile": ("97.68", "99.48", "89.43", "97.12", "1803.02999"),
+    "imaml": ("99.50", "99.74", "96.18", "99.14", "1909.04630"),
+    "mamlpp": ("99.47", "99.93", "97.65", "99.33", "1810.09502"),
+    "metasgd": ("99.53", "99.93", "95.93", "98.97", "1707.09835"),
+    "anil": ("-", "-", "96.2", "98.0", "1909.09157"),
+    "protonet": ("98.8", "99.7", "96.0", "98.9", "1703.05175"),
+    "matchingnet": ("98.1", "98.9", "93.8", "98.5", "1606.04080"),
+    "relationnet": ("99.6", "99.8", "97.6", "99.1", "1711.06025"),
+    "r2d2": ("-", "99.74", "-", "-", "1805.08136"),
+}
+"""Accuracy in percent of the four settings, in the order of `SHAPES`, and where it is published."""
+
+
+@cache
+def compared(shape: str) -> dict[str, Any]:
+    """The comparison of a setting."""
+    return read_json(RESULTS / f"{shape}.json")
+
+
+def rows(shape: str) -> dict[str, dict[str, Any]]:
+    """Each method's row of a setting, by method."""
+    return {row["method"]: row for row in compared(shape)["rows"]}
+
+
+def average(method: str) -> float:
+    """A method's mean over the four settings."""
+    return mean(rows(shape)[method]["query_accuracy"] for shape in SHAPES)
+
+
+def ranked() -> list[str]:
+    """All methods, the highest mean over the four settings first."""
+    return sorted(TRIALS, key=average, reverse=True)
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """An accuracy with its interval, in percent."""
+    return f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}"
+
+
+def linked(method: str, folder: str) -> str:
+    """A method's title, with a link to its page from a page in a folder of the repository."""
+    page = page_of(find_card(method))
+    assert page
+    return f"[{title_of(method)}]({folder}{page})"
+
+
+def in_words(methods: Iterable[str]) -> str:
+    """Titles as a sentence has them."""
+    *others, last = [title_of(method) for method in methods]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def difference(shape: str, a: str, b: str) -> dict[str, Any]:
+    """Method A minus method B in a setting: mean, ci95, and whether they are told apart."""
+    for pair in compared(shape)["pairs"]:
+        if {pair["a"], pair["b"]} == {a, b}:
+            sign = 1 if pair["a"] == a else -1
+            apart = pair["verdict"] != "not distinguishable"
+            return {"mean": sign * pair["mean"], "ci95": pair["ci95"], "apart": apart}
+    raise KeyError(f"{shape}: {a} and {b} were not compared")
+
+
+def leaders(shape: str) -> list[str]:
+    """The method with the highest mean in a setting, then all that are not told apart from it."""
+    found = rows(shape)
+    first, *others = sorted(found, key=lambda name: -found[name]["query_accuracy"])
+    return [first, *(name for name in others if not difference(shape, first, name)["apart"])]
+
+
+def seconds(shape: str, method: str) -> float:
+    """Of a training in a setting, without its validations, on an idle machine."""
+    return read_json(RESULTS / "cost.json")["shapes"][shape][method]["seconds"]
+
+
+def minutes(shape: str, method: str) -> str:
+    """The same in minutes."""
+    return f"{seconds(shape, method) / 60:.1f}"
+
+
+def of_family() -> str:
+    """README's: all methods in four settings."""
+    cells = []
+    for method in ranked():
+        accuracies = [
+            f"**{shown(rows(shape)[method])}**"
+            if method in leaders(shape)
+            else shown(rows(shape)[method])
+            for shape in SHAPES
+        ]
+        card = find_card(method)
+        cells.append([linked(method, ""), card.adapts, *accuracies, minutes("5w5s", method)])
+    head = " | ".join(IN_WORDS.values())
+    return table(f"method | in an episode adapts | {head} | minutes", cells)
+
+
+def of_published() -> str:
+    """family.md's: ours beside what papers report."""
+    cells = []
+    for method, (*numbers, arxiv) in PUBLISHED.items():
+        pairs = [
+            f"{100 * rows(shape)[method]['query_accuracy']:.1f} / {number}"
+            for shape, number in zip(SHAPES, numbers, strict=True)
+        ]
+        cells.append([title_of(method), *pairs, f"arXiv {arxiv}"])
+    return table(f"method | {' | '.join(IN_WORDS.values())} | published in", cells)
+
+
+def of_modes() -> str:
+    """family.md's: whose batch-norm statistics, where an evaluation has several."""
+    cells = []
+    for method in ranked():
+        every = [*compared("5w5s")["rows"], *compared("5w5s")["other_rows"]]
+        found = {row["batch_norm"]: row for row in every if row["method"] == method}
+        if len(found) > 1:
+            modes = ("transductive", "support", "running")
+            accuracies = [shown(found[mode]) if mode in found else "-" for mode in modes]
+            cells.append([title_of(method), *accuracies])
+    return table("method, 5-way 5-shot | transductive | support | running", cells)
+
+
+def of_costs() -> str:
+    """family.md's: what a training of each method is, in the setting of 5-way 5-shot."""
+    costs = read_json(RESULTS / "cost.json")["shapes"]
+    cells = []
+    for method in sorted(TRIALS, key=lambda name: costs["5w5s"][name]["seconds"]):
+        of = costs["5w5s"][method]
+        steps = [f"{costs[shape][method]['steps']:,}" for shape in SHAPES]
+        episodes = f"{of['episodes']:,}" if of["episodes"] else "-"
+        cells.append([title_of(method), *steps, episodes, minutes("5w5s", method)])
+    head = " | ".join(f"outer steps, {words}" for words in IN_WORDS.values())
+    return table(f"method | {head} | episodes, 5-way 5-shot | minutes, 5-way 5-shot", cells)
+
+
+def trials() -> list[dict[str, Any]]:
+    """Every trial, the best of each method first."""
+    return read_json(RESULTS / "trials.json")["trials"]
+
+
+def of_trials() -> str:
+    """family.md's: what the best trial of each method has, and how the six came out."""
+    cells = []
+    for method in TRIALS:
+        best, *others = (trial for trial in trials() if trial["method"] == method)
+        settings = [f"{name} {value}" for name, value in best["settings"].items()]
+        below = [f"{100 * trial['query_accuracy']:.1f}" for trial in others]
+        words = ", ".join(word for word in settings if not word.startswith("meta_steps"))
+        cells.append([title_of(method), f"`{words}`", shown(best), ", ".join(below)])
+    return table("method | settings of its best trial | accuracy, % | the other five", cells)
+
+
+def shifts() -> dict[str, dict[str, list[list[float]]]]:
+    """Of each domain and method the accuracy of each episode, for every training seed."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for row in read_json(SHIFTS)["rows"]:
+        by_method = found.setdefault(row["domain"], {})
+        by_method.setdefault(row["method"], []).append(row["of_episodes"])
+    return found
+
+
+def of_shifts() -> str:
+    """family.md's: accuracy in other domains."""
+    domains = shifts()
+    accuracies = {
+        name: {method: mean(map(mean, runs)) for method, runs in by_method.items()}
+        for name, by_method in domains.items()
+    }
+    cells = []
+    for method in ranked():
+        values = (accuracies[name][method] for name in domains)
+        cells.append([title_of(method), *(f"{100 * value:.1f}" for value in values)])
+    return table(f"method | {' | '.join(domains)}", cells)
+
+
+def best_of_kinds() -> str:
+    """which-method.md's: of each kind the best method of each setting."""
+    cells = []
+    for kind, methods in KINDS.items():
+        best = []
+        for shape in SHAPES:
+            found = rows(shape)
+            method = max(methods, key=lambda name: found[name]["query_accuracy"])
+            best.append(f"{title_of(method)}, {100 * found[method]['query_accuracy']:.2f}")
+        cells.append([kind, *best])
+    return table(f"what is done in an episode | {' | '.join(IN_WORDS.values())}", cells)
+
+
+def which_accurate() -> str:
+    """A line for each setting: its `leaders`."""
+    lines = []
+    for shape, words in IN_WORDS.items():
+        first, *alike = leaders(shape)
+        others = f"; not told apart from it: {in_words(alike)}" if alike else ""
+        lines.append(f"- **{words}**: {title_of(first)}, {shown(rows(shape)[first])} %{others}.")
+    return "\n".join(lines)
+
+
+def which_overall() -> str:
+    """The three highest means over the four settings, and which methods lead in all of them."""
+    first, second, third = ranked()[:3]
+    always = [name for name in ranked() if all(name in leaders(shape) for shape in SHAPES)]
+    lead = (
+        f"Never told apart from the best in any of the four: {in_words(always)}."
+        if always
+        else "No method is among the best in all four."
+    )
+    means = [f"{title_of(name)} ({100 * average(name):.2f} %)" for name in (first, second, third)]
+    return f"Over all four settings the highest means have {', '.join(means)}. {lead}"
+
+
+def which_quick() -> str:
+    """Of the methods within a point of the best at 5-way 5-shot, that with the least seconds."""
+    found = rows("5w5s")
+    best = max(row["query_accuracy"] for row in found.values())
+    near = [name for name, row in found.items() if row["query_accuracy"] >= best - 0.01]
+    quickest = min(near, key=lambda name: seconds("5w5s", name))
+    slowest = max(near, key=lambda name: seconds("5w5s", name))
+    return (
+        f"{len(near)} of {len(found)} methods come within a point of the best at 5-way 5-shot. Of "
+        f"these {title_of(quickest)} takes the least training, {minutes('5w5s', quickest)} minutes "
+        f"of one core, and {title_of(slowest)} the most, {minutes('5w5s', slowest)}."
+    )
+
+
+def which_alone() -> str:
+    """A line for each setting: the best row whose predictions depend on no other query image."""
+    lines = []
+    for shape, words in IN_WORDS.items():
+        every = [*compared(shape)["rows"], *compared(shape)["other_rows"]]
+        alone = [
+            row
+            for row in every
+            if row["batch_norm"] != "transductive" and not find_card(row["method"]).transductive
+        ]
+        best = max(alone, key=lambda row: row["query_accuracy"])
+        lines.append(
+            f"- **{words}**: {title_of(best['method'])}, batch norm {best['batch_norm']}, "
+            f"{shown(best)} %."
+        )
+    return "\n".join(lines)
+
+
+def which_survives() -> str:
+    """A line for each other domain: the highest mean, and that of each kind's best method."""
+    lines = []
+    for domain, by_method in shifts().items():
+        accuracy = {method: mean(map(mean, runs)) for method, runs in by_method.items()}
+        first = max(accuracy, key=lambda name: accuracy[name])
+        of_kinds = [
+            f"{kind} {100 * mean(accuracy[name] for name in methods):.1f}"
+            for kind, methods in KINDS.items()
+        ]
+        lines.append(
+            f"- **{domain}**: {title_of(first)}, {100 * accuracy[first]:.1f} %. Means of the "
+            f"kinds: {'; '.join(of_kinds)}."
+        )
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "family": of_family,
+    "family published": of_published,
+    "family modes": of_modes,
+    "family costs": of_costs,
+    "family trials": of_trials,
+    "family shifts": of_shifts,
+    "best of kinds": best_of_kinds,
+    "which accurate": which_accurate,
+    "which overall": which_overall,
+    "which quick": which_quick,
+    "which alone": which_alone,
+    "which survives": which_survives,
+}
+"""What makes each, by its name."""
