@@ -1,0 +1,98 @@
+"""What pages say of the benchmark of all methods follows from its files by rule."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import family_protocol
+import family_tables
+
+from innerloop.methods.catalogue import names
+
+ACCURACIES = {"maml": 0.99, "protonet": 0.985, "transfer": 0.97, "tim": 0.995}
+MODES = {
+    "maml": "transductive",
+    "protonet": "transductive",
+    "transfer": "running",
+    "tim": "running",
+}
+SECONDS = {"maml": 300.0, "protonet": 100.0, "transfer": 50.0, "tim": 200.0}
+
+
+def row(method: str, accuracy: float, mode: str) -> dict:
+    return {
+        "method": method,
+        "batch_norm": mode,
+        "query_accuracy": accuracy,
+        "query_accuracy_ci95": 0.006,
+    }
+
+
+def comparison() -> dict:
+    """Four methods; differences of less than a point are not told apart."""
+    pairs = []
+    for a in ACCURACIES:
+        for b in ACCURACIES:
+            if a < b:
+                apart = ACCURACIES[a] - ACCURACIES[b]
+                verdict = "not distinguishable" if abs(apart) < 0.008 else "told apart"
+                pairs.append({"a": a, "b": b, "mean": apart, "ci95": 0.008, "verdict": verdict})
+    return {
+        "rows": [row(name, ACCURACIES[name], MODES[name]) for name in ACCURACIES],
+        "other_rows": [row("protonet", 0.98, "support")],
+        "pairs": pairs,
+    }
+
+
+@pytest.fixture
+def four(monkeypatch):
+    """The benchmark, had it found this of four methods in every setting."""
+    monkeypatch.setattr(family_tables, "compared", lambda shape: comparison())
+    monkeypatch.setattr(family_tables, "seconds", lambda shape, method: SECONDS[method])
+    monkeypatch.setattr(family_tables, "TRIALS", dict.fromkeys(ACCURACIES, ()))
+
+
+def test_leaders_are_the_best_and_what_is_not_told_apart_from_it(four):
+    assert family_tables.leaders("5w5s") == ["tim", "maml"]
+
+
+def test_a_difference_has_the_sign_of_what_is_asked(four):
+    one = family_tables.difference("5w5s", "transfer", "maml")
+    other = family_tables.difference("5w5s", "maml", "transfer")
+
+    assert one["mean"] == -other["mean"] == pytest.approx(-0.02)
+    assert one["apart"] and other["apart"]
+    with pytest.raises(KeyError, match="were not compared"):
+        family_tables.difference("5w5s", "maml", "anil")
+
+
+def test_the_quick_one_is_near_the_best_and_takes_the_least(four):
+    # Transfer takes less, and is two and a half points below.
+    assert family_tables.which_quick() == (
+        "3 of 4 methods come within a point of the best at 5-way 5-shot. Of these ProtoNet takes "
+        "the least training, 1.7 minutes of one core, and MAML the most, 5.0."
+    )
+
+
+def test_what_judges_a_query_image_alone_is_not_transductive_in_any_way(four):
+    first, *_ = family_tables.which_alone().splitlines()
+
+    assert first == "- **5-way 1-shot**: ProtoNet, batch norm support, 98.00 ± 0.60 %."
+
+
+def test_the_order_is_by_the_mean_over_the_settings(four):
+    assert family_tables.ranked() == ["tim", "maml", "protonet", "transfer"]
+    assert family_tables.which_overall() == (
+        "Over all four settings the highest means have TIM (transductive) (99.50 %), MAML "
+        "(99.00 %), ProtoNet (98.50 %). Never told apart from the best in any of the four: TIM "
+        "(transductive) and MAML."
+    )
+
+
+def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():
+    of_kinds = [name for methods in family_tables.KINDS.values() for name in methods]
+
+    assert sorted(of_kinds) == sorted(names()) == sorted(family_protocol.TRIALS)
+    assert {len(starts) for starts in family_protocol.TRIALS.values()} == {3}
