@@ -110,6 +110,7 @@ def test_a_configuration_of_version_1_is_read_with_the_settings_that_its_method_
     assert config.flat() == {name: old[name] for name in config.flat() if name in old} | {
         "fewest_images": 0,
         "warps": 0.0,
+        "within_groups": False,
         "network": "conv4",
         "widths": "wide",
         "halvings": 4,
@@ -404,6 +405,7 @@ COURSE_OF_ALL = dict(
     fewest_images=0,
     rotations=False,
     warps=0.0,
+    within_groups=False,
     image_size=28,
     ways=5,
     shots=5,

@@ -169,6 +169,40 @@ def test_counts_below_one_are_refused(name, count):
         sampler(**{name: count})
 
 
+def in_alphabets(*sizes: int) -> FewShotDataset:
+    """Alphabets of so many characters each."""
+    names = [f"{group}/{number:02d}" for group, size in enumerate(sizes) for number in range(size)]
+    data = numbered(len(names))
+    return FewShotDataset("alphabets", data.all_images.reshape(len(names), 20, 1, 4, 4), names)
+
+
+def test_within_groups_an_episode_is_of_one_alphabet_and_every_class_comes_as_often():
+    data = in_alphabets(3, 6, 12)
+    batch = sampler(data, classes=21, within_groups=True, shots=1, queries=1).batch(0, 3000)
+    names = np.array([name.partition("/")[0] for name in data.class_names])
+
+    groups = names[batch.classes.numpy()]
+    assert (groups == groups[:, :1]).all()
+    assert {len(set(row)) for row in batch.classes.tolist()} == {5}
+    # The first alphabet has fewer than 5 characters.
+    counts = np.bincount(batch.classes.flatten().numpy(), minlength=21)
+    assert not counts[:3].any()
+    expected = 5 * 3000 / 18
+    assert np.abs(counts[3:] - expected).max() < 5 * expected**0.5
+
+
+def test_within_groups_an_episode_is_the_same_however_it_is_asked_for():
+    of_groups = sampler(in_alphabets(6, 12), classes=18, within_groups=True)
+
+    assert same(of_groups.batch(0, 8)[5:6], of_groups.batch(5, 1))
+
+
+def test_more_ways_than_any_group_has_are_refused():
+    sentence = "7-way episodes within a group: the largest has 6 classes. Choose ways <= 6"
+    with pytest.raises(ConfigError, match=sentence):
+        sampler(in_alphabets(4, 6), classes=10, ways=7, within_groups=True)
+
+
 def test_more_ways_than_classes_are_refused():
     with pytest.raises(
         ConfigError, match=r"Cannot sample 13-way episodes: there are 12 classes.*ways <= 12"

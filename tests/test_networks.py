@@ -131,6 +131,30 @@ def test_resnet12_maps_images_of_usual_sizes_to_features_and_logits(
     assert model(images).shape == (3, 7)
 
 
+@pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 7), (3, 3), (4, 1)])
+def test_resnet12_halves_the_image_in_its_first_blocks_alone(halvings, side):
+    model = ResNet12(
+        2, channels=1, image_size=28, filters=(2, 3, 4, 5), halvings=halvings, features="flatten"
+    )
+    images = torch.rand(3, 1, 28, 28)
+    whole = nn.Sequential(*model.residual[:halvings])(images)
+
+    assert model.maps(images).shape == (3, 5, side, side)
+    assert model.embed(images).shape == (3, model.feature_size) == (3, 5 * side * side)
+    # Up to the last that halves it is the network that it was.
+    assert whole.shape[-1] == side
+
+
+def test_how_often_resnet12_halves_is_a_setting_and_said():
+    settings = NetworkSettings(name="resnet12", filters=4, widths="doubling", halvings=3)
+
+    assert build_network(settings, 5, channels=1, image_size=28).get_submodule("residual.2").halves
+    assert (
+        not build_network(settings, 5, channels=1, image_size=28).get_submodule("residual.3").halves
+    )
+    assert "4 residual blocks of 4, 8, 16, 32 filters, pooled in the first 3" in settings.in_words
+
+
 def test_a_residual_block_is_its_formula_in_pytorchs_own_layers():
     block, x = ResidualBlock(2, 5).double(), torch.randn(4, 2, 9, 9).double()
     for weight in block.parameters():
@@ -173,7 +197,9 @@ def test_initial_weights_of_resnet12_have_the_deviation_of_their_source():
 
 
 def test_images_that_vanish_in_resnet12_are_refused_and_so_are_other_numbers_of_blocks():
-    with pytest.raises(ConfigError, match="Images of 15 pixels vanish in four blocks"):
+    with pytest.raises(
+        ConfigError, match="Images of 15 pixels vanish in 4 halvings; use 16 or more"
+    ):
         ResNet12(5, image_size=15)
     with pytest.raises(ConfigError, match="four blocks: got filters for 3"):
         ResNet12(5, filters=(1, 2, 3))

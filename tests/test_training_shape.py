@@ -46,3 +46,24 @@ def test_by_default_training_has_the_shape_of_the_episodes(drawings):
 def test_more_shots_than_there_are_drawings_is_a_sentence(drawings):
     with pytest.raises(ConfigError, match="20"):
         experiment(drawings, training_shots=18).training_sampler()
+
+
+def test_training_episodes_within_groups_are_of_one_alphabet_each(drawings):
+    def alphabets(made: Experiment) -> set[int]:
+        sampler = made.training_sampler()
+        assert isinstance(sampler, EpisodeSampler)
+        named = [
+            {drawings.class_names[index].partition("/")[0] for index in row}
+            for row in sampler.batch(0, 20).classes
+        ]
+        return set(map(len, named))
+
+    assert alphabets(experiment(drawings, within_groups=True)) == {1}
+    assert alphabets(experiment(drawings)) == {1, 2}
+
+
+def test_a_method_that_trains_on_images_has_no_episodes_within_groups(drawings):
+    config = settings_of("transfer", data="strokes", within_groups=True, ways=2, image_size=28)
+
+    with pytest.raises(ConfigError, match="transfer trains on images of all classes at once"):
+        Experiment(config, drawings, find_split("auto", drawings)).training_sampler()

@@ -199,9 +199,13 @@ class EpisodeSampler:
         disjoint: no class comes twice: there are then only classes // ways episodes. An interval
             over them is one for new characters; over episodes that share characters it is too small
             for that.
+        within_groups: all classes of an episode are of one group, such as an alphabet: what stands
+            before the last slash of their names. Every class comes equally often, but those of
+            groups with fewer classes than ``ways`` do not come.
 
     Raises:
-        ConfigError: if there are fewer classes or drawings than asked for, or a count is below one.
+        ConfigError: if there are fewer classes or drawings than asked for, or a count is below one;
+            or if no group has enough classes.
     """
 
     def __init__(
@@ -217,6 +221,7 @@ class EpisodeSampler:
         rotations: bool = False,
         warps: float = 0.0,
         disjoint: bool = False,
+        within_groups: bool = False,
     ):
         classes = refuse_wrong_classes(dataset, classes)
         _refuse_impossible(len(classes), ways, shots, queries)
@@ -236,6 +241,7 @@ class EpisodeSampler:
         self.rotations = rotations
         self.warps = warps
         self.disjoint = disjoint
+        self._groups = _groups_of(dataset, classes, ways) if within_groups else None
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
         """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
@@ -270,6 +276,8 @@ class EpisodeSampler:
             once = stream(self.seed, f"{self.stream_name}/disjoint", 0)
             all_classes = once.permutation(len(self.classes))
             chosen = all_classes[index * self.ways : (index + 1) * self.ways]
+        elif self._groups is not None:
+            chosen = _within_one(self._groups, self.ways, random)
         else:
             chosen = random.choice(len(self.classes), self.ways, replace=False)
         classes = self.classes[chosen]
@@ -312,6 +320,28 @@ class EpisodeSampler:
             images = warped(images.flatten(0, 1), of_images).view_as(images)
         labels = torch.arange(ways).repeat_interleave(examples).expand(episodes, -1)
         return LabelledImages(images, labels)
+
+
+def _groups_of(dataset: FewShotDataset, classes: np.ndarray, ways: int) -> list[np.ndarray]:
+    """Places of the classes of each group that has enough of them."""
+    names = [dataset.class_names[index].rpartition("/")[0] for index in classes]
+    _, groups = np.unique(names, return_inverse=True)
+    places = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    large = [of_group for of_group in places if len(of_group) >= ways]
+    if not large:
+        most = max(map(len, places))
+        raise ConfigError(
+            f"Cannot sample {ways}-way episodes within a group: the largest has {most} classes. "
+            f"Choose ways <= {most}."
+        )
+    return large
+
+
+def _within_one(groups: list[np.ndarray], ways: int, random: np.random.Generator) -> np.ndarray:
+    """Some classes of one group, which comes the more often the more classes it has."""
+    sizes = np.array(list(map(len, groups)))
+    group = groups[random.choice(len(groups), p=sizes / sizes.sum())]
+    return random.choice(group, ways, replace=False)
 
 
 def _refuse_impossible(classes: int, ways: int, shots: int, queries: int) -> None:

@@ -60,9 +60,15 @@ class Experiment:
         data = self.config.data
         shape = self.config.own.training_shape(self.config)
         seed = self.config.training.seed
-        return self._sampler("train", shape, seed, data.rotations, warps=data.warps)
+        how = {"warps": data.warps, "within_groups": data.within_groups}
+        return self._sampler("train", shape, seed, data.rotations, **how)
 
     def _image_sampler(self) -> ImageSampler:
+        if self.config.data.within_groups:
+            raise ConfigError(
+                f"within_groups is of training episodes, and {self.config.method} trains on images "
+                "of all classes at once: leave it out."
+            )
         return ImageSampler(
             self.dataset,
             self.dataset.class_indices(self.split.part("train")),

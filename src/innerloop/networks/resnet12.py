@@ -21,7 +21,7 @@ SLOPE = 0.1
 
 
 class ResidualBlock(nn.Module):
-    """Three 3x3 convolutions beside a 1x1 convolution, then 2x2 max pooling.
+    """Three 3x3 convolutions beside a 1x1 convolution, then 2x2 max pooling if it is to halve.
 
     With c, n a convolution without bias and its batch norm, and r the leaky ReLU::
 
@@ -29,11 +29,13 @@ class ResidualBlock(nn.Module):
 
     Args:
         inputs: channels of what comes in.
-        outputs: channels of what goes out, at half the side, rounded down.
+        outputs: channels of what goes out.
+        halves: whether the side of what goes out is half of what comes in, rounded down.
     """
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, *, halves: bool = True):
         super().__init__()
+        self.halves = halves
         channels = (inputs, outputs, outputs)
         self.convs = nn.ModuleList(
             nn.Conv2d(before, outputs, 3, padding=1, bias=False) for before in channels
@@ -43,14 +45,14 @@ class ResidualBlock(nn.Module):
         self.shortcut_norm = BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n, outputs, side // 2, side // 2) of inputs (n, inputs, side, side)."""
+        """Outputs (n, outputs, side, side), or half the side, of inputs (n, inputs, side, side)."""
         beside = self.shortcut_norm(self.shortcut(x))
         for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
             if number == 2:
                 x = x + beside
             x = F.leaky_relu(x, SLOPE)
-        return F.max_pool2d(x, 2)
+        return F.max_pool2d(x, 2) if self.halves else x
 
 
 class ResNet12(nn.Module):
@@ -76,6 +78,7 @@ class ResNet12(nn.Module):
         image_size: side of the square images in pixels, at least 16.
         filters: channels of the four blocks: 64, 160, 320, 640 in MetaOptNet and RFS, 64, 128, 256,
             512 in TADAM.
+        halvings: how many blocks, from the first on, halve the image: all four in the papers.
         features: ``flatten`` or ``mean``, as for `innerloop.Conv4`.
         feature_norm: standardise each feature over the batch, as for `innerloop.Conv4`.
         feature_scale: the features are multiplied by this.
@@ -84,7 +87,7 @@ class ResNet12(nn.Module):
         head_init: ``zero`` or ``glorot`` (uniform); the head's bias is zero.
 
     Raises:
-        ConfigError: if the image is too small for four halvings, or there are not four blocks.
+        ConfigError: if the image is too small for its halvings, or there are not four blocks.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class ResNet12(nn.Module):
         channels: int = 3,
         image_size: int = 84,
         filters: Sequence[int] = (64, 160, 320, 640),
+        halvings: int = 4,
         features: Features = "mean",
         feature_norm: bool = True,
         feature_scale: float = 1.0,
@@ -103,16 +107,19 @@ class ResNet12(nn.Module):
         super().__init__()
         if len(filters) != 4:
             raise ConfigError(f"ResNet12 has four blocks: got filters for {len(filters)}.")
-        side = image_size // 2**4
+        side = image_size // 2**halvings
         if side < 1:
             raise ConfigError(
-                f"Images of {image_size} pixels vanish in four blocks; use 16 or more."
+                f"Images of {image_size} pixels vanish in {halvings} halvings; use {2**halvings} "
+                "or more."
             )
         self.features: Features = features
         self.feature_scale = feature_scale
         self.residual = nn.ModuleList(
-            ResidualBlock(inputs, outputs)
-            for inputs, outputs in zip((channels, *filters[:-1]), filters, strict=True)
+            ResidualBlock(inputs, outputs, halves=block < halvings)
+            for block, (inputs, outputs) in enumerate(
+                zip((channels, *filters[:-1]), filters, strict=True)
+            )
         )
         self.map_shape = (filters[-1], side, side)
         self.feature_size = filters[-1] * side * side if features == "flatten" else filters[-1]

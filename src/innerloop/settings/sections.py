@@ -31,6 +31,9 @@ class DataSettings(Section):
     warps: Annotated[float, between(0.0, 3.0)] = setting(0.0, seldom=True, formerly=0.0)
     """Warp training images by small turns, shears, scales and shifts, each time others: 1 for those
     of Koch et al. (2015), 0 for none."""
+    within_groups: bool = setting(False, seldom=True, formerly=False)
+    """Take all classes of a training episode from one group, such as an alphabet: classes that are
+    like one another; never at validation."""
     image_size: Annotated[int, between(16, 256)] = setting(28, seldom=True)
     """Side of the images in pixels."""
 
@@ -79,10 +82,8 @@ class NetworkSettings(Section):
     160, 320, 640), doubling 1, 2, 4, 8."""
     downsample: Literal["stride", "max-pool"] = setting("stride", seldom=True, networks=("conv4",))
     """How a block of conv4 halves the image: convolutions of stride 2, or 2x2 max pooling."""
-    halvings: Annotated[int, between(1, 4)] = setting(
-        4, seldom=True, formerly=4, networks=("conv4",)
-    )
-    """How many of conv4's blocks, from the first on, halve the image."""
+    halvings: Annotated[int, between(1, 4)] = setting(4, seldom=True, formerly=4, networks=NETWORKS)
+    """How many blocks of conv4 and resnet12, from the first on, halve the image."""
     features: Literal["flatten", "mean"] = setting("mean", seldom=True, networks=NETWORKS)
     """What the head of conv4 and resnet12 sees of the last block: all positions, or their mean."""
     last_relu: bool = setting(True, seldom=True, networks=("conv4",))
@@ -150,7 +151,7 @@ class NetworkSettings(Section):
         where = "" if self.halvings == 4 else f" in the first {self.halvings}"
         body = f"4 blocks of {self.filters} filters, {self.downsample}{where}"
         if self.name != "conv4":
-            body = self.blocks_in_words
+            body = f"{self.blocks_in_words}{where and f', pooled{where}'}"
         scale = "" if self.feature_scale == 1 else f" times {self.feature_scale:g}"
         return f"{body}, features: {self.features}{scale}, initial weights: {self.conv_init}"
 
