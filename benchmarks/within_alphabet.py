@@ -1,0 +1,116 @@
+"""Characters of one alphabet told apart by one example each: Omniglot's original task.
+
+    python benchmarks/within_alphabet.py RUN [RUN ...] [--split background-heldout]
+
+RUN is a run directory or pretrained:NAME, of a method that compares frozen features. In an episode
+20 characters of one alphabet are drawn by two people: one drawing of each by the first is known,
+and each of the second's gets the character whose known drawing is nearest, by the cosine of
+features. 100 episodes of every alphabet of the split's validation part that has 20 characters; the
+interval is over alphabets. The two people, the characters and their order follow from the seed.
+Writes `results/within-alphabet.json`, for the split `assignment`.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from innerloop import Learner, find_split, load_dataset, pretrained
+from innerloop.core.files import json_text, write_atomic
+from innerloop.core.intervals import mean_and_interval
+from innerloop.core.seeding import EVALUATION_SEED, stream
+from innerloop.data.images import FewShotDataset
+from innerloop.experiments.experiment import open_run
+from innerloop.experiments.pretrained import PREFIX, pretrained_run
+from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.runs.directory import RunDirectory
+
+RESULTS = Path(__file__).parent / "results" / "within-alphabet.json"
+CHARACTERS = 20
+EPISODES = 100
+AT_ONCE = 500
+"""Drawings whose features are computed at once."""
+
+
+def opened(name: str) -> tuple[FrozenFeatures, int]:
+    """A trained learner, and the side of its images."""
+    if name.startswith(PREFIX):
+        run = pretrained_run(name.removeprefix(PREFIX))
+        learner: Learner = pretrained(name.removeprefix(PREFIX))
+    else:
+        run = RunDirectory(Path(name))
+        _, learner = open_run(run, say=lambda words: None)
+    if not isinstance(learner, FrozenFeatures):
+        raise SystemExit(f"{name}: {type(learner).__name__} compares no frozen features.")
+    return learner, run.config.data.image_size
+
+
+def directions(learner: FrozenFeatures, data: FewShotDataset, names: list[str]) -> np.ndarray:
+    """Features of length one, (classes, drawings, features), by stored statistics."""
+    pixels = np.stack([data.images[index] for index in data.class_indices(names)])
+    images = torch.from_numpy(pixels).flatten(0, 1).float() / 255
+    parts = images.split(AT_ONCE)
+    found = torch.cat(
+        [learner.features(part[None], part[None, :1], "running") for part in parts], 1
+    )
+    return F.normalize(found[0], dim=-1).unflatten(0, pixels.shape[:2]).numpy()
+
+
+def errors(vectors: np.ndarray, alphabet: str) -> list[float]:
+    """The part of the second person's drawings that is taken for another character, by episode.
+
+    Args:
+        vectors: (characters, drawings, features) of an alphabet; drawing k is of person k.
+        alphabet: its name, of which the episodes are.
+    """
+    found = []
+    for index in range(EPISODES):
+        random = stream(EVALUATION_SEED, f"within alphabet/{alphabet}", index)
+        characters = random.choice(len(vectors), CHARACTERS, replace=False)
+        first, second = random.choice(vectors.shape[1], 2, replace=False)
+        cosines = vectors[characters, second] @ vectors[characters, first].T
+        found.append(float(np.mean(cosines.argmax(axis=1) != np.arange(CHARACTERS))))
+    return found
+
+
+def measure(name: str, split: str) -> dict[str, Any]:
+    """Mean error over alphabets, its interval, and the error of each alphabet."""
+    learner, side = opened(name)
+    data = load_dataset("omniglot", size=side)
+    alphabets: dict[str, list[str]] = {}
+    for of_class in find_split(split, data).part("val"):
+        alphabets.setdefault(of_class.rpartition("/")[0], []).append(of_class)
+    of_each = {
+        alphabet.rpartition("/")[2]: float(
+            np.mean(errors(directions(learner, data, names), alphabet))
+        )
+        for alphabet, names in alphabets.items()
+        if len(names) >= CHARACTERS
+    }
+    mean, half = mean_and_interval(np.array(list(of_each.values())))
+    return {"network": name, "error": mean, "ci95": half, "of_each_alphabet": of_each}
+
+
+def main() -> None:
+    """Measure every network that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--split", default="assignment")
+    options = parser.parse_args()
+    rows = []
+    for name in options.runs:
+        rows.append(measure(name, options.split))
+        row = rows[-1]
+        print(f"{name}: {100 * row['error']:.2f} ± {100 * row['ci95']:.2f} % errors", flush=True)
+        for alphabet, error in sorted(row["of_each_alphabet"].items(), key=lambda of: of[1]):
+            print(f"  {alphabet}: {100 * error:.1f}")
+    if options.split == "assignment":
+        result = {"episodes_of_an_alphabet": EPISODES, "characters": CHARACTERS, "rows": rows}
+        write_atomic(RESULTS, json_text(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
