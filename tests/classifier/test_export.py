@@ -16,15 +16,21 @@ from onnx import helper
 from onnxruntime import InferenceSession
 from PIL import Image
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
 import innerloop
 from innerloop import FewShotClassifier
 from innerloop.classifier import export, export_page, onnx_graph, onnx_model, squares
-from innerloop.classifier.backbones import find_backbone
+from innerloop.classifier.backbones import Body, find_backbone
 from innerloop.classifier.heads import HEADS
+from innerloop.classifier.onnx_network import network
 from innerloop.cli.export import run
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.images import resize
+from innerloop.networks.batch_norm import batch_norm_layers, keep_running_statistics
+from innerloop.networks.build import build_network
+from innerloop.networks.plain import plain_network
+from innerloop.settings.sections import NetworkSettings
 from picturing import COLOURS, KINDS, drawing, photo
 
 LETTERS = [drawing(kind, seed) for kind in KINDS for seed in range(6)]
@@ -253,6 +259,39 @@ def with_network(classifier: FewShotClassifier, **changes: Any) -> FewShotClassi
     copy = with_state(classifier)
     copy._network = dataclasses.replace(classifier.network, **changes)
     return copy
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("features", ["flatten", "mean"])
+def test_the_networks_of_this_package_are_written_as_they_compute(name, features):
+    halves = "max-pool" if name == "conv4" else "stride"
+    settings = NetworkSettings(
+        name=name, filters=4, halvings=3, features=features, downsample=halves
+    )
+    model = build_network(settings, 5, channels=1, image_size=28)
+    keep_running_statistics(model)
+    for layer in batch_norm_layers(model).values():
+        layer.running().mean.normal_()
+        layer.running().variance.uniform_(0.5, 2)
+    module = Body(plain_network(model, {}, "stored", {"head": nn.Identity()})).eval()
+    graph = onnx_graph.Graph()
+    output = network(graph, "image", module, (1, 1, 28, 28), {})
+    made = helper.make_graph(
+        graph.nodes,
+        "network",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, (1, 1, 28, 28))],
+        [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [1, None])],
+        graph.initializers,
+    )
+    opset = helper.make_opsetid("", onnx_graph.OPSET)
+    content = helper.make_model(made, opset_imports=[opset], ir_version=onnx_graph.IR_VERSION)
+    images = torch.rand(5, 1, 1, 28, 28)
+
+    opened = session(content.SerializeToString())
+    found = np.vstack([np.array(*opened.run(None, {"image": image.numpy()})) for image in images])
+
+    expected = torch.cat([module(image) for image in images]).detach().numpy()
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_what_cannot_be_exported_is_refused_in_a_sentence(letters, tmp_path):

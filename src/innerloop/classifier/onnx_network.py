@@ -107,6 +107,26 @@ def _batch_norm(
     return graph.add("BatchNormalization", input, scale, shift, mean, variance, epsilon=epsilon)
 
 
+def _max_pool(
+    graph: Graph,
+    input: Value,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> str:
+    return graph.add(
+        "MaxPool",
+        input,
+        kernel_shape=kernel_size,
+        strides=stride or kernel_size,
+        pads=[*padding, *padding],
+        dilations=dilation,
+        ceil_mode=int(ceil_mode),
+    )
+
+
 def _mean(graph: Graph, input: Value, axes: Sequence[int], keepdim: bool = False) -> str:
     return graph.add("ReduceMean", input, np.array(axes), keepdims=int(keepdim))
 
@@ -136,6 +156,8 @@ OPERATORS: dict[str, Callable[..., str]] = {
     "conv2d": _convolution,
     "batch_norm": _batch_norm,
     "relu": lambda graph, input: graph.add("Relu", input),
+    "leaky_relu": lambda graph, input, slope=0.01: graph.add("LeakyRelu", input, alpha=slope),
+    "max_pool2d": _max_pool,
     "relu6": lambda graph, input: graph.add("Clip", input, np.float32(0), np.float32(6)),
     "pad": _padding,
     "mean": _mean,

@@ -1,8 +1,7 @@
 """Relation networks: a learnt comparison of a query's maps with those of each class."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,23 +51,27 @@ class Relation(Rule):
     def logits(self, fitted: Fitted, features: Tensor) -> Tensor:
         """Scores (m, ways) of maps (m, C, H, W)."""
         classes = fitted["classes"]
-        pairs = torch.cat(
-            [
-                classes.expand(len(features), *classes.shape),
-                features[:, None].expand(-1, len(classes), *features.shape[1:]),
-            ],
-            dim=2,
-        )
-        x = pairs.flatten(0, 1)  # a query with each class, then the next query
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
-            x = F.max_pool2d(x, 2) if min(x.shape[2:]) > 1 else x
+        first, second = self.convs
+        # A convolution of two maps in depth is the sum of one of each, so that it is computed once
+        # for each class and each query instead of once for each pair of them.
+        of_class, of_query = cast(Tensor, first.weight).chunk(2, dim=1)
+        of_pairs = F.conv2d(classes, of_class, padding=1) + F.conv2d(
+            features, of_query, padding=1
+        ).unsqueeze(1)
+        x = of_pairs.flatten(0, 1)  # a query with each class, then the next query
+        x = second(_pooled_relu(self.norms[0](x)))
+        x = _pooled_relu(self.norms[1](x))
         scores = self.score(F.relu(self.hidden(x.flatten(1)))).sigmoid()
         return scores.view(len(features), len(classes))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean squared error of scores (m, ways) from 1 for the right class, 0 for others."""
         return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits))
+
+
+def _pooled_relu(x: Tensor) -> Tensor:
+    """ReLU, then 2 x 2 pooling where both sides are larger than one: pooled first, it is less."""
+    return F.relu(F.max_pool2d(x, 2) if min(x.shape[2:]) > 1 else x)
 
 
 def _pooled(height: int, width: int) -> tuple[int, int]:
