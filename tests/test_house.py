@@ -117,6 +117,14 @@ def test_a_card_imports_no_torch(method):
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False\n"
 
 
+def test_a_learner_is_read_in_one_sitting():
+    """Where one is longer, a part of it has a name of its own and belongs beside it."""
+    learners = (SOURCE / "methods").glob("*/learner.py")
+    lines = {path.parent.name: len(path.read_text("utf-8").splitlines()) for path in learners}
+
+    assert {name: count for name, count in lines.items() if count > 150} == {}
+
+
 def test_nothing_outside_of_its_folder_names_a_method():
     """But for the rooms of the course, which is about some of them."""
     named = re.compile("fomaml|mamlpp|maml_pp")

@@ -419,9 +419,9 @@ def test_without_sets_batch_norms_scale_and_shift_are_adapted():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (dict(multi_step_fraction=1.5), "multi_step_fraction must be between 0 and 1: got 1.5"),
-        (dict(first_order_fraction=-0.1), "first_order_fraction must be between 0 and 1"),
-        (dict(outer_lr_floor=float("nan")), "outer_lr_floor must be between 0 and 1"),
+        (dict(multi_step_fraction=1.5), "multi_step_fraction must be between 0.0 and 1.0: got 1.5"),
+        (dict(first_order_fraction=-0.1), "first_order_fraction must be between 0.0 and 1.0"),
+        (dict(outer_lr_floor=float("nan")), "outer_lr_floor must be between 0.0 and 1.0"),
         (dict(inner_steps=0), "for each inner step: got 0"),
         (dict(learned_rates="weight"), "learned_rates must be layer, tensor or None"),
     ],
