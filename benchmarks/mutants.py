@@ -34,12 +34,16 @@ MAML = ["laws/test_meta_gradient.py", "laws/test_adapting.py", "laws/test_door.p
 COMPARISON = ["test_comparison.py"]
 TESTS = {
     "methods/maml/learner.py": [*MAML, "laws/test_transfer.py"],
+    "methods/maml/unrolled.py": MAML,
+    "methods/maml/other_parts.py": ["laws/test_adapting.py"],
     "methods/maml/descent.py": [*MAML, "laws/test_adapted_module.py", "test_checks.py"],
     "methods/mamlpp/learner.py": [
         "laws/test_mamlpp.py",
         "laws/test_adapting.py",
         "laws/test_adapted_module.py",
     ],
+    "methods/mamlpp/norms.py": ["laws/test_mamlpp.py", "laws/test_adapted_module.py"],
+    "methods/mamlpp/rates.py": ["laws/test_mamlpp.py"],
     "methods/mamlpp/schedules.py": ["laws/test_mamlpp.py"],
     "methods/keys.py": ["laws/test_mamlpp.py"],
     "methods/transfer/learner.py": ["laws/test_transfer.py", "laws/test_door.py"],
