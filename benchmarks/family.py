@@ -194,11 +194,12 @@ def keep(run: RunDirectory, target: Path) -> None:
 
 
 def record() -> None:
-    """Write a comparison on test classes of each setting, and the package's rows."""
+    """Write a comparison on test classes of each whole setting, and the package's rows."""
     rows = []
     for shape in SHAPES:
         runs = [RunDirectory(path) for path in sorted((RESULTS / shape).glob("*/"))]
-        if not runs:
+        if len(runs) < len(TRIALS) * len(SEEDS[shape]):
+            print(f"{shape} is left out: {len(runs)} trainings of {len(TRIALS)} methods.")
             continue
         compared = results(runs, "test", EPISODES)
         write_atomic(RESULTS / f"{shape}.json", json_text(compared.to_json(), indent=1) + "\n")

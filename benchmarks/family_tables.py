@@ -13,6 +13,7 @@ from typing import Any
 from family_protocol import SHAPES, TRIALS
 from pages import table
 
+from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
 from innerloop.methods.catalogue import find_card, title_of
 from innerloop.methods.overview import page_of
@@ -53,6 +54,25 @@ PUBLISHED: dict[str, tuple[str, str, str, str, str]] = {
 }
 """Accuracy in percent of the four settings, in the order of `SHAPES`, and where it is published."""
 
+RELATIONS: list[tuple[str, str, str]] = [
+    ("fomaml", "maml", "nearly as good (Finn and others, 2017, mini-ImageNet)"),
+    ("mamlpp", "maml", "above, most in 20-way (Antoniou and others, 2019, Omniglot)"),
+    ("anil", "maml", "as good (Raghu and others, 2020, Omniglot and mini-ImageNet)"),
+    ("boil", "maml", "above (Oh and others, 2021, mini-ImageNet and other images)"),
+    ("metasgd", "maml", "as good or above (Li and others, 2017, Omniglot)"),
+    ("imaml", "maml", "as good or above in 20-way (Rajeswaran and others, 2019, Omniglot)"),
+    ("reptile", "fomaml", "as good in 5-way 5-shot (Nichol and others, 2018, Omniglot)"),
+    ("protomaml", "maml", "above (Triantafillou and others, 2020, Meta-Dataset)"),
+    ("protomaml", "protonet", "above (the same)"),
+    ("matchingnet", "protonet", "below (Snell and others, 2017, Omniglot)"),
+    ("relationnet", "protonet", "above (Sung and others, 2018, Omniglot)"),
+    ("r2d2", "protonet", "as good (Bertinetto and others, 2019, Omniglot)"),
+    ("metaoptnet", "protonet", "above (Lee and others, 2019, mini-ImageNet)"),
+    ("baselinepp", "transfer", "above (Chen and others, 2019, mini-ImageNet)"),
+    ("tim", "simpleshot", "above (Boudiaf and others, 2020, mini-ImageNet)"),
+]
+"""Of two methods, what a paper says of the first beside the second."""
+
 
 @cache
 def compared(shape: str) -> dict[str, Any]:
@@ -80,11 +100,11 @@ def shown(row: Mapping[str, Any]) -> str:
     return f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}"
 
 
-def linked(method: str, folder: str) -> str:
-    """A method's title, with a link to its page from a page in a folder of the repository."""
+def linked(method: str) -> str:
+    """A method's title, with a link to its page from another page of `docs/`."""
     page = page_of(find_card(method))
     assert page
-    return f"[{title_of(method)}]({folder}{page})"
+    return f"[{title_of(method)}]({page.removeprefix('docs/')})"
 
 
 def in_words(methods: Iterable[str]) -> str:
@@ -121,7 +141,7 @@ def minutes(shape: str, method: str) -> str:
 
 
 def of_family() -> str:
-    """README's: all methods in four settings."""
+    """family.md's: all methods in four settings."""
     cells = []
     for method in ranked():
         accuracies = [
@@ -131,7 +151,7 @@ def of_family() -> str:
             for shape in SHAPES
         ]
         card = find_card(method)
-        cells.append([linked(method, ""), card.adapts, *accuracies, minutes("5w5s", method)])
+        cells.append([linked(method), card.adapts, *accuracies, minutes("5w5s", method)])
     head = " | ".join(IN_WORDS.values())
     return table(f"method | in an episode adapts | {head} | minutes", cells)
 
@@ -146,6 +166,43 @@ def of_published() -> str:
         ]
         cells.append([title_of(method), *pairs, f"arXiv {arxiv}"])
     return table(f"method | {' | '.join(IN_WORDS.values())} | published in", cells)
+
+
+def of_relations() -> str:
+    """family.md's: differences that papers say something of."""
+    cells = []
+    for a, b, words in RELATIONS:
+        differences = []
+        for shape in SHAPES:
+            of = difference(shape, a, b)
+            text = f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f}"
+            differences.append(f"**{text}**" if of["apart"] else text)
+        cells.append([f"{title_of(a)} minus {title_of(b)}", *differences, words])
+    return table(f"points | {' | '.join(IN_WORDS.values())} | as published", cells)
+
+
+def orders() -> str:
+    """A line for each setting: pairs told apart here the other way round than published numbers.
+
+    Of two published accuracies the higher is above, by however little.
+    """
+    lines = []
+    for place, (shape, words) in enumerate(IN_WORDS.items()):
+        known = {name: float(row[place]) for name, row in PUBLISHED.items() if row[place] != "-"}
+        reversed_here = [
+            f"{title_of(a)} below {title_of(b)}"
+            for a in known
+            for b in known
+            if known[a] > known[b]
+            and (here := difference(shape, a, b))["apart"]
+            and here["mean"] < 0
+        ]
+        pairs = len(known) * (len(known) - 1) // 2
+        lines.append(
+            f"- **{words}**: {len(reversed_here)} of {pairs} pairs"
+            f"{': ' if reversed_here else ''}{'; '.join(reversed_here)}."
+        )
+    return "\n".join(lines)
 
 
 def of_modes() -> str:
@@ -302,6 +359,8 @@ def which_survives() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "family": of_family,
     "family published": of_published,
+    "family relations": of_relations,
+    "family orders": orders,
     "family modes": of_modes,
     "family costs": of_costs,
     "family trials": of_trials,
@@ -314,3 +373,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "which survives": which_survives,
 }
 """What makes each, by its name."""
+
+
+def texts() -> dict[str, str]:
+    """Every table and sentence; one whose files are not there says so."""
+    made = {}
+    for name, make in TABLES.items():
+        try:
+            made[name] = make()
+        except DataError:
+            made[name] = "Not measured yet."
+    return made

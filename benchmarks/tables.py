@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import family_tables
 import numpy as np
 from pages import filled, table
 
@@ -33,6 +34,8 @@ PAGES = [
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "own-pictures.md",
     ROOT / "docs" / "regression.md",
+    ROOT / "docs" / "family.md",
+    ROOT / "docs" / "which-method.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
 ]
 TITLES = {
@@ -682,6 +685,7 @@ def tables() -> dict[str, str]:
         "features": of_features(),
         "parts": of_parts(),
         "shift": of_shift(),
+        **family_tables.texts(),
     }
 
 

@@ -91,6 +91,23 @@ def test_the_order_is_by_the_mean_over_the_settings(four):
     )
 
 
+def test_published_orders_that_come_out_the_other_way_are_named(four, monkeypatch):
+    published = {
+        "transfer": ("99", "99", "99", "-", ""),
+        "maml": ("98", "98.5", "-", "98", ""),
+        "tim": ("97", "97", "97", "97", ""),
+    }
+    monkeypatch.setattr(family_tables, "PUBLISHED", published)
+
+    assert family_tables.orders().splitlines() == [
+        # MAML and TIM are not told apart here.
+        "- **5-way 1-shot**: 2 of 3 pairs: Transfer below MAML; Transfer below TIM (transductive).",
+        "- **5-way 5-shot**: 2 of 3 pairs: Transfer below MAML; Transfer below TIM (transductive).",
+        "- **20-way 1-shot**: 1 of 1 pairs: Transfer below TIM (transductive).",
+        "- **20-way 5-shot**: 0 of 1 pairs.",
+    ]
+
+
 def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():
     of_kinds = [name for methods in family_tables.KINDS.values() for name in methods]
 
