@@ -15,7 +15,7 @@ from innerloop.fast_weights.fused_cpu.compiling import HOST
 from innerloop.methods.base import Learner
 from innerloop.methods.heads.episodic import EpisodicFeatures
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.heads.rule import Fitted, Rule
+from innerloop.methods.heads.rule import Fitted, Rule, RuleHead
 from innerloop.methods.maml.learner import MAML
 from innerloop.networks.batch_norm import batch_norm_layers, keep_running_statistics
 from innerloop.networks.conv4 import Conv4
@@ -162,6 +162,30 @@ def test_chunks_of_any_size_have_the_same_bits(at_once):
     expected, theirs = taken(5)
     assert values["loss"] == expected["loss"]
     assert all(torch.equal(*pair) for pair in zip(tensors, theirs, strict=True))
+
+
+@pytest.mark.parametrize("size", [5, 8, 12, 64])
+def test_an_episode_has_the_same_bits_beside_others_as_alone(size):
+    """Wherever its features begin in memory, which products of matrices depend on."""
+    draw = torch.Generator().manual_seed(0)
+    support, query, wanted = (
+        torch.randn(5, count, width, generator=draw)
+        for count, width in ((10, size), (7, size), (7, 5))
+    )
+    labels = (torch.arange(10) % 5).expand(5, -1)
+
+    def answers(chosen: slice) -> tuple[Tensor, ...]:
+        of_support, of_query = (of[chosen].clone().requires_grad_() for of in (support, query))
+        head = RuleHead(ScaledMeans(), {})
+        logits = head.logits(head.fit(of_support, labels[chosen], 5), of_query)
+        slopes = torch.autograd.grad((logits * wanted[chosen]).sum(), (of_support, of_query))
+        return logits.detach(), *slopes
+
+    together = answers(slice(0, 5))
+    for episode in range(5):
+        alone = answers(slice(episode, episode + 1))
+        for one, other in zip(alone, together, strict=True):
+            assert torch.equal(one[0], other[episode])
 
 
 @pytest.mark.parametrize("mode", MODES)

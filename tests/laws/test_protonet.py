@@ -13,6 +13,7 @@ from innerloop.methods.protonet.learner import MostAlike, NearestPrototype, Prot
 from innerloop.networks.conv4 import Conv4
 from laws.test_fused import far
 from laws.test_meta_gradient import random_episodes
+from laws.test_sums import assert_same_bits_however_divided, five_episodes
 
 WAYS = 4
 
@@ -81,6 +82,16 @@ def test_the_gradient_is_that_of_finite_differences(distance):
                 weight.sub_(sign * 1e-6 * direction)
         slope = (values[0] - values[1]) / 2e-6
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5), name
+
+
+@pytest.mark.parametrize("filters", [5, 8])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_an_outer_step_has_the_same_bits_however_it_is_divided(distance, filters):
+    def make() -> ProtoNet:
+        torch.manual_seed(0)
+        return ProtoNet(Conv4(5, filters=filters, feature_norm=False), distance=distance)
+
+    assert_same_bits_however_divided(make, five_episodes())
 
 
 def test_more_ways_in_training_than_at_test_are_a_setting():

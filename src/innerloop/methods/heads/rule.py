@@ -132,8 +132,8 @@ class RuleHead:
         """
         fit = EachEpisode(self._rule, "fit", self._weights)
         pairs = zip(features, labels, strict=True)
-        fitted = [fit(episode, *pair, ways) for episode, pair in enumerate(pairs)]
-        head = {name: torch.stack([of[name] for of in fitted]) for name in fitted[0]}
+        fitted = [fit(episode, _moved(x), y, ways) for episode, (x, y) in enumerate(pairs)]
+        head = {name: torch.stack([_moved(of[name]) for of in fitted]) for name in fitted[0]}
         if self._layers and self._batch_norm != "running":
             _, seen = self.measured(head, features, moments)
             head |= {
@@ -150,7 +150,7 @@ class RuleHead:
         logits = EachEpisode(self._rule, "logits", self._weights, self._statistics(head))
         return torch.stack(
             [
-                logits(episode, self._fitted(head, episode), of_one)
+                _moved(logits(episode, self._fitted(head, episode), _moved(of_one)))
                 for episode, of_one in enumerate(features)
             ]
         )
@@ -168,7 +168,7 @@ class RuleHead:
         logits = EachEpisode(self._rule, "logits", self._weights)
         values, seen = zip(
             *(
-                logits.measured(measure, episode, self._fitted(head, episode), of_one)
+                logits.measured(measure, episode, self._fitted(head, episode), _moved(of_one))
                 for episode, of_one in enumerate(features)
             ),
             strict=True,
@@ -177,7 +177,7 @@ class RuleHead:
             layer: Moments(*map(torch.stack, zip(*(of[layer] for of in seen), strict=True)))
             for layer in seen[0]
         }
-        return torch.stack(values), stacked
+        return torch.stack([_moved(of_one) for of_one in values]), stacked
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Losses (E,) of logits (E, n, ways) and labels (E, n)."""
@@ -198,7 +198,7 @@ class RuleHead:
     def _fitted(self, head: FastWeights, episode: int) -> Fitted:
         """What the rule itself kept of one support set."""
         moments = {_name_of(layer, part) for layer in self._layers for part in Moments._fields}
-        return {name: of[episode] for name, of in head.items() if name not in moments}
+        return {name: _moved(of[episode]) for name, of in head.items() if name not in moments}
 
     def _statistics(self, head: FastWeights) -> Statistics | Stored | None:
         """What the rule's batch norms normalise by."""
@@ -210,6 +210,14 @@ class RuleHead:
             layer: Moments(*(head[_name_of(layer, part)] for part in Moments._fields))
             for layer in self._layers
         }
+
+
+def _moved(of_one: Tensor) -> Tensor:
+    """The same numbers in memory of their own, and so their gradient, which a clone's is not.
+
+    Bits of a product of matrices depend on where these begin: an episode's would on its place.
+    """
+    return of_one * 1 if of_one.is_floating_point() else of_one
 
 
 def _name_of(layer: str, part: str) -> str:
