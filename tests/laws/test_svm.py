@@ -174,6 +174,33 @@ def test_degenerate_problems_have_finite_solutions_and_gradients(name):
     assert wrong(gram, one_hot(labels, 5), solve_dual(gram, one_hot(labels, 5))) <= 1e-8
 
 
+@pytest.mark.parametrize("size", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize("shots", [1, 5])
+def test_one_picture_under_two_labels_is_no_obstacle_however_long_its_features_are(shots, size):
+    """The conditions are met as far as sums of such numbers can be computed."""
+    x, labels = problem(5, shots, size=size)
+    x[-1] = x[0]
+    gram, targets = COST * x @ x.T, one_hot(labels, 5)
+
+    dual = solve_dual(gram, targets)
+
+    assert dual.abs().max() > 0.1  # not as small as where all can be told apart
+    assert wrong(gram, targets, dual) <= 1e-11 + 1e-13 * gram.max()
+    (gradient,) = torch.autograd.grad(
+        fit_svm(x.requires_grad_(), labels, 5, COST).square().sum(), x
+    )
+    assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+def test_one_picture_under_all_labels_has_no_scores(size):
+    """Rows of A sum to zero, and by symmetry so do its columns: W'x is zero for every class."""
+    x, labels = problem(5, 1, size=size)
+    x = x[:1].expand_as(x)
+
+    assert (x @ fit_svm(x, labels, 5, COST)).abs().max() < 1e-6
+
+
 def test_at_small_cost_every_example_is_at_its_bound():
     """Then W is C times the class's sum less the others' share of it, whatever the geometry."""
     x, labels = problem(2, 5)

@@ -39,7 +39,7 @@ STEPS = 60
 LAST = 1e-15
 """μ at the end, for examples of no length; less for longer ones, whose A is smaller."""
 TOLERANCE = 1e-11
-"""Of the equations that have no μ."""
+"""Of the equations that have no μ, and beside it what rounding leaves of their sums."""
 REGULAR = 1e-12
 """Of the mean of G's diagonal, added to it: G is singular where there are more examples than
 features, or two that are equal."""
@@ -133,7 +133,9 @@ def _solved(gram: Tensor, targets: Tensor, last: Tensor) -> _Point:
     for _ in range(STEPS):
         slope = point.slope(gram, targets)
         wrong = torch.maximum(slope.abs().max(), point.sums.abs().max())
-        if wrong <= TOLERANCE and point.products.max() <= 4 * last:
+        # Of one picture under two labels A is large beside the slope, which is all rounding.
+        rounding = torch.finfo(gram.dtype).eps * (gram.abs() @ point.dual.abs()).max()
+        if wrong <= TOLERANCE + 4 * rounding and point.products.max() <= 4 * last:
             return point
         point = _advanced(point, slope, _Newton(gram, point), targets, last)
     raise NonFiniteError(
