@@ -250,6 +250,7 @@ def flags(changed: dict[str, Any]) -> str:
 
 def main() -> None:
     """Do what is asked."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
