@@ -56,6 +56,7 @@ def publish(run: RunDirectory, target: Path, *, whole: bool) -> None:
 def without_places(file: Path) -> str:
     """A file of a run, without where its machine kept the run and the data."""
     text = re.sub(r" --run-dir [^\s\"]+", "", file.read_text("utf-8"))
+    text = re.sub(r"sweep work [^\s\"]+", "sweep work FOLDER", text)
     return re.sub(r"[^\s\"]*/(\w+), named by", r"\1, named by", text)
 
 
