@@ -66,8 +66,9 @@ class R2D2(EpisodicFeatures):
     the features' mean squared length, so that equal examples are no obstacle.
 
     Deviations: the authors' code keeps λ at 50 unless asked otherwise, then learns it as it is, or
-    the exponent of a base; it adds a column of ones to X, and divides X and Y by √n. A mean over
-    the episodes of an outer step; the paper has one episode in a step.
+    the exponent of a base; it adds a column of ones to X, and divides X and Y by √n, so that its 50
+    is λ = 50 n here. A mean over the episodes of an outer step; the paper has one episode in a
+    step.
 
     Args:
         model: has ``embed(images) -> (n, features)``.
