@@ -604,9 +604,11 @@ def test_a_network_whose_blocks_are_not_known_is_refused(subjects):
         refused()
 
 
-def test_a_method_that_adapts_in_its_own_way_alone_is_refused(subjects):
+@pytest.mark.parametrize("method", ["mamlpp", "boil", "metasgd", "reptile"])
+def test_a_method_that_adapts_in_its_own_way_alone_is_refused(subjects, method):
+    """Of a meta-learned head nothing is said, where there is no other to train."""
     one, other = subjects
-    config = settings_of("mamlpp", **SETTINGS)
+    config = settings_of(method, **SETTINGS)
     experiment = Experiment(config, other.experiment.dataset, other.experiment.split)
     own_way = Subject("own way", experiment, experiment.build_learner(), other.own_accuracies)
 

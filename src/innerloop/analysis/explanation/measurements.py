@@ -87,15 +87,16 @@ def refuse_what_cannot_be_explained(subject: Subject) -> None:
             f"{name} has a network whose blocks are not known: it needs embed, head and blocks, as "
             "Conv4 has them."
         )
-    if learner.meta_learned_head:
-        raise ConfigError(
-            f"{name} has a meta-learned head, and an explanation gives new heads to both networks: "
-            "train it with --fresh-head."
-        )
     if missing := [parts for parts in PARTS if parts not in learner.adaptable]:
         raise ConfigError(
             f"{name} cannot be adapted in other ways than its own, and an explanation adapts "
             f"{', '.join(missing)}."
+        )
+    # Of the methods that come here every head can be a fresh one.
+    if learner.meta_learned_head:
+        raise ConfigError(
+            f"{name} has a meta-learned head, and an explanation gives new heads to both networks: "
+            "train it with --fresh-head."
         )
     if not subject.takes_steps and not isinstance(learner, FrozenFeatures):
         raise ConfigError(
