@@ -1,8 +1,8 @@
 """The laws of iMAML, in float64, each against an oracle of its own."""
 
 import copy
-import statistics
 import dataclasses
+import statistics
 from pathlib import Path
 from typing import Any
 
