@@ -1,7 +1,8 @@
 """A float32 meta-gradient is as near to float64 as that of a plain loop in PyTorch's own layers.
 
 Rectifiers amplify rounding: the gradient of a network trained for a while is far from float64 in
-some episodes, whatever computes it. So errors are compared over many episodes, by their median.
+some episodes, whatever computes it. So errors are compared over many episodes: an engine may be the
+farther one in about half of them, as chance has it.
 """
 
 import copy
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -146,10 +148,12 @@ def test_a_meta_gradient_is_as_exact_as_a_plain_loops(
             found[engine] = our_gradient(ours, batch, engine, first_order=first_order)
         for name, gradient in found.items():
             errors[name].append(float((gradient - expected).norm() / expected.norm()))
-    medians = {name: statistics.median(of) for name, of in errors.items()}
 
-    # The reference has the same operations in the same order.
-    assert max(medians.values()) == medians["plain"]
+    for engine in engines:
+        # Which of two roundings is the nearer is chance in an episode, and differs by processor.
+        worse = sum(a > b for a, b in zip(errors[engine], errors["plain"], strict=True))
+        assert binomtest(worse, EPISODES, alternative="greater").pvalue > 0.01
+        assert statistics.median(errors[engine]) <= 1.5 * statistics.median(errors["plain"])
 
 
 def test_statistics_are_exact_in_every_layout():
