@@ -74,6 +74,23 @@ def test_a_run_that_is_done_is_what_train_and_evaluate_leave(
     assert (sweep.done(), status_of(sweep).begun) == ({FIRST, SECOND}, ())
 
 
+def test_what_killed_workers_left_of_runs_that_are_done_is_removed(sweep):
+    """Attempt 1 was killed beside attempt 2, attempt 3 while it made its directory; of a run that
+    cannot be done something is kept."""
+    sweep.planned(SECOND).write_text("{")
+    kept = sweep.work(SECOND, 1)
+    left = [sweep.work(FIRST, 1), sweep.path / "work" / f".{FIRST}.3-_9c6s6pf"]
+    for path in (kept, *left):
+        path.mkdir()
+        (path / "metrics.jsonl").touch()
+    assert sweep.left_over() == []
+
+    work(sweep)
+
+    assert sweep.done() == {FIRST}
+    assert list((sweep.path / "work").iterdir()) == [kept]
+
+
 def failing(monkeypatch, *errors: BaseException | None):
     """Let the validations of the next trainings raise these, in turn; None: go on."""
     left = list(errors)

@@ -97,6 +97,9 @@ def work(
         elif queue.others and wait:
             time.sleep(pause_s)
         else:
+            # Here and not by those who left it: they were killed, at any moment.
+            for path in sweep.left_over():
+                shutil.rmtree(path, ignore_errors=True)
             return None
 
 
@@ -253,7 +256,7 @@ class Worker:
         save_evaluation(run, evaluation.row(step=steps))
 
     def _deliver(self, attempt: Attempt, run: RunDirectory) -> None:
-        """Give a run its final place, which one attempt alone can, and remove what others left."""
+        """Give a run its final place, which one attempt alone can."""
         final = self.sweep.run(attempt.name)
         try:
             os.rename(run.path, final)
@@ -262,8 +265,6 @@ class Worker:
                 with disk_errors(str(final)):
                     raise error
             raise LostError(f"{attempt.name} was finished by another worker.") from error
-        for number in self.sweep.work_left(attempt.name):
-            shutil.rmtree(self.sweep.work(attempt.name, number), ignore_errors=True)
 
 
 def _taken_over(attempt: Attempt, path: Path) -> bool:

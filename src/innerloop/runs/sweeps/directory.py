@@ -147,6 +147,19 @@ class SweepDirectory:
         )
         return sorted(int(number) for number in numbers if number.isdecimal())
 
+    def left_over(self) -> list[Path]:
+        """What attempts have left in ``work/`` of runs that are done; rising.
+
+        A worker that is killed while it makes a run directory leaves a hidden one,
+        ``.NAME.K-xxxxxxxx``.
+        """
+        done = self.done()
+        return sorted(
+            self.path / "work" / found
+            for found in _names(self.path / "work")
+            if found.removeprefix(".").rpartition(".")[0] in done
+        )
+
     @cached_property
     def _planned_names(self) -> frozenset[str]:
         return frozenset(self.plan.runs)
