@@ -117,6 +117,23 @@ def test_results_and_verdict_follow_the_evaluations(tmp_path):
     assert "Of these networks alone: Transfer is worse than FO-MAML: -2.00" in after
 
 
+def test_a_model_card_tells_evaluations_as_in_training_from_those_of_other_shapes(tmp_path):
+    run = make_run(tmp_path, "fomaml", evaluated=None)
+    evaluate(run, 0.9, ways=20, shots=1)
+    evaluate(run, 0.4, ways=20, shots=5, adaptation="head")
+    evaluate(run, 0.3, ways=20, shots=5, rotations=True)
+    before = model_card(run)
+    evaluate(run, 0.97)
+    after = model_card(run)
+
+    command = f"innerloop evaluate {run.path.name}"
+    assert f"Not evaluated yet on episodes as in training: `{command}`." in before
+    assert "| 20-way 1-shot, 15 | val | transductive | 8 | 90." in before
+    assert before.count(" | val | ") == 1
+    assert "Not evaluated" not in after and "\n| val | transductive | 8 | 97." in after
+    assert "| 20-way 1-shot, 15 | val | transductive | 8 | 90." in after
+
+
 def test_every_missing_run_is_said_with_the_command_that_makes_it(tmp_path):
     run = make_run(tmp_path, "fomaml", evaluated=None)
     made = of([run.path])

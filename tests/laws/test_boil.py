@@ -171,7 +171,7 @@ class HeadAlone(nn.Module):
 
 
 def test_what_has_no_head_or_no_body_is_refused():
-    with pytest.raises(ConfigError, match="no parameters under 'head' to keep"):
+    with pytest.raises(ConfigError, match=r"'head' to keep: BOIL's .* some under '1'"):
         BOIL(nn.Sequential(nn.Flatten(), nn.Linear(256, 3)))
     with pytest.raises(ConfigError, match="No parameter of HeadAlone would take inner steps"):
         BOIL(HeadAlone())

@@ -108,7 +108,12 @@ def parameters_to_adapt(
         raise ConfigError(f"adapts is a list of names: write [{modules!r}].")
     for module in modules:
         if not parameters_under(model, [module]):
-            raise ConfigError(f"The model has no parameters under {module!r} {purpose}.")
+            names = [name for name, child in model.named_children() if [*child.parameters()]]
+            there = ", ".join(map(repr, names))
+            raise ConfigError(
+                f"The model has no parameters under {module!r} {purpose}. "
+                + (f"It has some under {there}." if there else "It has none under any name.")
+            )
     return parameters_under(model, modules)
 
 

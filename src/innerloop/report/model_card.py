@@ -14,7 +14,7 @@ from innerloop.report.material import named
 from innerloop.report.render.markdown import table, text
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
-from innerloop.runs.evaluations import evaluations, is_own
+from innerloop.runs.evaluations import evaluations, is_own, over_other_shapes
 from innerloop.runs.results import EvaluationRow
 from innerloop.settings.sections import DataSettings
 
@@ -126,28 +126,46 @@ def _classes(data: DataSettings) -> str:
 
 
 def _results(run: RunDirectory) -> list[str]:
-    rows = [row for part in ("val", "test") for row in evaluations(run, part) if is_own(run, row)]
-    if not rows:
-        return [
-            text(f"Not evaluated yet: {code(f'innerloop evaluate {shlex.quote(run.path.name)}')}.")
+    trained = [
+        row for part in ("val", "test") for row in evaluations(run, part) if is_own(run, row)
+    ]
+    others = over_other_shapes(run)
+    lines = []
+    if not trained:
+        command = code(f"innerloop evaluate {shlex.quote(run.path.name)}")
+        lines.append(text(f"Not evaluated yet on episodes as in training: {command}."))
+    else:
+        episode = run.config.episode
+        lines += [
+            f"Query accuracy after {run.config.own.adaptation_in_words}, {episode.ways}-way "
+            f"{episode.shots}-shot, {episode.queries} query pictures a class, "
+            f"with the {_intervals(trained)}:",
+            "",
+            *table(MEASURED, [_measured(row) for row in trained]),
         ]
+    if others:
+        shapes = [f"{row.ways}-way {row.shots}-shot, {row.queries}" for row in others]
+        lines += [
+            "",
+            f"On episodes of other shapes, with the {_intervals(others)}:",
+            "",
+            *table(
+                ["episodes, query pictures a class", *MEASURED],
+                [[shape, *_measured(row)] for shape, row in zip(shapes, others, strict=True)],
+            ),
+        ]
+    return lines
+
+
+MEASURED = ["part", "batch norm", "episodes", "accuracy, %"]
+
+
+def _measured(row: EvaluationRow) -> list[str]:
     return [
-        f"Query accuracy after {run.config.own.adaptation_in_words}, {run.config.episode.ways}-way "
-        f"{run.config.episode.shots}-shot, {run.config.episode.queries} query pictures a class, "
-        f"with the {_intervals(rows)}:",
-        "",
-        *table(
-            ["part", "batch norm", "episodes", "accuracy, %"],
-            [
-                [
-                    row.part,
-                    row.batch_norm,
-                    str(row.episodes),
-                    f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}",
-                ]
-                for row in rows
-            ],
-        ),
+        row.part,
+        row.batch_norm,
+        str(row.episodes),
+        f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}",
     ]
 
 

@@ -1,6 +1,7 @@
 """Judges evaluations: over which episodes they are, and which of them a method is judged by."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from innerloop.core.errors import DataError
@@ -123,6 +124,21 @@ def method_settings(run: RunDirectory) -> tuple[Any, ...]:
         values["method"],
         tuple(value for name, value in values.items() if name not in NOT_THE_METHOD),
     )
+
+
+def over_other_shapes(run: RunDirectory) -> list[EvaluationRow]:
+    """A run's evaluations in its own way on episodes of other ways, shots or queries, rising.
+
+    Data, split and drawing of episodes are the run's own.
+    """
+    rows = []
+    for row in run.evaluations():
+        shape = {"ways": row.ways, "shots": row.shots, "queries": row.queries}
+        own = protocol(run, row.part, row.episodes)
+        as_trained = row.protocol == own
+        if is_own(run, row) and not as_trained and row.protocol == replace(own, **shape):
+            rows.append(row)
+    return sorted(rows, key=lambda row: (row.part != "val", row.ways, row.shots, row.queries))
 
 
 def over_shots(run: RunDirectory) -> list[EvaluationRow]:

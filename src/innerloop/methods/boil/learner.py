@@ -7,6 +7,8 @@ from torch import nn
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.parts import PARTS, Parts, parameters_to_adapt
 
+HEAD_IS_KEPT = "to keep: BOIL's network calls its last layer head"
+
 
 class BOIL(MAML):
     """Body only update in inner loop (Oh, Yoo, Kim and Yun, 2021, arXiv 2008.08882, section 3).
@@ -46,5 +48,5 @@ class BOIL(MAML):
 
     def __init__(self, model: nn.Module, **settings: Any):
         super().__init__(model, **settings)
-        self._adapted = self.params.keys() - parameters_to_adapt(model, ["head"], "to keep")
+        self._adapted = self.params.keys() - parameters_to_adapt(model, ["head"], HEAD_IS_KEPT)
         self._refuse_nothing_to_adapt()
