@@ -5,6 +5,7 @@ training used.
 
     python benchmarks/publish.py runs/maml-omniglot-5w5s-s0=maml-omniglot runs/maml-omniglot-5w5s-s1
     python benchmarks/publish.py --to variants runs/maml-plain-omniglot-5w5s-s0
+    python benchmarks/publish.py --to strongest runs/strongest-s0=omniglot
 """
 
 import argparse
@@ -88,13 +89,13 @@ def main() -> None:
     """Publish what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", help="RUN, or RUN=NAME of a pretrained network")
-    parser.add_argument("--to", choices=("accuracy", "variants"), default="accuracy")
+    parser.add_argument("--to", choices=("accuracy", "variants", "strongest"), default="accuracy")
     arguments = parser.parse_args()
     folder = RESULTS / arguments.to
     for text in arguments.runs:
         path, _, name = text.partition("=")
         run = RunDirectory(Path(path))
-        publish(run, folder / run.path.name, whole=arguments.to == "accuracy")
+        publish(run, folder / run.path.name, whole=arguments.to != "variants")
         note_checksum(folder / "SHA256SUMS", run.path.name, run.weights_sha256())
         if name:
             publish_weights(run, PACKAGE / name)
