@@ -100,6 +100,9 @@ def test_the_ways_of_training_are_told_where_they_are_others(tmp_path):
     )
     run = run_of("protonet", tmp_path, training_ways=20)
     assert "30 outer steps of 4 episodes of 20 classes, Adam" in model_card(run)
+    lone = run_of("protonet", tmp_path, meta_batch_size=1, shots=1)
+    assert "30 outer steps of 1 episode, Adam" in model_card(lone)
+    assert "from 1 picture of each" in model_card(lone)
 
 
 SEEING = replace(

@@ -10,6 +10,7 @@ from innerloop.core.intervals import intervals_in_words
 from innerloop.methods.catalogue import find_card
 from innerloop.report.document import code
 from innerloop.report.figures.run import data_name
+from innerloop.report.findings import counted
 from innerloop.report.material import named
 from innerloop.report.render.markdown import table, text
 from innerloop.runs import reading
@@ -50,8 +51,8 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         f"{_network(run)} for pictures "
         f"of {config.data.image_size} x {config.data.image_size} pixels, trained by "
         f"{text(named(config.method))} to tell {config.episode.ways} new classes apart from "
-        f"{config.episode.shots} pictures of each. It is adapted to new classes before it is "
-        "used; as it is it knows none.",
+        f"{counted(config.episode.shots, 'picture')} of each. It is adapted to new classes before "
+        "it is used; as it is it knows none.",
         "",
         "## Training",
         "",

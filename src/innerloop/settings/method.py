@@ -102,7 +102,7 @@ class MethodSettings(Section):
     @property
     def batch_in_words(self) -> str:
         """The same with its unit."""
-        return f"{self.batch} {self.trains_on}"
+        return f"{self.batch} {self.trains_on if self.batch != 1 else self.trains_on[:-1]}"
 
     def schedule(self, outer_lr: float) -> str:
         """How the outer rate changes over the run, as the end of a clause; nothing if it stays."""
