@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ACCURACY = RESULTS / "accuracy"
 VARIANTS = RESULTS / "variants"
+STRONGEST = RESULTS / "strongest" / "strongest-s0"
 PAGES = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
@@ -34,6 +35,7 @@ PAGES = [
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "own-pictures.md",
     ROOT / "docs" / "regression.md",
+    ROOT / "docs" / "networks.md",
     ROOT / "docs" / "family.md",
     ROOT / "docs" / "which-method.md",
     *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
@@ -47,6 +49,7 @@ TITLES = {
 ON_TEST = "1100-100-423"
 STEPS = 5
 EPISODES = 600
+QUERIES = 15
 PLAIN = "--no-fresh-head --averaging 0"
 VARIANT_FLAGS = {
     "fomaml-plain": ("fomaml", PLAIN),
@@ -658,6 +661,34 @@ def of_sinusoids_claim() -> str:
     )
 
 
+def of_one_alphabet() -> str:
+    """networks.md's: characters of one alphabet told apart by one drawing of each."""
+    cells = []
+    for of in measured("within-alphabet")["rows"]:
+        each = of["of_each_alphabet"]
+        hardest, easiest = max(each, key=each.get), min(each, key=each.get)
+        cells.append(
+            [
+                f"`{of['network']}`",
+                f"{100 * of['error']:.2f} ± {100 * of['ci95']:.2f}",
+                f"{100 * each[easiest]:.1f} ({easiest})",
+                f"{100 * each[hardest]:.1f} ({hardest})",
+            ]
+        )
+    return table("network | errors, % | of the easiest alphabet | of the hardest", cells)
+
+
+def of_strongest() -> str:
+    """networks.md's: the strongest network in the usual settings."""
+    run = RunDirectory(STRONGEST)
+    rows = [
+        row for row in run.evaluations() if (row.batch_norm, row.queries) == ("running", QUERIES)
+    ]
+    rows.sort(key=lambda row: (row.ways, row.shots))
+    cells = [[f"{row.ways}-way {row.shots}-shot", accuracy([row])] for row in rows]
+    return table("episodes | accuracy, %", cells)
+
+
 def tables() -> dict[str, str]:
     """Every table, by its name."""
     return {
@@ -679,6 +710,8 @@ def tables() -> dict[str, str]:
         "own estimates": of_own_estimates(),
         "sinusoids": of_sinusoids(),
         "sinusoids claim": of_sinusoids_claim(),
+        "one alphabet": of_one_alphabet(),
+        "strongest": of_strongest(),
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),

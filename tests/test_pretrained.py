@@ -19,19 +19,17 @@ from innerloop.experiments.evaluation import evaluate_run
 from innerloop.experiments.experiment import open_run
 from innerloop.experiments.pretrained import pretrained_names, pretrained_run
 
-PUBLISHED = Path(__file__).parents[1] / "benchmarks" / "results" / "accuracy"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+OF_METHODS = ["fomaml-omniglot", "maml-omniglot", "mamlpp-omniglot", "transfer-omniglot"]
+STRONGEST = "omniglot"
 FIRST = 50
 
 
-def test_the_four_methods_are_there_in_less_than_half_a_megabyte_each():
-    assert pretrained_names() == [
-        "fomaml-omniglot",
-        "maml-omniglot",
-        "mamlpp-omniglot",
-        "transfer-omniglot",
-    ]
-    for name in pretrained_names():
+def test_the_strongest_and_those_of_four_methods_are_there_and_small():
+    assert pretrained_names() == sorted([STRONGEST, *OF_METHODS])
+    for name in OF_METHODS:
         assert pretrained_run(name).weights_path.stat().st_size < 500_000
+    assert pretrained_run(STRONGEST).weights_path.stat().st_size < 2_100_000
 
 
 @pytest.mark.parametrize("name", pretrained_names())
@@ -44,7 +42,7 @@ def test_weights_are_those_of_their_checksum_card_and_settings(name):
     card = (run.path / "MODEL_CARD.md").read_text("utf-8")
     assert f"{run.weights_path.stat().st_size:,} bytes" in card
     assert checksum in card
-    assert run.config.method == name.partition("-")[0]
+    assert run.config.method == ("protonet" if name == STRONGEST else name.partition("-")[0])
     assert (run.config.data.split, run.config.training.seed) == ("assignment", 0)
 
 
@@ -124,14 +122,18 @@ def test_the_published_accuracy_of_the_first_episodes_is_found_exactly(name):
     run = pretrained_run(name)
     experiment, learner = open_run(run)
     mode = learner.batch_norm_modes[0]
-    folder = PUBLISHED / f"{run.config.method}-omniglot-5w5s-s0"
-    file = folder / f"evaluation-assignment-val-5w5s15q-5steps-{mode}.json"
+    if name == STRONGEST:
+        folder, steps, shape = RESULTS / "strongest" / "strongest-s0", 1, "20w1s3q-1steps"
+    else:
+        folder = RESULTS / "accuracy" / f"{run.config.method}-omniglot-5w5s-s0"
+        steps, shape = 5, "5w5s15q-5steps"
+    file = folder / f"evaluation-assignment-val-{shape}-{mode}.json"
     published = json.loads(file.read_text())["query_accuracy_per_episode"]
 
     (evaluation,) = evaluate_run(
-        experiment, learner, part="val", episodes=FIRST, inner_steps=5, batch_norms=(mode,)
+        experiment, learner, part="val", episodes=FIRST, inner_steps=steps, batch_norms=(mode,)
     )
 
-    assert evaluation.row(step=5).query_accuracy_per_episode == pytest.approx(
+    assert evaluation.row(step=steps).query_accuracy_per_episode == pytest.approx(
         published[:FIRST], abs=1e-9
     )

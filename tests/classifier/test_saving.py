@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import shutil
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from innerloop import FewShotClassifier
+from innerloop.classifier.backbones import find_backbone
 from innerloop.classifier.places import SUMS
 from innerloop.core.errors import ConfigError, DataError
 from picturing import KINDS, drawing
@@ -110,6 +112,24 @@ def test_a_classifier_of_the_first_version_stays_readable():
     assert classifier.classes_.tolist() == expected["classes"]
     assert classifier.predict_proba(NEW) == pytest.approx(np.array(expected["p"]), abs=1e-5)
     assert classifier.threshold_ == expected["threshold"]
+
+
+def test_the_classifier_of_a_former_network_keeps_it(tmp_path):
+    """`omniglot` was another network then: adding examples and saving again go on with that one."""
+    newest = find_backbone("omniglot")
+    classifier = FewShotClassifier.load(LEGACY)
+    other = FewShotClassifier.load(LEGACY, backbone="omniglot")
+    for former in (classifier, other):
+        assert former.network.name == newest.name
+        assert former.network.version not in ("", newest.version)
+
+    classifier.add_pictures([NEW[0]], [classifier.classes_[0]])
+    classifier.save(tmp_path / "again")
+    again = FewShotClassifier.load(tmp_path / "again")
+    unpickled = pickle.loads(pickle.dumps(classifier))
+
+    assert again.network.version == unpickled.network.version == classifier.network.version
+    assert np.array_equal(again.predict_proba(NEW), classifier.predict_proba(NEW))
 
 
 # What was changed

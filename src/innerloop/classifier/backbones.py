@@ -24,8 +24,8 @@ PREPARED_PHOTO, PREPARED_DRAWING, PREPARED_BY_OTHERS = 2, 1, 1
 PHOTO_SIDE = 224
 DRAWING_SIDE = 28
 DRAWINGS = "omniglot"
-TRAINED = "transfer-omniglot"
-"""The pretrained network of drawings: the others have no statistics of their own."""
+TRAINED = ("omniglot", "transfer-omniglot")
+"""The pretrained networks that `DRAWINGS` was, the newest first: a classifier keeps its own."""
 PHOTOS = "photos"
 
 
@@ -79,13 +79,15 @@ class Backbone:
         return vector
 
 
-def find_backbone(wanted: Any) -> Backbone:
+def find_backbone(wanted: Any, version: str = "") -> Backbone:
     """The network that is asked for.
 
     Args:
         wanted: ``photos``; ``omniglot``; ``timm:NAME``, ``open_clip:NETWORK/WEIGHTS`` or
-            ``torchvision:NAME``; or a function from an array
-            (height, width[, 3]) uint8 to a vector.
+            ``torchvision:NAME``; or a function from an array (height, width[, 3]) uint8 to a
+            vector.
+        version: of several networks that had one name, that of this version; where there is none,
+            the newest.
 
     Raises:
         ConfigError: if there is none, or what it needs is not installed.
@@ -96,7 +98,7 @@ def find_backbone(wanted: Any) -> Backbone:
             from innerloop.classifier.libraries import load
 
             return load(library, name)
-        return _photos() if wanted == PHOTOS else _drawings(wanted)
+        return _photos() if wanted == PHOTOS else _drawings(wanted, version)
     if callable(wanted):
         name = getattr(wanted, "__name__", type(wanted).__name__)
         return Backbone(name, "", lambda pixels: pixels, wanted)
@@ -139,7 +141,7 @@ def _photos() -> Backbone:
     return of_module(PHOTOS, version, network, lambda pixels: photo(pixels, PHOTO_SIDE))
 
 
-def _drawings(name: str) -> Backbone:
+def _drawings(name: str, version: str) -> Backbone:
     from innerloop.experiments.pretrained import pretrained, pretrained_run
 
     if name != DRAWINGS:
@@ -147,12 +149,15 @@ def _drawings(name: str) -> Backbone:
             f"There is no backbone {name!r}.{did_you_mean(name, [PHOTOS, DRAWINGS])} Or name one "
             "of another library: timm:NAME, open_clip:NETWORK/WEIGHTS, torchvision:NAME."
         )
-    weights = pretrained_run(TRAINED).weights_path.read_bytes()
-    version = _version(hashlib.sha256(weights).hexdigest(), PREPARED_DRAWING)
+    versions = {
+        trained: _version(pretrained_run(trained).weights_sha256(), PREPARED_DRAWING)
+        for trained in TRAINED
+    }
+    trained = next((of for of in TRAINED if versions[of] == version), TRAINED[0])
     return of_module(
         name,
-        version,
-        _body(pretrained(TRAINED)),
+        versions[trained],
+        _body(pretrained(trained)),
         lambda pixels: drawing(pixels, DRAWING_SIDE),
     )
 

@@ -300,7 +300,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self._network is None:
             # After unpickling; by its name alone a function is not found.
             wanted = self.backbone if callable(self.backbone) else self.backbone_
-            network = find_backbone(wanted)
+            network = find_backbone(wanted, self._version)
             refuse_another(network, self._version)
             self._network = network
         return self._network

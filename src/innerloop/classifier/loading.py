@@ -223,7 +223,7 @@ def network_for(header: Header, state: State, place: Path, backbone: Any) -> Bac
             f"downloaded: give it as backbone ({wanted!r}, in the shell --backbone "
             f"{shlex.quote(wanted)}) if you want that."
         )
-    network = find_backbone(wanted if backbone is None else backbone)
+    network = find_backbone(wanted if backbone is None else backbone, header.backbone_version)
     refuse_another(network, header.backbone_version)
     size = len(network.vector(np.full((8, 8), 255, np.uint8), "a white picture"))
     if size != state.kept.codes.shape[1]:
