@@ -101,10 +101,13 @@ def chosen() -> dict[str, dict[str, Any]]:
 def plan_trainings(folder: Path) -> None:
     """Plan what each method's best trial is trained with, in its whole length, on all settings.
 
-    A training that is published already is left out.
+    A training that is published already is left out; what is planned there already stays.
     """
     for shape, seeds in SEEDS.items():
         for seed in seeds:
+            target = folder / f"{shape}-s{seed}"
+            if target.is_dir():
+                continue
             methods = {}
             for method, varied in chosen().items():
                 if (published(shape, method, seed) / "config.json").is_file():
@@ -113,7 +116,6 @@ def plan_trainings(folder: Path) -> None:
                 of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
                 methods[method] = {"settings": fixed(shape) | varied | of_length}
             if methods:
-                target = folder / f"{shape}-s{seed}"
                 plan({"split": SPLIT}, [seed], VALIDATION_EPISODES, methods, target)
 
 
@@ -197,10 +199,12 @@ def record() -> None:
     """Write a comparison on test classes of each whole setting, and the package's rows."""
     rows = []
     for shape in SHAPES:
-        runs = [RunDirectory(path) for path in sorted((RESULTS / shape).glob("*/"))]
-        if len(runs) < len(TRIALS) * len(SEEDS[shape]):
-            print(f"{shape} is left out: {len(runs)} trainings of {len(TRIALS)} methods.")
+        folders = [published(shape, method, seed) for method in TRIALS for seed in SEEDS[shape]]
+        missing = [folder.name for folder in folders if not folder.is_dir()]
+        if missing:
+            print(f"{shape} is left out: it lacks {len(missing)} of {len(folders)} trainings.")
             continue
+        runs = [RunDirectory(folder) for folder in sorted(folders)]
         compared = results(runs, "test", EPISODES)
         write_atomic(RESULTS / f"{shape}.json", json_text(compared.to_json(), indent=1) + "\n")
         curves = {curve.run: curve for curve in compared.learning_curves}
