@@ -203,6 +203,15 @@ def test_more_ways_than_any_group_has_are_refused():
         sampler(in_alphabets(4, 6), classes=10, ways=7, within_groups=True)
 
 
+def test_within_groups_is_refused_where_there_are_none_or_no_class_may_come_twice():
+    images = numbered().all_images.reshape(12, 20, 1, 4, 4)
+    flat = FewShotDataset("flat", images, [f"{number:02d}" for number in range(12)])
+    with pytest.raises(ConfigError, match="The classes are in no groups"):
+        sampler(flat, within_groups=True)
+    with pytest.raises(ConfigError, match="not drawn within groups"):
+        sampler(in_alphabets(6, 12), classes=18, within_groups=True, disjoint=True)
+
+
 def test_more_ways_than_classes_are_refused():
     with pytest.raises(
         ConfigError, match=r"Cannot sample 13-way episodes: there are 12 classes.*ways <= 12"

@@ -205,7 +205,8 @@ class EpisodeSampler:
 
     Raises:
         ConfigError: if there are fewer classes or drawings than asked for, or a count is below one;
-            or if no group has enough classes.
+            or if no group has enough classes, there are none, or no class may come twice within
+            one.
     """
 
     def __init__(
@@ -241,6 +242,8 @@ class EpisodeSampler:
         self.rotations = rotations
         self.warps = warps
         self.disjoint = disjoint
+        if disjoint and within_groups:
+            raise ConfigError("Disjoint episodes are not drawn within groups: leave one out.")
         self._groups = _groups_of(dataset, classes, ways) if within_groups else None
 
     def batch(self, start: int, count: int) -> EpisodeBatch:
@@ -325,6 +328,11 @@ class EpisodeSampler:
 def _groups_of(dataset: FewShotDataset, classes: np.ndarray, ways: int) -> list[np.ndarray]:
     """Places of the classes of each group that has enough of them."""
     names = [dataset.class_names[index].rpartition("/")[0] for index in classes]
+    if not any(names):
+        raise ConfigError(
+            "The classes are in no groups, as in folders of folders, so that no episode can be "
+            "within one: leave within_groups out."
+        )
     _, groups = np.unique(names, return_inverse=True)
     places = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
     large = [of_group for of_group in places if len(of_group) >= ways]
