@@ -1,6 +1,6 @@
 """Characters of one alphabet told apart by one example each: Omniglot's original task.
 
-    python benchmarks/within_alphabet.py RUN [RUN ...] [--split background-heldout]
+    python benchmarks/within_alphabet.py RUN [RUN ...] [--split assignment]
 
 RUN is a run directory or pretrained:NAME, of a method that compares frozen features. In an episode
 20 characters of one alphabet are drawn by two people: one drawing of each by the first is known,
@@ -98,7 +98,7 @@ def main() -> None:
     """Measure every network that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--split", default="assignment")
+    parser.add_argument("--split", default="background-heldout")
     options = parser.parse_args()
     rows = []
     for name in options.runs:

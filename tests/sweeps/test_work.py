@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from innerloop.experiments import sweep as sweeping
 from innerloop.experiments import training
 from innerloop.experiments.monitor import Stop
 from innerloop.experiments.sweep import work
+from innerloop.runs import directory
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import primary_rows
+from innerloop.runs.results import Environment
 from innerloop.runs.sweeps.claims import Attempt, create_claim, own_claim
 from innerloop.runs.sweeps.directory import SweepDirectory
 from innerloop.runs.sweeps.status import status_of
@@ -74,15 +77,33 @@ def test_a_run_that_is_done_is_what_train_and_evaluate_leave(
     assert (sweep.done(), status_of(sweep).begun) == ({FIRST, SECOND}, ())
 
 
-def test_what_killed_workers_left_of_runs_that_are_done_is_removed(sweep):
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing is tidied up after it."""
+
+
+def killed_while_making(sweep: SweepDirectory, name: str, number: int, monkeypatch) -> None:
+    """Leave what a worker leaves that is killed before its run directory gets its name."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    place = sweep.work(name, number)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(directory, "_renamed_to_a_free_name", killed)
+        patch.setattr(directory, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
+        RunDirectory.create(sweep.config(name), Environment(), place)
+
+
+def test_what_killed_workers_left_of_runs_that_are_done_is_removed(sweep, monkeypatch):
     """Attempt 1 was killed beside attempt 2, attempt 3 while it made its directory; of a run that
     cannot be done something is kept."""
-    sweep.planned(SECOND).write_text("{")
     kept = sweep.work(SECOND, 1)
-    left = [sweep.work(FIRST, 1), sweep.path / "work" / f".{FIRST}.3-_9c6s6pf"]
-    for path in (kept, *left):
+    for path in (kept, sweep.work(FIRST, 1)):
         path.mkdir()
         (path / "metrics.jsonl").touch()
+    killed_while_making(sweep, FIRST, 3, monkeypatch)
+    assert len(list((sweep.path / "work").iterdir())) == 3
+    sweep.planned(SECOND).write_text("{")
     assert sweep.left_over() == []
 
     work(sweep)

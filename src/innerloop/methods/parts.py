@@ -112,7 +112,7 @@ def parameters_to_adapt(
             there = ", ".join(map(repr, names))
             raise ConfigError(
                 f"The model has no parameters under {module!r} {purpose}. "
-                + (f"It has some under {there}." if there else "It has none under any name.")
+                + (f"It has some under {there}." if there else "None of its submodules has any.")
             )
     return parameters_under(model, modules)
 
