@@ -8,6 +8,8 @@
     python benchmarks/family.py publish FINAL            # 600 test episodes of every run
     python benchmarks/family.py record                   # comparisons, and the package's rows
 
+`record` takes the seconds of `family_cost.py`, which measures them on an idle machine.
+
 The protocol is in `family_protocol.py`. Everything goes on where it was, if it is stopped; and what
 is published is not trained again, so that the trainings can be shared out over days and machines.
 """
@@ -38,13 +40,13 @@ from family_protocol import (
     length,
     validations,
 )
+from family_tables import costs
 from publish import without_places
 
 from innerloop.analysis.compared import ComparedRow, LearningCurve
 from innerloop.analysis.comparison import results
 from innerloop.analysis.sweep import tables
 from innerloop.core.files import json_text, read_json, write_atomic
-from innerloop.core.version import __version__
 from innerloop.methods.catalogue import settings_of
 from innerloop.methods.measured import FILE
 from innerloop.runs.directory import RunDirectory
@@ -212,6 +214,8 @@ def record() -> None:
         rows += [measured_row(row, curves, by_name) for row in compared.rows]
     protocol = {"data": "omniglot", "split": SPLIT, "part": "test"}
     measured = protocol | {"queries": 15, "episodes": EPISODES, "rows": rows}
+    if len(rows) < len(read_json(FILE)["rows"]):
+        raise SystemExit(f"{FILE} has more rows than the {len(rows)} of now: it is left as it is.")
     write_atomic(FILE, json_text(measured, indent=1) + "\n")
 
 
@@ -219,10 +223,12 @@ def measured_row(
     row: ComparedRow, curves: dict[str, LearningCurve], runs: dict[str, RunDirectory]
 ) -> dict[str, Any]:
     """A row as `innerloop.methods.measured` has it."""
-    of_runs = [curves[name] for name in row.runs]
-    config = runs[row.runs[0]].config
-    usual = settings_of(row.method).flat()
-    changed = {name: value for name, value in config.flat().items() if value != usual[name]}
+    first = runs[row.runs[0]]
+    usual = settings_of(row.method)
+    # What computed it is another's machine: a command says what, not where.
+    config = dataclasses.replace(first.config, machine=usual.machine).flat()
+    changed = {name: value for name, value in config.items() if value != usual.flat()[name]}
+    shape = f"{row.ways}w{row.shots}s"
     return {
         "method": row.method,
         "ways": row.ways,
@@ -232,11 +238,11 @@ def measured_row(
         "query_accuracy": row.query_accuracy,
         "query_accuracy_ci95": row.query_accuracy_ci95,
         "covers": row.covers,
-        "seconds": round(sum(curve.seconds[-1] for curve in of_runs) / len(of_runs), 1),
-        "image_passes": of_runs[0].image_passes[-1],
+        "seconds": costs()[shape][row.method]["seconds"],
+        "image_passes": curves[row.runs[0]].image_passes[-1],
         "command": f"innerloop train {row.method} {flags(changed)}",
-        "innerloop": __version__,
-        "processor": of_runs[0].machine,
+        "innerloop": first.environment.innerloop,
+        "processor": first.environment.processor,
     }
 
 

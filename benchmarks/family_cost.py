@@ -5,7 +5,8 @@
 Trains every method with the settings of its best trial, in each of the four settings of the
 benchmark, for a twentieth of the budget; one thread. Seconds are those of an outer step, from the
 third on, times the steps of the whole training: without validations, data and compilation. FOLDER
-takes the runs; a row that is there is not measured again. Writes `results/family/cost.json`.
+takes the runs; what was measured with the same settings, version and processor is not measured
+again. Writes `results/family/cost.json`.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from family import INNERLOOP, RESULTS, SPLIT, chosen, flags
 from family_protocol import BUDGET, SHAPES, fixed, length
 
 from innerloop.core.files import json_text, read_json, write_atomic
+from innerloop.core.version import __version__
+from innerloop.experiments.environment import processor
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
@@ -28,23 +31,33 @@ WARMING = 2
 """First outer steps, which are not counted."""
 
 
-def measure(method: str, shape: str, varied: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A row: steps and episodes of the whole training, and its seconds."""
+def asked(method: str, shape: str, varied: dict[str, Any]) -> dict[str, Any]:
+    """Of a row all but its seconds: the whole training, and with what and where it is measured."""
     steps = length(method, shape, BUDGET, varied)
     short = max(10, length(method, shape, BUDGET // PART, varied))
     settings = fixed(shape) | varied | {"meta_steps": short, "split": SPLIT, "threads": 1}
     settings |= {"validation_every": short, "checkpoint_every": short, "validation_episodes": 2}
     usual = settings_of(method).flat()
     changed = {name: value for name, value in settings.items() if value != usual[name]}
+    own = settings_of(method, **changed).own
+    return {
+        "steps": steps,
+        "episodes": steps * own.meta_batch_size if own.trains_on == "episodes" else None,
+        "command": f"innerloop train {method} {flags(changed)}",
+        "innerloop": __version__,
+        "processor": processor(),
+    }
+
+
+def seconds_of(command: str, steps: int, folder: Path) -> float:
+    """Of so many outer steps, by a short training into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [*INNERLOOP, "train", method, *flags(changed).split(), "--run-dir", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
-    run = RunDirectory(folder)
-    times = [record.elapsed_s for record in run.train_records()]
-    a_step = (times[-1] - times[WARMING - 1]) / (len(times) - WARMING)
-    own = run.config.own
-    episodes = steps * own.meta_batch_size if own.trains_on == "episodes" else None
-    return {"steps": steps, "episodes": episodes, "seconds": round(a_step * steps, 1)}
+    _, *arguments = command.split()
+    subprocess.run(
+        [*INNERLOOP, *arguments, "--run-dir", str(folder)], check=True, capture_output=True
+    )
+    times = [record.elapsed_s for record in RunDirectory(folder).train_records()]
+    return (times[-1] - times[WARMING - 1]) / (len(times) - WARMING) * steps
 
 
 def main() -> None:
@@ -56,14 +69,14 @@ def main() -> None:
     for shape in SHAPES:
         rows = shapes.setdefault(shape, {})
         for method, varied in chosen().items():
-            if method in rows:
+            row = asked(method, shape, varied)
+            if {name: rows.get(method, {}).get(name) for name in row} == row:
                 continue
-            folder = options.folder / f"{method}-{shape}"
-            rows[method] = measure(method, shape, varied, folder)
-            print(f"{shape}: {method} {rows[method]['seconds']:.0f} s", flush=True)
+            seconds = seconds_of(row["command"], row["steps"], options.folder / f"{method}-{shape}")
+            rows[method] = row | {"seconds": round(seconds, 1)}
+            print(f"{shape}: {method} {seconds:.0f} s", flush=True)
             result = {
                 "command": "python benchmarks/family_cost.py FOLDER",
-                "machine": RunDirectory(folder).machine,
                 "image_passes": BUDGET,
                 "shapes": shapes,
             }

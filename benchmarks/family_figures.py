@@ -3,6 +3,7 @@
 python benchmarks/family_figures.py
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -12,13 +13,13 @@ from family_tables import (
     IN_WORDS,
     KINDS,
     RESULTS,
-    SHAPES,
     compared,
     difference,
     leaders,
     ranked,
     rows,
     seconds,
+    settled,
     shifts,
 )
 from matplotlib.axes import Axes
@@ -57,10 +58,15 @@ def draw_accuracy() -> Figure:
     """Every method's accuracy in each setting, and what its training costs."""
     methods = ranked()
     figure, axes = panels(
-        "All methods on the same episodes", PROTOCOL, 5, width=14, height=6.2, share_y=True
+        "All methods on the same episodes",
+        PROTOCOL,
+        len(settled()) + 1,
+        width=14,
+        height=6.2,
+        share_y=True,
     )
     places = range(len(methods))
-    for panel, shape in zip(axes, SHAPES, strict=False):
+    for panel, shape in zip(axes, settled(), strict=False):
         for place, method in enumerate(methods):
             row = rows(shape)[method]
             colour = AFTER if method in leaders(shape) else GREY
@@ -82,16 +88,20 @@ def draw_accuracy() -> Figure:
 
 def draw_pairs() -> Figure:
     """Every difference between two methods that are told apart, in each setting."""
+    columns = min(2, len(settled()))
+    in_rows = math.ceil(len(settled()) / columns)
     figure, axes = panels(
         "Row minus column, in points of accuracy",
         f"{PROTOCOL}; white: not told apart by the 95 % interval of the paired difference",
-        2,
-        rows=2,
-        width=13,
-        height=13,
+        columns,
+        rows=in_rows,
+        width=6.5 * columns,
+        height=6.5 * in_rows,
     )
+    for panel in axes[len(settled()) :]:
+        panel.set_visible(False)
     image = None
-    for panel, shape in zip(axes, SHAPES, strict=True):
+    for panel, shape in zip(axes, settled(), strict=False):
         found = rows(shape)
         methods = sorted(found, key=lambda name: -found[name]["query_accuracy"])
         points = np.zeros((len(methods), len(methods)))
@@ -165,7 +175,7 @@ def draw_shifts() -> Figure:
     domains = shifts()
     methods = ranked()
     values = np.array(
-        [[100 * mean(map(mean, of[method])) for of in domains.values()] for method in methods]
+        [[100 * of[method].mean() for _, of in domains.values()] for method in methods]
     )
     figure, (panel,) = panels(
         "Networks of Omniglot on other pictures",

@@ -1,7 +1,8 @@
 """Tables and sentences of the benchmark of all methods, from `results/family/` alone.
 
 `tables.py` puts them into their pages. What a sentence says follows from the files by the rule in
-its function's docstring, so that another result makes another sentence.
+its function's docstring, so that another result makes another sentence. A setting is in them once
+all of its trainings are published.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from family_protocol import SHAPES, TRIALS
+import numpy as np
+from family_protocol import SEEDS, SHAPES, TRIALS
 from pages import table
 
+from innerloop.core.components import Design
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
+from innerloop.core.intervals import mean_and_interval, paired_difference
 from innerloop.methods.catalogue import find_card, title_of
 from innerloop.methods.overview import page_of
 
@@ -74,6 +78,18 @@ RELATIONS: list[tuple[str, str, str]] = [
 """Of two methods, what a paper says of the first beside the second."""
 
 
+def settled() -> list[str]:
+    """The settings whose comparison is there.
+
+    Raises:
+        DataError: if there is none.
+    """
+    found = [shape for shape in SHAPES if (RESULTS / f"{shape}.json").is_file()]
+    if not found:
+        raise DataError("No setting has all of its trainings yet.")
+    return found
+
+
 @cache
 def compared(shape: str) -> dict[str, Any]:
     """The comparison of a setting."""
@@ -86,12 +102,12 @@ def rows(shape: str) -> dict[str, dict[str, Any]]:
 
 
 def average(method: str) -> float:
-    """A method's mean over the four settings."""
-    return mean(rows(shape)[method]["query_accuracy"] for shape in SHAPES)
+    """A method's mean over the settings."""
+    return mean(rows(shape)[method]["query_accuracy"] for shape in settled())
 
 
 def ranked() -> list[str]:
-    """All methods, the highest mean over the four settings first."""
+    """All methods, the highest mean over the settings first."""
     return sorted(TRIALS, key=average, reverse=True)
 
 
@@ -130,9 +146,22 @@ def leaders(shape: str) -> list[str]:
     return [first, *(name for name in others if not difference(shape, first, name)["apart"])]
 
 
+@cache
+def costs() -> dict[str, dict[str, dict[str, Any]]]:
+    """What a training is, by setting and method.
+
+    Raises:
+        DataError: if a training was not measured.
+    """
+    found = read_json(RESULTS / "cost.json")["shapes"]
+    if any(set(found.get(shape, {})) != set(TRIALS) for shape in SHAPES):
+        raise DataError("cost.json lacks trainings.")
+    return found
+
+
 def seconds(shape: str, method: str) -> float:
     """Of a training in a setting, without its validations, on an idle machine."""
-    return read_json(RESULTS / "cost.json")["shapes"][shape][method]["seconds"]
+    return costs()[shape][method]["seconds"]
 
 
 def minutes(shape: str, method: str) -> str:
@@ -141,31 +170,36 @@ def minutes(shape: str, method: str) -> str:
 
 
 def of_family() -> str:
-    """family.md's: all methods in four settings."""
+    """family.md's and README's: all methods in each setting."""
     cells = []
     for method in ranked():
         accuracies = [
             f"**{shown(rows(shape)[method])}**"
             if method in leaders(shape)
             else shown(rows(shape)[method])
-            for shape in SHAPES
+            for shape in settled()
         ]
         card = find_card(method)
         cells.append([linked(method), card.adapts, *accuracies, minutes("5w5s", method)])
-    head = " | ".join(IN_WORDS.values())
-    return table(f"method | in an episode adapts | {head} | minutes", cells)
+    return table(f"method | in an episode adapts | {heads()} | minutes", cells)
+
+
+def heads() -> str:
+    """Of the columns of settings."""
+    return " | ".join(IN_WORDS[shape] for shape in settled())
 
 
 def of_published() -> str:
     """family.md's: ours beside what papers report."""
     cells = []
     for method, (*numbers, arxiv) in PUBLISHED.items():
+        published = dict(zip(SHAPES, numbers, strict=True))
         pairs = [
-            f"{100 * rows(shape)[method]['query_accuracy']:.1f} / {number}"
-            for shape, number in zip(SHAPES, numbers, strict=True)
+            f"{100 * rows(shape)[method]['query_accuracy']:.1f} / {published[shape]}"
+            for shape in settled()
         ]
         cells.append([title_of(method), *pairs, f"arXiv {arxiv}"])
-    return table(f"method | {' | '.join(IN_WORDS.values())} | published in", cells)
+    return table(f"method | {heads()} | published in", cells)
 
 
 def of_relations() -> str:
@@ -173,12 +207,12 @@ def of_relations() -> str:
     cells = []
     for a, b, words in RELATIONS:
         differences = []
-        for shape in SHAPES:
+        for shape in settled():
             of = difference(shape, a, b)
             text = f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f}"
             differences.append(f"**{text}**" if of["apart"] else text)
         cells.append([f"{title_of(a)} minus {title_of(b)}", *differences, words])
-    return table(f"points | {' | '.join(IN_WORDS.values())} | as published", cells)
+    return table(f"points | {heads()} | as published", cells)
 
 
 def orders() -> str:
@@ -187,7 +221,8 @@ def orders() -> str:
     Of two published accuracies the higher is above, by however little.
     """
     lines = []
-    for place, (shape, words) in enumerate(IN_WORDS.items()):
+    for shape in settled():
+        place = list(SHAPES).index(shape)
         known = {name: float(row[place]) for name, row in PUBLISHED.items() if row[place] != "-"}
         reversed_here = [
             f"{title_of(a)} below {title_of(b)}"
@@ -199,7 +234,7 @@ def orders() -> str:
         ]
         pairs = len(known) * (len(known) - 1) // 2
         lines.append(
-            f"- **{words}**: {len(reversed_here)} of {pairs} pairs"
+            f"- **{IN_WORDS[shape]}**: {len(reversed_here)} of {pairs} pairs"
             f"{': ' if reversed_here else ''}{'; '.join(reversed_here)}."
         )
     return "\n".join(lines)
@@ -220,11 +255,10 @@ def of_modes() -> str:
 
 def of_costs() -> str:
     """family.md's: what a training of each method is, in the setting of 5-way 5-shot."""
-    costs = read_json(RESULTS / "cost.json")["shapes"]
     cells = []
-    for method in sorted(TRIALS, key=lambda name: costs["5w5s"][name]["seconds"]):
-        of = costs["5w5s"][method]
-        steps = [f"{costs[shape][method]['steps']:,}" for shape in SHAPES]
+    for method in sorted(TRIALS, key=lambda name: seconds("5w5s", name)):
+        of = costs()["5w5s"][method]
+        steps = [f"{costs()[shape][method]['steps']:,}" for shape in SHAPES]
         episodes = f"{of['episodes']:,}" if of["episodes"] else "-"
         cells.append([title_of(method), *steps, episodes, minutes("5w5s", method)])
     head = " | ".join(f"outer steps, {words}" for words in IN_WORDS.values())
@@ -248,27 +282,67 @@ def of_trials() -> str:
     return table("method | settings of its best trial | accuracy, % | the other five", cells)
 
 
-def shifts() -> dict[str, dict[str, list[list[float]]]]:
-    """Of each domain and method the accuracy of each episode, for every training seed."""
-    found: dict[str, dict[str, list[list[float]]]] = {}
-    for row in read_json(SHIFTS)["rows"]:
-        by_method = found.setdefault(row["domain"], {})
-        by_method.setdefault(row["method"], []).append(row["of_episodes"])
+@cache
+def shifts() -> dict[str, tuple[Design, dict[str, np.ndarray]]]:
+    """Of each domain which episodes share classes, and each method's accuracies.
+
+    Accuracies are (training seeds, episodes). A domain is in it once all networks were measured.
+
+    Raises:
+        DataError: if there is none.
+    """
+    content = read_json(SHIFTS)
+    found = {}
+    for domain, of in content["domains"].items():
+        measured = [row for row in content["rows"] if row["domain"] == domain]
+        by_method = {
+            method: [row["right"] for row in measured if row["method"] == method]
+            for method in TRIALS
+        }
+        if all(len(runs) == len(SEEDS["5w5s"]) for runs in by_method.values()):
+            design = Design(content["episodes"], np.array(of["classes"]))
+            images = content["ways"] * content["queries"]
+            found[domain] = (
+                design,
+                {method: np.array(runs) / images for method, runs in by_method.items()},
+            )
+    if not found:
+        raise DataError("No domain has all networks yet.")
     return found
+
+
+def survivors(domain: str) -> list[str]:
+    """The method with the highest mean in a domain, then all that are not told apart from it."""
+    design, accuracies = shifts()[domain]
+    first, *others = sorted(accuracies, key=lambda name: -accuracies[name].mean())
+    best = accuracies[first]
+    alike = [
+        name
+        for name in others
+        if paired_difference(best, accuracies[name], design).verdict == "not distinguishable"
+    ]
+    return [first, *alike]
+
+
+def shown_in(domain: str, method: str) -> str:
+    """A method's accuracy in a domain with its interval, in percent."""
+    design, accuracies = shifts()[domain]
+    mean_of_all, half = mean_and_interval(accuracies[method], design)
+    return f"{100 * mean_of_all:.1f} ± {100 * half:.1f}"
 
 
 def of_shifts() -> str:
     """family.md's: accuracy in other domains."""
-    domains = shifts()
-    accuracies = {
-        name: {method: mean(map(mean, runs)) for method, runs in by_method.items()}
-        for name, by_method in domains.items()
-    }
     cells = []
     for method in ranked():
-        values = (accuracies[name][method] for name in domains)
-        cells.append([title_of(method), *(f"{100 * value:.1f}" for value in values)])
-    return table(f"method | {' | '.join(domains)}", cells)
+        accuracies = [
+            f"**{shown_in(domain, method)}**"
+            if method in survivors(domain)
+            else shown_in(domain, method)
+            for domain in shifts()
+        ]
+        cells.append([title_of(method), *accuracies])
+    return table(f"method | {' | '.join(shifts())}", cells)
 
 
 def best_of_kinds() -> str:
@@ -276,35 +350,36 @@ def best_of_kinds() -> str:
     cells = []
     for kind, methods in KINDS.items():
         best = []
-        for shape in SHAPES:
+        for shape in settled():
             found = rows(shape)
             method = max(methods, key=lambda name: found[name]["query_accuracy"])
             best.append(f"{title_of(method)}, {100 * found[method]['query_accuracy']:.2f}")
         cells.append([kind, *best])
-    return table(f"what is done in an episode | {' | '.join(IN_WORDS.values())}", cells)
+    return table(f"what is done in an episode | {heads()}", cells)
 
 
 def which_accurate() -> str:
     """A line for each setting: its `leaders`."""
     lines = []
-    for shape, words in IN_WORDS.items():
+    for shape in settled():
         first, *alike = leaders(shape)
         others = f"; not told apart from it: {in_words(alike)}" if alike else ""
-        lines.append(f"- **{words}**: {title_of(first)}, {shown(rows(shape)[first])} %{others}.")
+        accuracy = shown(rows(shape)[first])
+        lines.append(f"- **{IN_WORDS[shape]}**: {title_of(first)}, {accuracy} %{others}.")
     return "\n".join(lines)
 
 
 def which_overall() -> str:
-    """The three highest means over the four settings, and which methods lead in all of them."""
-    first, second, third = ranked()[:3]
-    always = [name for name in ranked() if all(name in leaders(shape) for shape in SHAPES)]
+    """The three highest means over the settings, and which methods lead in all of them."""
+    always = [name for name in ranked() if all(name in leaders(shape) for shape in settled())]
     lead = (
-        f"Never told apart from the best in any of the four: {in_words(always)}."
+        f"Never told apart from the best in any of them: {in_words(always)}."
         if always
-        else "No method is among the best in all four."
+        else "No method is among the best in all of them."
     )
-    means = [f"{title_of(name)} ({100 * average(name):.2f} %)" for name in (first, second, third)]
-    return f"Over all four settings the highest means have {', '.join(means)}. {lead}"
+    means = [f"{title_of(name)} ({100 * average(name):.2f} %)" for name in ranked()[:3]]
+    over = f"Over the {len(settled())} of {len(SHAPES)} settings that have all of their trainings"
+    return f"{over} the highest means have {', '.join(means)}. {lead}"
 
 
 def which_quick() -> str:
@@ -324,7 +399,7 @@ def which_quick() -> str:
 def which_alone() -> str:
     """A line for each setting: the best row whose predictions depend on no other query image."""
     lines = []
-    for shape, words in IN_WORDS.items():
+    for shape in settled():
         every = [*compared(shape)["rows"], *compared(shape)["other_rows"]]
         alone = [
             row
@@ -333,24 +408,25 @@ def which_alone() -> str:
         ]
         best = max(alone, key=lambda row: row["query_accuracy"])
         lines.append(
-            f"- **{words}**: {title_of(best['method'])}, batch norm {best['batch_norm']}, "
+            f"- **{IN_WORDS[shape]}**: {title_of(best['method'])}, batch norm "
+            f"{best['batch_norm']}, "
             f"{shown(best)} %."
         )
     return "\n".join(lines)
 
 
 def which_survives() -> str:
-    """A line for each other domain: the highest mean, and that of each kind's best method."""
+    """A line for each domain: its `survivors`, and the mean over the methods of each kind."""
     lines = []
-    for domain, by_method in shifts().items():
-        accuracy = {method: mean(map(mean, runs)) for method, runs in by_method.items()}
-        first = max(accuracy, key=lambda name: accuracy[name])
+    for domain, (_, accuracies) in shifts().items():
+        first, *alike = survivors(domain)
+        others = f"; not told apart from it: {in_words(alike)}" if alike else ""
         of_kinds = [
-            f"{kind} {100 * mean(accuracy[name] for name in methods):.1f}"
+            f"{kind} {100 * mean(accuracies[name].mean() for name in methods):.1f}"
             for kind, methods in KINDS.items()
         ]
         lines.append(
-            f"- **{domain}**: {title_of(first)}, {100 * accuracy[first]:.1f} %. Means of the "
+            f"- **{domain}**: {title_of(first)}, {shown_in(domain, first)} %{others}. Means of the "
             f"kinds: {'; '.join(of_kinds)}."
         )
     return "\n".join(lines)

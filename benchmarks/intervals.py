@@ -22,8 +22,6 @@ from innerloop.core.seeding import stream
 
 DESIGNS = 10
 """Episodes are drawn anew so many times in a setting."""
-INTERACTION = 0.2
-"""Of the variance of classes and of episodes, the share in which every seed has its own."""
 SHARES = {
     "seeds dominate": (0.9, 0.05, 0.05),
     "classes dominate": (0.05, 0.9, 0.05),
@@ -42,6 +40,9 @@ class Setting:
         episodes, ways: of the evaluation.
         classes: from so many the episodes are drawn.
         shares: a key of `SHARES`.
+        interaction: of the variance of classes and of episodes, the share in which every seed has
+            its own.
+        of: "mean" of one method, or "difference" of two alike.
     """
 
     seeds: int
@@ -49,6 +50,8 @@ class Setting:
     ways: int
     classes: int
     shares: str
+    interaction: float = 0.2
+    of: str = "mean"
 
 
 def drawn(
@@ -74,8 +77,8 @@ def _accuracies(setting: Setting, classes: np.ndarray, random: np.random.Generat
     """Accuracies (seeds, episodes), by the components that give the mean a variance of 1."""
     of_seeds, of_classes, of_episodes = SHARES[setting.shares]
     counts = np.bincount(classes.ravel(), minlength=setting.classes) / classes.size
-    alike = 1 - INTERACTION
-    own = INTERACTION
+    own = setting.interaction
+    alike = 1 - own
     # Over the seeds their own parts average out, and the common ones do not.
     scale = alike + own / setting.seeds
     by_class = of_classes / scale / (counts @ counts)
@@ -117,6 +120,11 @@ def settings() -> Iterator[Setting]:
         # One seed is no sample of seeds.
         if seeds > 1 or shares != "seeds dominate":
             yield Setting(seeds, episodes, ways, classes, shares)
+    # What all methods find hard cancels in their differences, and the interaction is left.
+    for seeds, episodes, shares in itertools.product((2, 3, 5), (30, 600), SHARES):
+        yield Setting(seeds, episodes, 5, 423, shares, interaction=0.8)
+        for interaction in (0.2, 0.8):
+            yield Setting(seeds, episodes, 5, 423, shares, interaction, of="difference")
 
 
 def main() -> None:
@@ -128,14 +136,16 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for setting in settings():
-        held = coverage(setting, options.repetitions)
+        if setting.of == "mean":
+            held = coverage(setting, options.repetitions)
+        else:
+            held = coverage_of_differences(setting, setting, options.repetitions)
         rows.append(asdict(setting) | {"coverage": held})
         print(f"{setting}: {100 * held:.1f} %", flush=True)
     values = {
         "command": "python benchmarks/intervals.py",
         "repetitions": options.repetitions,
         "shares": SHARES,
-        "interaction": INTERACTION,
         "rows": rows,
     }
     options.out.write_text(json.dumps(values, indent=1) + "\n")

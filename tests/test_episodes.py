@@ -178,7 +178,8 @@ def in_alphabets(*sizes: int) -> FewShotDataset:
 
 def test_within_groups_an_episode_is_of_one_alphabet_and_every_class_comes_as_often():
     data = in_alphabets(3, 6, 12)
-    batch = sampler(data, classes=21, within_groups=True, shots=1, queries=1).batch(0, 3000)
+    of_groups = sampler(data, classes=21, within_groups=True, shots=1, queries=1)
+    batch = of_groups.batch(0, 3000)
     names = np.array([name.partition("/")[0] for name in data.class_names])
 
     groups = names[batch.classes.numpy()]
@@ -187,6 +188,8 @@ def test_within_groups_an_episode_is_of_one_alphabet_and_every_class_comes_as_of
     # The first alphabet has fewer than 5 characters.
     counts = np.bincount(batch.classes.flatten().numpy(), minlength=21)
     assert not counts[:3].any()
+    assert of_groups.never_drawn == 3
+    assert sampler(data, classes=21).never_drawn == 0
     expected = 5 * 3000 / 18
     assert np.abs(counts[3:] - expected).max() < 5 * expected**0.5
 

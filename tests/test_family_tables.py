@@ -1,5 +1,6 @@
 """What pages say of the benchmark of all methods follows from its files by rule."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def comparison() -> dict:
 @pytest.fixture
 def four(monkeypatch):
     """The benchmark, had it found this of four methods in every setting."""
+    monkeypatch.setattr(family_tables, "settled", lambda: list(family_tables.SHAPES))
     monkeypatch.setattr(family_tables, "compared", lambda shape: comparison())
     monkeypatch.setattr(family_tables, "seconds", lambda shape, method: SECONDS[method])
     monkeypatch.setattr(family_tables, "TRIALS", dict.fromkeys(ACCURACIES, ()))
@@ -85,9 +87,9 @@ def test_what_judges_a_query_image_alone_is_not_transductive_in_any_way(four):
 def test_the_order_is_by_the_mean_over_the_settings(four):
     assert family_tables.ranked() == ["tim", "maml", "protonet", "transfer"]
     assert family_tables.which_overall() == (
-        "Over all four settings the highest means have TIM (transductive) (99.50 %), MAML "
-        "(99.00 %), ProtoNet (98.50 %). Never told apart from the best in any of the four: TIM "
-        "(transductive) and MAML."
+        "Over the 4 of 4 settings that have all of their trainings the highest means have TIM "
+        "(transductive) (99.50 %), MAML (99.00 %), ProtoNet (98.50 %). Never told apart from the "
+        "best in any of them: TIM (transductive) and MAML."
     )
 
 
@@ -106,6 +108,71 @@ def test_published_orders_that_come_out_the_other_way_are_named(four, monkeypatc
         "- **20-way 1-shot**: 1 of 1 pairs: Transfer below TIM (transductive).",
         "- **20-way 5-shot**: 0 of 1 pairs.",
     ]
+
+
+def test_a_setting_is_told_once_it_is_whole(four, monkeypatch):
+    monkeypatch.setattr(family_tables, "settled", lambda: ["5w5s"])
+
+    assert [line[:20] for line in family_tables.which_accurate().splitlines()] == [
+        "- **5-way 5-shot**: "
+    ]
+    head, *_ = family_tables.of_family().splitlines()
+    assert head == "| method | in an episode adapts | 5-way 5-shot | minutes |"
+
+
+def shifted(rows: int) -> dict:
+    """The file of shifts with so many rows of a domain's four, two seeds of two methods."""
+    right = {"maml": [[3, 4, 3, 4], [4, 4, 3, 4]], "tim": [[1, 2, 1, 1], [1, 1, 2, 1]]}
+    measured = [
+        {"domain": "digits", "method": method, "seed": seed, "right": right[method][seed]}
+        for method in right
+        for seed in (0, 1)
+    ]
+    classes = [[0, 1], [2, 3], [0, 2], [1, 3]]
+    return {
+        "episodes": 4,
+        "ways": 2,
+        "queries": 2,
+        "domains": {"digits": {"classes": classes}},
+        "rows": measured[:rows],
+    }
+
+
+@pytest.fixture
+def shifts_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(family_tables, "SHIFTS", tmp_path / "shifts.json")
+    monkeypatch.setattr(family_tables, "TRIALS", {"maml": (), "tim": ()})
+    monkeypatch.setattr(family_tables, "KINDS", {"a kind": ("maml", "tim")})
+    family_tables.shifts.cache_clear()
+    yield tmp_path / "shifts.json"
+    family_tables.shifts.cache_clear()
+
+
+def test_who_survives_a_shift_is_told_with_an_interval(shifts_file):
+    shifts_file.write_text(json.dumps(shifted(rows=4)))
+
+    _, accuracies = family_tables.shifts()["digits"]
+
+    assert accuracies["maml"].tolist() == [[0.75, 1, 0.75, 1], [1, 1, 0.75, 1]]
+    assert family_tables.survivors("digits")[0] == "maml"
+    assert family_tables.which_survives().startswith("- **digits**: MAML, 90.6 ± ")
+    assert family_tables.which_survives().endswith("Means of the kinds: a kind 60.9.")
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_domain_that_lacks_networks_is_not_told(shifts_file, rows):
+    shifts_file.write_text(json.dumps(shifted(rows)))
+
+    assert family_tables.texts()["which survives"] == "Not measured yet."
+
+
+def test_costs_that_lack_trainings_are_not_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(family_tables, "RESULTS", tmp_path)
+    half = {"shapes": {"5w5s": {"maml": {"seconds": 1.0, "steps": 1, "episodes": 4}}}}
+    (tmp_path / "cost.json").write_text(json.dumps(half))
+    family_tables.costs.cache_clear()
+
+    assert family_tables.texts()["family costs"] == "Not measured yet."
 
 
 def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():

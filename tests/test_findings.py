@@ -185,7 +185,7 @@ def test_numbers_that_are_not_finite_are_said_to_be():
 )
 def test_better_or_worse(mean, verdict, said):
     accuracies = np.array([[0.9, 0.8, 0.7, 0.8], [0.9, 0.8, 0.7, 0.8]])
-    difference = paired_difference(accuracies + mean, accuracies, same_seeds=True)
+    difference = paired_difference(accuracies + mean, accuracies)
     pair = Pair("Transfer", "FO-MAML", difference)
 
     assert difference.verdict == verdict and better_or_worse(pair).startswith(said)

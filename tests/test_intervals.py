@@ -166,18 +166,6 @@ def test_what_was_not_measured_has_no_interval():
     assert math.isnan(mean) and math.isnan(half)
 
 
-def test_differences_by_seed_are_those_of_each_seed_with_its_own():
-    """Both methods have a good seed and a bad one, the same: the difference does not."""
-    a = np.array([[0.9, 0.8, 0.9, 0.8], [0.7, 0.6, 0.7, 0.6]])
-    b = a - np.array([0.05, 0.05, 0.05, 0.06])
-
-    paired = paired_difference(a, b, same_seeds=True)
-    apart = paired_difference(a, b)
-
-    assert paired.covers == apart.covers == "episodes and training seeds"
-    assert paired.ci95 < 0.01 < 0.1 < apart.ci95
-
-
 def test_one_seed_of_either_method_covers_no_seeds():
     three = np.array([[0.9, 0.8, 0.7, 0.8], [0.5, 0.4, 0.3, 0.4], [0.7, 0.6, 0.5, 0.6]])
     one = three[:1] - np.array([0.1, 0.2, 0.1, 0.1])
@@ -217,18 +205,29 @@ def test_intervals_of_differences_of_unequally_many_seeds_hold_the_truth_as_ofte
     a = Setting(3, 100, 5, 100, "all alike")
     b = Setting(5, 100, 5, 100, "seeds dominate")
 
-    assert 0.93 <= BENCHMARK.coverage_of_differences(a, b, REPETITIONS) <= 0.97
+    # Of 6000 trials 96.9 %; the 1000 here scatter by half a point.
+    assert 0.93 <= BENCHMARK.coverage_of_differences(a, b, REPETITIONS) <= 0.98
+
+
+@pytest.mark.parametrize("interaction", [0.2, 0.8])
+def test_differences_of_two_seeds_each_are_not_too_sure(interaction):
+    """Paired by seed they would hold the truth in 86 % of the trials at an interaction of 0.8."""
+    setting = Setting(2, 600, 5, 423, "seeds dominate", interaction, "difference")
+
+    assert BENCHMARK.coverage_of_differences(setting, setting, REPETITIONS) >= 0.93
 
 
 def test_the_committed_coverage_is_of_every_setting_and_never_far_too_small():
     """At 1000 trials a coverage of 95 % scatters by 0.7; docs/comparison.md says where it is
-    above 97 %."""
+    above 97 %, and where two seeds of one method are too sure."""
     committed = json.loads((BENCHMARKS / "results" / "coverage.json").read_text())
-    rows = {tuple(list(row.values())[:5]): row["coverage"] for row in committed["rows"]}
+    rows = {tuple(list(row.values())[:-1]): row["coverage"] for row in committed["rows"]}
 
     assert set(rows) == {tuple(vars(setting).values()) for setting in BENCHMARK.settings()}
     assert committed["repetitions"] >= 1000
     # Two standard errors of 1000 trials below 93 %.
-    assert min(rows.values()) >= 0.93 - 2 * math.sqrt(0.93 * 0.07 / 1000)
+    least = 0.93 - 2 * math.sqrt(0.93 * 0.07 / 1000)
+    too_sure = {row for row, held in rows.items() if held < least}
+    assert too_sure <= {(2, n, 5, 423, "seeds dominate", 0.8, "mean") for n in (30, 600)}
     one_seed = [held for (seeds, *_), held in rows.items() if seeds == 1]
     assert np.mean([0.93 <= held <= 0.97 for held in one_seed]) > 0.75

@@ -255,14 +255,9 @@ def _pair(a: Arm, b: Arm) -> Pair:
 
 
 def difference(a: Arm, b: Arm) -> Difference:
-    """Arm A minus arm B, by training seed where both have the same ones."""
+    """Arm A minus arm B, paired by episode where both were measured on the same ones."""
     # Over other episodes nothing pairs, and the interval is that of two independent means.
     if a.rows[0].protocol != b.rows[0].protocol:
         designs = (shared_design(a.rows), shared_design(b.rows))
         return independent_difference(a.accuracies, b.accuracies, *designs)
-    design = shared_design((*a.rows, *b.rows))
-    if set(a.seeds) != set(b.seeds):
-        return paired_difference(a.accuracies, b.accuracies, design)
-    first = a.accuracies[np.argsort(a.seeds)]
-    second = b.accuracies[np.argsort(b.seeds)]
-    return paired_difference(first, second, design, same_seeds=True)
+    return paired_difference(a.accuracies, b.accuracies, shared_design((*a.rows, *b.rows)))

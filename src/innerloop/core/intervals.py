@@ -115,18 +115,15 @@ class Difference:
         return dataclasses.asdict(self) | {"verdict": self.verdict}
 
 
-def paired_difference(
-    a: np.ndarray, b: np.ndarray, design: Design | None = None, *, same_seeds: bool = False
-) -> Difference:
+def paired_difference(a: np.ndarray, b: np.ndarray, design: Design | None = None) -> Difference:
     """A minus B over the same episodes.
 
     Args:
         a: (episodes,) accuracy of A in each; or (seeds, episodes).
         b: of B in the same ones; or (its seeds, episodes). Training seeds are covered where both
-            have several.
+            have several. The same seed of both is not taken to have anything in common: of two or
+            three differences by seed the interval would be too narrow.
         design: which episodes share classes; without it the interval covers none.
-        same_seeds: whether both have the same training seeds in the same order, which start from
-            the same weights: each is then compared with its own.
     """
     a = np.atleast_2d(a)
     b = np.atleast_2d(b)
@@ -135,7 +132,7 @@ def paired_difference(
     # To the millionth, as accuracies are stored, so that means over seeds tie where they should.
     differences = np.round(a.mean(axis=0) - b.mean(axis=0), 6)
     seeds = min(len(a), len(b)) > 1
-    methods = [a - b] if seeds and same_seeds else [a, b] if seeds else []
+    methods = [a, b] if seeds else []
     return Difference(
         mean=float(differences.mean()),
         ci95=math.hypot(

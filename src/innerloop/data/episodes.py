@@ -246,6 +246,13 @@ class EpisodeSampler:
             raise ConfigError("Disjoint episodes are not drawn within groups: leave one out.")
         self._groups = _groups_of(dataset, classes, ways) if within_groups else None
 
+    @property
+    def never_drawn(self) -> int:
+        """How many classes are in no episode, since their groups have fewer than ``ways``."""
+        if self._groups is None:
+            return 0
+        return len(self.classes) - sum(map(len, self._groups))
+
     def batch(self, start: int, count: int) -> EpisodeBatch:
         """Episodes ``start`` to ``start + count - 1`` of the stream, shaped as `EpisodeBatch`."""
         plan = self.plan(start, count)

@@ -36,6 +36,7 @@ def environment(experiment: Experiment) -> Environment:
         data_fingerprint=experiment.dataset.fingerprint,
         split_digest=experiment.split.digest,
         split_classes=_listed(experiment),
+        never_drawn=experiment.never_drawn or "-",
         command=typed(),
         processes=ranks.size() if ranks.size() > 1 else None,
         job=job() or "-",

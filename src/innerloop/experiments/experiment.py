@@ -116,9 +116,25 @@ class Experiment:
             sampler = self._image_sampler()
             epochs = config.training.meta_steps * config.own.batch / len(sampler)
             unit = f"{config.own.batch} images of {sampler.labels} classes ({epochs:.1f} epochs)"
+        never_drawn = self.never_drawn
         return (
             f"{config.method} on {config.data.name}, split {config.data.split}, "
             f"{config.training.meta_steps} outer steps of {unit}; engine: {self.engine}"
+            f"{'. ' if never_drawn else ''}{never_drawn}"
+        )
+
+    @property
+    def never_drawn(self) -> str:
+        """How many training classes are in no episode, in a sentence; empty where none."""
+        if not self.config.data.within_groups:
+            return ""
+        sampler = self.training_sampler()
+        if not isinstance(sampler, EpisodeSampler) or not sampler.never_drawn:
+            return ""
+        come, are = ("comes", "it is") if sampler.never_drawn == 1 else ("come", "each is")
+        return (
+            f"{sampler.never_drawn} of the {len(sampler.classes)} training classes never {come} "
+            f"up: {are} in a group of fewer than {sampler.ways} classes."
         )
 
     def origin(self, variant: Variant = OWN) -> Origin:

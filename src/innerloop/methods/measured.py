@@ -36,11 +36,11 @@ class MeasuredRow:
         query_accuracy, query_accuracy_ci95: mean over the networks and test episodes, and the
             half-width of its 95 % interval.
         covers: what the interval covers.
-        seconds: of one training with its validations, the mean over the seeds.
+        seconds: of one training on one core of an idle machine, without its validations.
         image_passes: images sent forward and backward in one training.
         command: that trains the first of the networks.
-        innerloop: the version that trained.
-        processor: that it trained on.
+        innerloop: the version that trained the first of them.
+        processor: that it was trained on.
     """
 
     method: str

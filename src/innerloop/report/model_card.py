@@ -40,6 +40,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
     config = run.config
     weights = weights or run.weights_path
     environment = run.environment
+    never_drawn = "" if environment.never_drawn == "-" else f" {text(environment.never_drawn)}"
     lines = [
         f"# {text(f'{named(config.method)} on {data_name(config.data.name)}')}",
         "",
@@ -58,8 +59,8 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "",
         f"{config.training.meta_steps} outer steps of {config.own.batch_in_words}, Adam at "
         f"{config.training.outer_lr:g}, training seed {config.training.seed}, on the training "
-        f"classes of split {text(code(config.data.split))}. All settings: `hyperparameters.md` and "
-        f"`config.json`. innerloop {environment.innerloop}, PyTorch "
+        f"classes of split {text(code(config.data.split))}.{never_drawn} All settings: "
+        f"`hyperparameters.md` and `config.json`. innerloop {environment.innerloop}, PyTorch "
         f"{environment.torch}.",
         "",
         "## Results",

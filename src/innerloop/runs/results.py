@@ -213,6 +213,7 @@ class Environment:
         data_fingerprint: of the data set's pixels and names.
         split_digest: of the names of the split's classes.
         split_classes: their names by part, of a folder of pictures; other splits are known lists.
+        never_drawn: how many training classes are in no episode, in a sentence, where some are not.
         command: as it was typed.
         processes: how many it was begun with, where several.
         job: of torchrun or SLURM, which may start it again.
@@ -234,6 +235,7 @@ class Environment:
     data_fingerprint: str | None = None
     split_digest: str = "-"
     split_classes: dict[str, list[str]] | None = None
+    never_drawn: str = "-"
     command: str = "-"
     processes: int | None = None
     job: str = "-"
