@@ -34,6 +34,7 @@ from family_protocol import (
     TRIAL_EPISODES,
     TRIAL_SHAPE,
     TRIALS,
+    UNTRAINED,
     VALIDATION_EPISODES,
     VALIDATIONS,
     fixed,
@@ -44,7 +45,7 @@ from family_tables import costs
 from publish import without_places
 
 from innerloop.analysis.compared import ComparedRow, LearningCurve
-from innerloop.analysis.comparison import results
+from innerloop.analysis.comparison import Comparison, results
 from innerloop.analysis.sweep import tables
 from innerloop.core.files import json_text, read_json, write_atomic
 from innerloop.methods.catalogue import settings_of
@@ -112,7 +113,7 @@ def plan_trainings(folder: Path) -> None:
                 continue
             methods = {}
             for method, varied in chosen().items():
-                if (published(shape, method, seed) / "config.json").is_file():
+                if is_whole(published(shape, method, seed)):
                     continue
                 steps = length(method, shape, BUDGET, varied)
                 of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
@@ -159,14 +160,38 @@ def toml(value: Any) -> str:
 
 
 def publish(folder: Path) -> None:
-    """Evaluate every run that is done on the test classes, once, and keep what it reached."""
+    """Evaluate every run that is done on the test classes, once, and keep what it reached.
+
+    Of one seed of one setting the initial weights are evaluated too.
+    """
     for shape, run in runs_of(folder):
-        target = published(shape, run.config.method, run.config.training.seed)
-        if target.is_dir():
+        seed = run.config.training.seed
+        target = published(shape, run.config.method, seed)
+        asked: dict[str, list[str]] = {"own": []}
+        if (shape, seed) == UNTRAINED:
+            asked["own-untrained"] = ["--untrained"]
+        if asked.keys() <= evaluated(target):
             continue
-        evaluate = ["evaluate", str(run.path), "--part", "test", "--episodes", str(EPISODES)]
-        subprocess.run([*INNERLOOP, *evaluate], check=True)
+        for name, flag in asked.items():
+            # The run's own, since all of them are kept anew.
+            if name not in evaluated(run.path):
+                evaluate = ["evaluate", str(run.path), "--part", "test"]
+                evaluate += ["--episodes", str(EPISODES), *flag]
+                subprocess.run([*INNERLOOP, *evaluate], check=True)
         keep(run, target)
+
+
+def evaluated(folder: Path) -> set[str]:
+    """Which evaluations on the test classes a run or what is kept of it has."""
+    if not is_whole(folder):
+        return set()
+    rows = RunDirectory(folder).evaluations()
+    return {row.adaptation for row in rows if (row.part, row.episodes) == ("test", EPISODES)}
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder of results is there."""
+    return (folder / "config.json").is_file()
 
 
 def runs_of(folder: Path) -> Iterator[tuple[str, RunDirectory]]:
@@ -183,10 +208,12 @@ def runs_of(folder: Path) -> Iterator[tuple[str, RunDirectory]]:
 def keep(run: RunDirectory, target: Path) -> None:
     """Keep of a run its settings, where it was trained, its validations and its evaluations.
 
-    Its folder appears once it is whole.
+    Its folder appears once it is whole, in the place of one that is there.
     """
     folder = target.with_name(f".{target.name}")
-    shutil.rmtree(folder, ignore_errors=True)
+    former = target.with_name(f".{target.name}-former")
+    for left_over in (folder, former):
+        shutil.rmtree(left_over, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(run.path / "config.json", folder)
     write_atomic(folder / "env.json", without_places(run.path / "env.json"))
@@ -194,41 +221,51 @@ def keep(run: RunDirectory, target: Path) -> None:
     write_atomic(folder / "metrics.jsonl", "\n".join(lines) + "\n")
     for path in run.path.glob(f"evaluation-{SPLIT}-test-*.json"):
         shutil.copy(path, folder)
+    if target.is_dir():
+        target.rename(former)
     folder.rename(target)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def record() -> None:
-    """Write a comparison on test classes of each whole setting, and the package's rows."""
-    rows = []
+    """Write a comparison on test classes of each whole setting, and the package's rows.
+
+    Raises:
+        DataError: if costs are lacking; the comparisons are written then.
+    """
+    whole: list[tuple[Comparison, list[RunDirectory]]] = []
     for shape in SHAPES:
         folders = [published(shape, method, seed) for method in TRIALS for seed in SEEDS[shape]]
-        missing = [folder.name for folder in folders if not folder.is_dir()]
+        missing = [folder.name for folder in folders if not is_whole(folder)]
         if missing:
             print(f"{shape} is left out: it lacks {len(missing)} of {len(folders)} trainings.")
             continue
         runs = [RunDirectory(folder) for folder in sorted(folders)]
         compared = results(runs, "test", EPISODES)
         write_atomic(RESULTS / f"{shape}.json", json_text(compared.to_json(), indent=1) + "\n")
-        curves = {curve.run: curve for curve in compared.learning_curves}
-        by_name = {run.path.name: run for run in runs}
-        rows += [measured_row(row, curves, by_name) for row in compared.rows]
-    protocol = {"data": "omniglot", "split": SPLIT, "part": "test"}
-    measured = protocol | {"queries": 15, "episodes": EPISODES, "rows": rows}
+        whole.append((compared, runs))
+    rows = [row for compared, runs in whole for row in measured_rows(compared, runs)]
     if len(rows) < len(read_json(FILE)["rows"]):
         raise SystemExit(f"{FILE} has more rows than the {len(rows)} of now: it is left as it is.")
+    protocol = {"data": "omniglot", "split": SPLIT, "part": "test"}
+    measured = protocol | {"queries": 15, "episodes": EPISODES, "rows": rows}
     write_atomic(FILE, json_text(measured, indent=1) + "\n")
 
 
-def measured_row(
-    row: ComparedRow, curves: dict[str, LearningCurve], runs: dict[str, RunDirectory]
-) -> dict[str, Any]:
-    """A row as `innerloop.methods.measured` has it."""
-    first = runs[row.runs[0]]
+def measured_rows(compared: Comparison, runs: list[RunDirectory]) -> list[dict[str, Any]]:
+    """A setting's rows as `innerloop.methods.measured` has them."""
+    curves = {curve.run: curve for curve in compared.learning_curves}
+    by_name = {run.path.name: run for run in runs}
+    return [measured_row(row, curves[row.runs[0]], by_name[row.runs[0]]) for row in compared.rows]
+
+
+def measured_row(row: ComparedRow, curve: LearningCurve, first: RunDirectory) -> dict[str, Any]:
+    """A row, with the training of its first seed."""
     usual = settings_of(row.method)
     # What computed it is another's machine: a command says what, not where.
     config = dataclasses.replace(first.config, machine=usual.machine).flat()
     changed = {name: value for name, value in config.items() if value != usual.flat()[name]}
-    shape = f"{row.ways}w{row.shots}s"
+    cost = costs()[f"{row.ways}w{row.shots}s"][row.method]
     return {
         "method": row.method,
         "ways": row.ways,
@@ -238,11 +275,11 @@ def measured_row(
         "query_accuracy": row.query_accuracy,
         "query_accuracy_ci95": row.query_accuracy_ci95,
         "covers": row.covers,
-        "seconds": costs()[shape][row.method]["seconds"],
-        "image_passes": curves[row.runs[0]].image_passes[-1],
+        "seconds": cost["seconds"],
+        "image_passes": curve.image_passes[-1],
         "command": f"innerloop train {row.method} {flags(changed)}",
         "innerloop": first.environment.innerloop,
-        "processor": first.environment.processor,
+        "processor": cost["processor"],
     }
 
 

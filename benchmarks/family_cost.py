@@ -5,8 +5,8 @@
 Trains every method with the settings of its best trial, in each of the four settings of the
 benchmark, for a twentieth of the budget; one thread. Seconds are those of an outer step, from the
 third on, times the steps of the whole training: without validations, data and compilation. FOLDER
-takes the runs; what was measured with the same settings, version and processor is not measured
-again. Writes `results/family/cost.json`.
+takes the runs; what was measured with the same settings and processor is not measured again.
+Writes `results/family/cost.json`.
 """
 
 import argparse
@@ -19,8 +19,7 @@ from family import INNERLOOP, RESULTS, SPLIT, chosen, flags
 from family_protocol import BUDGET, SHAPES, fixed, length
 
 from innerloop.core.files import json_text, read_json, write_atomic
-from innerloop.core.version import __version__
-from innerloop.experiments.environment import processor
+from innerloop.experiments.environment import git_state, processor
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 
@@ -44,7 +43,6 @@ def asked(method: str, shape: str, varied: dict[str, Any]) -> dict[str, Any]:
         "steps": steps,
         "episodes": steps * own.meta_batch_size if own.trains_on == "episodes" else None,
         "command": f"innerloop train {method} {flags(changed)}",
-        "innerloop": __version__,
         "processor": processor(),
     }
 
@@ -73,7 +71,7 @@ def main() -> None:
             if {name: rows.get(method, {}).get(name) for name in row} == row:
                 continue
             seconds = seconds_of(row["command"], row["steps"], options.folder / f"{method}-{shape}")
-            rows[method] = row | {"seconds": round(seconds, 1)}
+            rows[method] = row | {"git": git_state(), "seconds": round(seconds, 1)}
             print(f"{shape}: {method} {seconds:.0f} s", flush=True)
             result = {
                 "command": "python benchmarks/family_cost.py FOLDER",

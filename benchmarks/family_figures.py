@@ -15,6 +15,7 @@ from family_tables import (
     RESULTS,
     compared,
     difference,
+    has_costs,
     leaders,
     ranked,
     rows,
@@ -25,6 +26,7 @@ from family_tables import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from innerloop.core.errors import DataError
 from innerloop.core.files import read_json, write_atomic
 from innerloop.methods.catalogue import find_card
 from innerloop.report.figures.style import (
@@ -57,11 +59,12 @@ def titles(methods: Sequence[str]) -> list[str]:
 def draw_accuracy() -> Figure:
     """Every method's accuracy in each setting, and what its training costs."""
     methods = ranked()
+    count = len(settled()) + has_costs()
     figure, axes = panels(
         "All methods on the same episodes",
         PROTOCOL,
-        len(settled()) + 1,
-        width=14,
+        count,
+        width=4 + 2 * max(2, count),
         height=6.2,
         share_y=True,
     )
@@ -76,10 +79,11 @@ def draw_accuracy() -> Figure:
         panel.set_xlim(low, min(high, 100.2))
         panel.set_title(IN_WORDS[shape], fontsize=10)
         panel.set_xlabel("query accuracy, %")
-    took = [seconds("5w5s", method) / 60 for method in methods]
-    axes[-1].barh(places, took, color=GREY, height=0.6)
-    axes[-1].set_title("cost, 5-way 5-shot", fontsize=10)
-    axes[-1].set_xlabel("minutes of one core")
+    if has_costs():
+        took = [seconds("5w5s", method) / 60 for method in methods]
+        axes[-1].barh(places, took, color=GREY, height=0.6)
+        axes[-1].set_title("cost, 5-way 5-shot", fontsize=10)
+        axes[-1].set_xlabel("minutes of one core")
     axes[0].set_yticks(places, titles(methods), fontsize=9)
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     note(axes[0], "")
@@ -206,7 +210,10 @@ def main() -> None:
         "family-shifts": draw_shifts,
     }
     for name, draw in drawings.items():
-        write_atomic(FIGURES / f"{name}.png", pictures_of(draw, name)[f"{name}.png"])
+        try:
+            write_atomic(FIGURES / f"{name}.png", pictures_of(draw, name)[f"{name}.png"])
+        except DataError as error:
+            print(f"{name} is left out: {error}")
 
 
 if __name__ == "__main__":

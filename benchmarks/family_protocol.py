@@ -22,6 +22,8 @@ VALIDATIONS = 10
 EPISODES = 600
 """Of the test classes; 200 of the validation classes, after a training."""
 VALIDATION_EPISODES = 200
+UNTRAINED = ("5w5s", 0)
+"""Setting and seed of the networks whose initial weights are evaluated too."""
 OUTER_RATES = [0.001, 0.003]
 
 KAIMING: dict[str, Any] = {"conv_init": "kaiming", "clip_gradient": 0.3}

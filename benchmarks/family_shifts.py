@@ -39,16 +39,15 @@ WAYS, SHOTS, QUERIES = 5, 5, 15
 TURNED = 45
 AS_TRAINED = "Omniglot as it is"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-EMPTY: dict[str, Any] = {
+PROTOCOL: dict[str, Any] = {
     "command": "python benchmarks/family_shifts.py FINAL",
     "episodes": EPISODES,
     "ways": WAYS,
     "shots": SHOTS,
     "queries": QUERIES,
-    "domains": {},
-    "rows": [],
 }
-"""What the file has before anything is measured: ``right`` counts query images of an episode."""
+"""What the file has beside domains and rows; of a row, ``right`` counts an episode's query images
+that were told right."""
 
 
 def omniglot(change: Callable[[np.ndarray], np.ndarray]) -> FewShotDataset:
@@ -128,17 +127,23 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=FASHION)
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
     options = parser.parse_args()
-    content = read_json(RESULTS) if RESULTS.is_file() else EMPTY
-    networks = [
-        open_run(run, say=print) for shape, run in runs_of(options.final) if shape == "5w5s"
-    ]
-    for domain, data in domains(options):
-        # Of other pictures nothing is kept.
-        if content["domains"].get(domain, {}).get("fingerprint") != data.fingerprint:
-            content["domains"].pop(domain, None)
-            content["rows"] = [row for row in content["rows"] if row["domain"] != domain]
-        for experiment, learner in networks:
-            add(content, domain, data, experiment, learner)
+    content = read_json(RESULTS) if RESULTS.is_file() else {"domains": {}, "rows": []}
+    if content | PROTOCOL != PROTOCOL | content:
+        raise SystemExit(f"{RESULTS} was measured by another protocol: take it away first.")
+    content = PROTOCOL | content
+    of_domains = dict(domains(options))
+    for domain, data in of_domains.items():
+        known = content["domains"].get(domain, {}).get("fingerprint", data.fingerprint)
+        if known != data.fingerprint:
+            raise SystemExit(
+                f"{RESULTS} has {domain} of other pictures than are here: measure with those, or "
+                "take its rows out first."
+            )
+    for shape, run in runs_of(options.final):
+        if shape == "5w5s":
+            experiment, learner = open_run(run, say=print)
+            for domain, data in of_domains.items():
+                add(content, domain, data, experiment, learner)
 
 
 def add(

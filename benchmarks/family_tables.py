@@ -6,21 +6,25 @@ all of its trainings are published.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
-from family_protocol import SEEDS, SHAPES, TRIALS
+from family_protocol import SEEDS, SHAPES, TRIALS, UNTRAINED
 from pages import table
 
+from innerloop.analysis.comparison import shared_design
 from innerloop.core.components import Design
 from innerloop.core.errors import DataError
 from innerloop.core.files import read_json
-from innerloop.core.intervals import mean_and_interval, paired_difference
+from innerloop.core.intervals import Difference, mean_and_interval, paired_difference
 from innerloop.methods.catalogue import find_card, title_of
 from innerloop.methods.overview import page_of
+from innerloop.runs.directory import RunDirectory
+from innerloop.runs.evaluations import is_primary
+from innerloop.runs.results import EvaluationRow
 
 RESULTS = Path(__file__).parent / "results" / "family"
 SHIFTS = RESULTS.with_name("family-shifts.json")
@@ -116,11 +120,11 @@ def shown(row: Mapping[str, Any]) -> str:
     return f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}"
 
 
-def linked(method: str) -> str:
-    """A method's title, with a link to its page from another page of `docs/`."""
+def linked(method: str, folder: str = "docs/") -> str:
+    """A method's title, with a link to its page from a page of a folder."""
     page = page_of(find_card(method))
     assert page
-    return f"[{title_of(method)}]({page.removeprefix('docs/')})"
+    return f"[{title_of(method)}]({page.removeprefix(folder)})"
 
 
 def in_words(methods: Iterable[str]) -> str:
@@ -151,11 +155,14 @@ def costs() -> dict[str, dict[str, dict[str, Any]]]:
     """What a training is, by setting and method.
 
     Raises:
-        DataError: if a training was not measured.
+        DataError: if a training was not measured, or not on the processor of the others.
     """
     found = read_json(RESULTS / "cost.json")["shapes"]
     if any(set(found.get(shape, {})) != set(TRIALS) for shape in SHAPES):
         raise DataError("cost.json lacks trainings.")
+    processors = {row["processor"] for rows in found.values() for row in rows.values()}
+    if len(processors) > 1:
+        raise DataError(f"cost.json has seconds of {' and '.join(sorted(processors))}.")
     return found
 
 
@@ -169,8 +176,16 @@ def minutes(shape: str, method: str) -> str:
     return f"{seconds(shape, method) / 60:.1f}"
 
 
-def of_family() -> str:
-    """family.md's and README's: all methods in each setting."""
+def has_costs() -> bool:
+    """Whether they were measured."""
+    try:
+        return bool(costs())
+    except DataError:
+        return False
+
+
+def of_family(folder: str = "docs/") -> str:
+    """family.md's and README's: all methods in each setting, and the cost where it is known."""
     cells = []
     for method in ranked():
         accuracies = [
@@ -180,13 +195,21 @@ def of_family() -> str:
             for shape in settled()
         ]
         card = find_card(method)
-        cells.append([linked(method), card.adapts, *accuracies, minutes("5w5s", method)])
-    return table(f"method | in an episode adapts | {heads()} | minutes", cells)
+        took = [minutes("5w5s", method)] if has_costs() else []
+        cells.append([linked(method, folder), card.adapts, *accuracies, *took])
+    took = " | minutes" if has_costs() else ""
+    return table(f"method | in an episode adapts | {heads()}{took}", cells)
 
 
 def heads() -> str:
     """Of the columns of settings."""
-    return " | ".join(IN_WORDS[shape] for shape in settled())
+    return " | ".join(map(named, settled()))
+
+
+def named(shape: str) -> str:
+    """A setting as tables and sentences have it; what is said of one seed is of networks alone."""
+    of_one = ", one seed" if len(SEEDS[shape]) == 1 else ""
+    return f"{IN_WORDS[shape]}{of_one}"
 
 
 def of_published() -> str:
@@ -234,18 +257,68 @@ def orders() -> str:
         ]
         pairs = len(known) * (len(known) - 1) // 2
         lines.append(
-            f"- **{IN_WORDS[shape]}**: {len(reversed_here)} of {pairs} pairs"
+            f"- **{named(shape)}**: {len(reversed_here)} of {pairs} pairs"
             f"{': ' if reversed_here else ''}{'; '.join(reversed_here)}."
         )
     return "\n".join(lines)
+
+
+def own_rows(shape: str) -> list[dict[str, Any]]:
+    """Rows of trained networks by each of the batch norms that their method has."""
+    every = [*compared(shape)["rows"], *compared(shape)["other_rows"]]
+    return [row for row in every if row["adaptation"] == "own"]
+
+
+@cache
+def beside_untrained(method: str) -> tuple[EvaluationRow, EvaluationRow]:
+    """A network's evaluation before its training and after it.
+
+    Raises:
+        DataError: if there is none of it.
+    """
+    shape, seed = UNTRAINED
+    folder = RESULTS / shape / f"{method}-s{seed}"
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder} is not there yet.")
+    run = RunDirectory(folder)
+    trained = [row for row in run.evaluations() if is_primary(run, row)]
+    untrained = [
+        row
+        for row in run.evaluations()
+        if row.adaptation == "own-untrained" and row.batch_norm == trained[0].batch_norm
+    ]
+    if not untrained:
+        raise DataError(f"{folder} has no evaluation of initial weights yet.")
+    return untrained[0], trained[0]
+
+
+def gained(method: str) -> Difference:
+    """What training gives a method, over the same episodes."""
+    untrained, trained = beside_untrained(method)
+    after = np.array(trained.query_accuracy_per_episode)
+    before = np.array(untrained.query_accuracy_per_episode)
+    return paired_difference(after, before, shared_design((untrained, trained)))
+
+
+def of_untrained() -> str:
+    """family.md's: what training gives."""
+    cells = []
+    for method in sorted(TRIALS, key=lambda name: -gained(name).mean):
+        accuracies = [
+            f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}"
+            for row in beside_untrained(method)
+        ]
+        gain = gained(method)
+        points = f"{100 * gain.mean:+.2f} ± {100 * gain.ci95:.2f}"
+        cells.append([title_of(method), *accuracies, points])
+    return table("method | untrained, % | trained, % | gained, points", cells)
 
 
 def of_modes() -> str:
     """family.md's: whose batch-norm statistics, where an evaluation has several."""
     cells = []
     for method in ranked():
-        every = [*compared("5w5s")["rows"], *compared("5w5s")["other_rows"]]
-        found = {row["batch_norm"]: row for row in every if row["method"] == method}
+        found = {row["batch_norm"]: row for row in own_rows("5w5s") if row["method"] == method}
         if len(found) > 1:
             modes = ("transductive", "support", "running")
             accuracies = [shown(found[mode]) if mode in found else "-" for mode in modes]
@@ -365,7 +438,7 @@ def which_accurate() -> str:
         first, *alike = leaders(shape)
         others = f"; not told apart from it: {in_words(alike)}" if alike else ""
         accuracy = shown(rows(shape)[first])
-        lines.append(f"- **{IN_WORDS[shape]}**: {title_of(first)}, {accuracy} %{others}.")
+        lines.append(f"- **{named(shape)}**: {title_of(first)}, {accuracy} %{others}.")
     return "\n".join(lines)
 
 
@@ -378,8 +451,7 @@ def which_overall() -> str:
         else "No method is among the best in all of them."
     )
     means = [f"{title_of(name)} ({100 * average(name):.2f} %)" for name in ranked()[:3]]
-    over = f"Over the {len(settled())} of {len(SHAPES)} settings that have all of their trainings"
-    return f"{over} the highest means have {', '.join(means)}. {lead}"
+    return f"Over these settings the highest means have {', '.join(means)}. {lead}"
 
 
 def which_quick() -> str:
@@ -400,15 +472,14 @@ def which_alone() -> str:
     """A line for each setting: the best row whose predictions depend on no other query image."""
     lines = []
     for shape in settled():
-        every = [*compared(shape)["rows"], *compared(shape)["other_rows"]]
         alone = [
             row
-            for row in every
+            for row in own_rows(shape)
             if row["batch_norm"] != "transductive" and not find_card(row["method"]).transductive
         ]
         best = max(alone, key=lambda row: row["query_accuracy"])
         lines.append(
-            f"- **{IN_WORDS[shape]}**: {title_of(best['method'])}, batch norm "
+            f"- **{named(shape)}**: {title_of(best['method'])}, batch norm "
             f"{best['batch_norm']}, "
             f"{shown(best)} %."
         )
@@ -434,9 +505,11 @@ def which_survives() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "family": of_family,
+    "family in README": partial(of_family, folder=""),
     "family published": of_published,
     "family relations": of_relations,
     "family orders": orders,
+    "family untrained": of_untrained,
     "family modes": of_modes,
     "family costs": of_costs,
     "family trials": of_trials,

@@ -2,8 +2,7 @@
 
     python benchmarks/within_alphabet.py RUN [RUN ...] [--split assignment]
 
-RUN is a run directory or pretrained:NAME, of a method that compares frozen features, trained with
-the same split. In an episode
+RUN is a run directory or pretrained:NAME, of a method that compares frozen features. In an episode
 20 characters of one alphabet are drawn by two people: one drawing of each by the first is known,
 and each of the second's gets the character whose known drawing is nearest, by the cosine of
 features. 100 episodes of every alphabet of the split's validation part that has 20 characters; the
@@ -31,6 +30,7 @@ from innerloop.experiments.experiment import open_run
 from innerloop.experiments.pretrained import PREFIX, pretrained_run
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.runs.directory import RunDirectory
+from innerloop.settings.run import RunConfig
 
 RESULTS = Path(__file__).parent / "results" / "within-alphabet.json"
 CHARACTERS = 20
@@ -41,8 +41,8 @@ AT_ONCE = 500
 """Drawings whose features are computed at once."""
 
 
-def opened(name: str, split: str) -> tuple[FrozenFeatures, int]:
-    """A trained learner, and the side of its images."""
+def opened(name: str) -> tuple[FrozenFeatures, RunConfig]:
+    """A trained learner and its settings."""
     if name.startswith(PREFIX):
         run = pretrained_run(name.removeprefix(PREFIX))
         learner: Learner = pretrained(name.removeprefix(PREFIX))
@@ -51,10 +51,7 @@ def opened(name: str, split: str) -> tuple[FrozenFeatures, int]:
         _, learner = open_run(run, say=lambda words: None)
     if not isinstance(learner, FrozenFeatures):
         raise SystemExit(f"{name}: {type(learner).__name__} compares no frozen features.")
-    trained = run.config.data.split
-    if trained != split:
-        raise SystemExit(f"{name} was trained on {trained}, and may know characters of {split}.")
-    return learner, run.config.data.image_size
+    return learner, run.config
 
 
 def directions(learner: FrozenFeatures, data: FewShotDataset, names: list[str]) -> np.ndarray:
@@ -87,10 +84,14 @@ def errors(vectors: np.ndarray, alphabet: str) -> list[float]:
 
 def measure(name: str, split: str) -> dict[str, Any]:
     """Mean error over alphabets, its interval, and the error of each alphabet."""
-    learner, side = opened(name, split)
-    data = load_dataset("omniglot", size=side)
+    learner, config = opened(name)
+    data = load_dataset("omniglot", size=config.data.image_size)
+    tested = find_split(split, data).part("val")
+    trained = find_split(config.data.split, data).part("train")
+    if set(tested) & set(trained):
+        raise SystemExit(f"{name} was trained on characters of {split}'s validation part.")
     alphabets: dict[str, list[str]] = {}
-    for of_class in find_split(split, data).part("val"):
+    for of_class in tested:
         alphabets.setdefault(of_class.rpartition("/")[0], []).append(of_class)
     of_each = {
         alphabet.rpartition("/")[2]: float(
@@ -123,15 +124,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--split", default="background-heldout")
     options = parser.parse_args()
-    rows = []
     for name in options.runs:
-        rows.append(measure(name, options.split))
-        row = rows[-1]
+        row = measure(name, options.split)
+        kept = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.is_file() else []
+        write_atomic(RESULTS, json_text({"rows": merged(kept, [row])}, indent=1) + "\n")
         print(f"{name}: {100 * row['error']:.2f} ± {100 * row['ci95']:.2f} % errors", flush=True)
         for alphabet, error in sorted(row["of_each_alphabet"].items(), key=lambda of: of[1]):
             print(f"  {alphabet}: {100 * error:.1f}")
-    kept = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.is_file() else []
-    write_atomic(RESULTS, json_text({"rows": merged(kept, rows)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def test_the_table_shows_what_the_file_says_and_a_dash_where_it_says_nothing(cap
         "episodes; ± is the 95 % interval over episodes, classes and training seeds, or the 95 % "
         "interval over episodes and classes; in brackets the batch norm." in one_line(page)
     )
-    assert "(a processor)" in one_line(page)
+    cost = "Cost: minutes of one training on one core, without its validations (a processor)."
+    assert cost in one_line(page)
 
 
 def test_other_episodes_have_other_measurements(capsys, measurements):
@@ -115,8 +116,9 @@ def test_of_one_method_all_is_told(capsys, measurements):
     assert (
         "98.13 ± 0.30 % query accuracy, 5-way 5-shot, 15 query images a class, omniglot, split "
         "1100-100-423, part test, 600 episodes, batch norm support, training seeds 0, 1; 95 % "
-        "interval over episodes, classes and training seeds. A training took 1.6 min and 1,234 "
-        "thousand image passes (a processor, innerloop 0.1.0). innerloop train maml --seed 0"
+        "interval over episodes, classes and training seeds; innerloop 0.1.0. A training takes "
+        "1.6 min of one core (a processor) without its validations, and 1,234 thousand image "
+        "passes. innerloop train maml --seed 0"
     ) in page
     assert page.index("5-way 5-shot") < page.index("20-way 1-shot")
     assert "Not yet." in printed(capsys, "fomaml")

@@ -209,12 +209,12 @@ FASTER = [
     for run in tables.runs("fomaml-003", folder=tables.VARIANTS)
     if (row := tables.row(run, "transductive"))
 ]
-SAME_SEEDS = [
+AS_MANY_SEEDS = [
     row
     for row in tables.rows("mamlpp")
     if row.training_seed in {faster.training_seed for faster in FASTER}
 ]
-AGAINST_FASTER = tables.difference(SAME_SEEDS, FASTER)
+AGAINST_FASTER = tables.difference(AS_MANY_SEEDS, FASTER)
 
 
 def of_chosen(method: str) -> str:

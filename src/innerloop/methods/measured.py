@@ -40,7 +40,7 @@ class MeasuredRow:
         image_passes: images sent forward and backward in one training.
         command: that trains the first of the networks.
         innerloop: the version that trained the first of them.
-        processor: that it was trained on.
+        processor: that the seconds were measured on.
     """
 
     method: str

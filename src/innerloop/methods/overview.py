@@ -57,7 +57,8 @@ def caption(measured: Measured, ways: int, shots: int) -> str:
     intervals = dict.fromkeys(interval_in_words(row.covers) for row in rows)
     processors = dict.fromkeys(row.processor for row in rows)
     return (
-        f"Cost: minutes of one training with its validations ({'; or '.join(processors)}). "
+        f"Cost: minutes of one training on one core, without its validations "
+        f"({'; or '.join(processors)}). "
         f"Accuracy: of query images after adaptation, {protocol(measured, ways, shots)}; ± is the "
         f"{', or the '.join(intervals)}; in brackets the batch norm."
     )
@@ -77,9 +78,9 @@ def result_in_words(measured: Measured, row: MeasuredRow) -> str:
     return (
         f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f} % query accuracy, "
         f"{protocol(measured, row.ways, row.shots)}, batch norm {row.batch_norm}, training seeds "
-        f"{seeds}; {interval_in_words(row.covers)}. A training took {cost(row)} and "
-        f"{row.image_passes / 1000:,.0f} thousand image passes ({row.processor}, innerloop "
-        f"{row.innerloop})."
+        f"{seeds}; {interval_in_words(row.covers)}; innerloop {row.innerloop}. A training takes "
+        f"{cost(row)} of one core ({row.processor}) without its validations, and "
+        f"{row.image_passes / 1000:,.0f} thousand image passes."
     )
 
 
