@@ -41,7 +41,7 @@ from family_protocol import (
     length,
     validations,
 )
-from family_tables import costs
+from family_tables import cost
 from publish import without_places
 
 from innerloop.analysis.compared import ComparedRow, LearningCurve
@@ -265,7 +265,7 @@ def measured_row(row: ComparedRow, curve: LearningCurve, first: RunDirectory) ->
     # What computed it is another's machine: a command says what, not where.
     config = dataclasses.replace(first.config, machine=usual.machine).flat()
     changed = {name: value for name, value in config.items() if value != usual.flat()[name]}
-    cost = costs()[f"{row.ways}w{row.shots}s"][row.method]
+    of_training = cost(f"{row.ways}w{row.shots}s", row.method)
     return {
         "method": row.method,
         "ways": row.ways,
@@ -275,11 +275,11 @@ def measured_row(row: ComparedRow, curve: LearningCurve, first: RunDirectory) ->
         "query_accuracy": row.query_accuracy,
         "query_accuracy_ci95": row.query_accuracy_ci95,
         "covers": row.covers,
-        "seconds": cost["seconds"],
+        "seconds": of_training["seconds"],
         "image_passes": curve.image_passes[-1],
         "command": f"innerloop train {row.method} {flags(changed)}",
         "innerloop": first.environment.innerloop,
-        "processor": cost["processor"],
+        "processor": of_training["processor"],
     }
 
 

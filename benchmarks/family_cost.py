@@ -1,6 +1,6 @@
 """What a training of each method takes, on an idle machine.
 
-    python benchmarks/family_cost.py FOLDER
+    python benchmarks/family_cost.py FOLDER [--shapes 5w5s ...]
 
 Trains every method with the settings of its best trial, in each of the four settings of the
 benchmark, for a twentieth of the budget; one thread. Seconds are those of an outer step, from the
@@ -62,9 +62,10 @@ def main() -> None:
     """Measure what is not measured yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     options = parser.parse_args()
     shapes = read_json(FILE)["shapes"] if FILE.is_file() else {}
-    for shape in SHAPES:
+    for shape in options.shapes:
         rows = shapes.setdefault(shape, {})
         for method, varied in chosen().items():
             row = asked(method, shape, varied)

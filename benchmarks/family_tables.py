@@ -152,23 +152,35 @@ def leaders(shape: str) -> list[str]:
 
 @cache
 def costs() -> dict[str, dict[str, dict[str, Any]]]:
-    """What a training is, by setting and method.
+    """What a training is, by setting and method; a setting is in it once all were measured.
 
     Raises:
-        DataError: if a training was not measured, or not on the processor of the others.
+        DataError: if none is whole, or another processor measured some of it.
     """
-    found = read_json(RESULTS / "cost.json")["shapes"]
-    if any(set(found.get(shape, {})) != set(TRIALS) for shape in SHAPES):
-        raise DataError("cost.json lacks trainings.")
+    shapes = read_json(RESULTS / "cost.json")["shapes"]
+    found = {shape: rows for shape, rows in shapes.items() if set(rows) == set(TRIALS)}
+    if not found:
+        raise DataError("cost.json lacks trainings of every setting.")
     processors = {row["processor"] for rows in found.values() for row in rows.values()}
     if len(processors) > 1:
         raise DataError(f"cost.json has seconds of {' and '.join(sorted(processors))}.")
     return found
 
 
+def cost(shape: str, method: str) -> dict[str, Any]:
+    """What a training in a setting is: steps, episodes, seconds, and where these were measured.
+
+    Raises:
+        DataError: if the setting is not whole.
+    """
+    if shape not in costs():
+        raise DataError(f"cost.json lacks trainings of {shape}.")
+    return costs()[shape][method]
+
+
 def seconds(shape: str, method: str) -> float:
     """Of a training in a setting, without its validations, on an idle machine."""
-    return costs()[shape][method]["seconds"]
+    return cost(shape, method)["seconds"]
 
 
 def minutes(shape: str, method: str) -> str:
@@ -177,9 +189,9 @@ def minutes(shape: str, method: str) -> str:
 
 
 def has_costs() -> bool:
-    """Whether they were measured."""
+    """Whether those of 5-way 5-shot were measured, which stand for all settings."""
     try:
-        return bool(costs())
+        return "5w5s" in costs()
     except DataError:
         return False
 
@@ -330,11 +342,11 @@ def of_costs() -> str:
     """family.md's: what a training of each method is, in the setting of 5-way 5-shot."""
     cells = []
     for method in sorted(TRIALS, key=lambda name: seconds("5w5s", name)):
-        of = costs()["5w5s"][method]
-        steps = [f"{costs()[shape][method]['steps']:,}" for shape in SHAPES]
+        of = cost("5w5s", method)
+        steps = [f"{rows[method]['steps']:,}" for rows in costs().values()]
         episodes = f"{of['episodes']:,}" if of["episodes"] else "-"
         cells.append([title_of(method), *steps, episodes, minutes("5w5s", method)])
-    head = " | ".join(f"outer steps, {words}" for words in IN_WORDS.values())
+    head = " | ".join(f"outer steps, {IN_WORDS[shape]}" for shape in costs())
     return table(f"method | {head} | episodes, 5-way 5-shot | minutes, 5-way 5-shot", cells)
 
 

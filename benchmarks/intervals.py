@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ SHARES = {
 """Of the variance of the mean, the shares of training seeds, classes and episodes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Setting:
     """What is drawn.
 
@@ -42,7 +42,9 @@ class Setting:
         shares: a key of `SHARES`.
         interaction: of the variance of classes and of episodes, the share in which every seed has
             its own.
-        of: "mean" of one method, or "difference" of two alike.
+        of: "mean" of one method; "difference" of two alike; or "difference by seed", which is the
+            mean of what each seed differs by.
+        scale: how much the second of two methods varies, beside the first.
     """
 
     seeds: int
@@ -52,6 +54,13 @@ class Setting:
     shares: str
     interaction: float = 0.2
     of: str = "mean"
+    scale: float = 1.0
+
+    def __repr__(self) -> str:
+        """Names what is drawn, without what is as usual: a new field draws nothing anew."""
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        shown = [f"{field.name}={value!r}" for field, value in values if value != field.default]
+        return f"Setting({', '.join(shown)})"
 
 
 def drawn(
@@ -108,8 +117,17 @@ def coverage_of_differences(a: Setting, b: Setting, repetitions: int) -> float:
     """The same of differences of two methods with training seeds of their own."""
     held = 0
     for (of_a, of_b), design in drawn([a, b], repetitions):
-        difference = paired_difference(of_a, of_b, design)
+        difference = paired_difference(of_a, b.scale * of_b, design)
         held += abs(difference.mean) <= difference.ci95
+    return held / repetitions
+
+
+def coverage_by_seed(setting: Setting, repetitions: int) -> float:
+    """The same of two methods' difference seed by seed, which the package does not take."""
+    held = 0
+    for (of_a, of_b), design in drawn([setting, setting], repetitions):
+        mean, half = mean_and_interval(of_a - of_b, design)
+        held += abs(mean) <= half
     return held / repetitions
 
 
@@ -125,6 +143,9 @@ def settings() -> Iterator[Setting]:
         yield Setting(seeds, episodes, 5, 423, shares, interaction=0.8)
         for interaction in (0.2, 0.8):
             yield Setting(seeds, episodes, 5, 423, shares, interaction, of="difference")
+        yield Setting(seeds, episodes, 5, 423, shares, 0.8, of="difference by seed")
+    for seeds, episodes, scale in itertools.product((2, 3, 5), (30, 600), (0.1, 0.3)):
+        yield Setting(seeds, episodes, 5, 423, "seeds dominate", 0.8, "difference", scale)
 
 
 def main() -> None:
@@ -138,8 +159,10 @@ def main() -> None:
     for setting in settings():
         if setting.of == "mean":
             held = coverage(setting, options.repetitions)
-        else:
+        elif setting.of == "difference":
             held = coverage_of_differences(setting, setting, options.repetitions)
+        else:
+            held = coverage_by_seed(setting, options.repetitions)
         rows.append(asdict(setting) | {"coverage": held})
         print(f"{setting}: {100 * held:.1f} %", flush=True)
     values = {

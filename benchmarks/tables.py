@@ -690,6 +690,36 @@ def of_strongest() -> str:
     return table("episodes | accuracy, %", cells)
 
 
+def of_coverage() -> str:
+    """comparison.md's: how often intervals hold the truth, by what is drawn."""
+    kinds = {
+        "a method's mean": ("mean", 1.0),
+        "difference of two methods alike": ("difference", 1.0),
+        "of one from another that varies 0.3 times as much": ("difference", 0.3),
+        "of one from another that varies 0.1 times as much": ("difference", 0.1),
+        "difference of two alike, seed by seed": ("difference by seed", 1.0),
+    }
+    cells = []
+    for words, kind in kinds.items():
+        for own in (0.2, 0.8):
+            found = [
+                row
+                for row in measured("coverage")["rows"]
+                if ((row["of"], row["scale"]), row["interaction"]) == (kind, own)
+            ]
+            by_seeds = [
+                [row["coverage"] for row in found if row["seeds"] == seeds]
+                for seeds in (1, 2, 3, 5)
+            ]
+            if found:
+                ranges = [
+                    f"{100 * min(held):.1f} to {100 * max(held):.1f}" if held else "-"
+                    for held in by_seeds
+                ]
+                cells.append([words, str(own), *ranges])
+    return table("interval of | own | 1 seed | 2 seeds | 3 seeds | 5 seeds", cells)
+
+
 def tables() -> dict[str, str]:
     """Every table, by its name."""
     return {
@@ -716,6 +746,7 @@ def tables() -> dict[str, str]:
         "mamlpp": of_mamlpp(),
         "transfer": of_transfer(),
         "answer": of_answer(),
+        "coverage": of_coverage(),
         "features": of_features(),
         "parts": of_parts(),
         "shift": of_shift(),

@@ -205,13 +205,12 @@ def test_intervals_of_differences_of_unequally_many_seeds_hold_the_truth_as_ofte
     a = Setting(3, 100, 5, 100, "all alike")
     b = Setting(5, 100, 5, 100, "seeds dominate")
 
-    # Of 6000 trials 96.9 %; the 1000 here scatter by half a point.
-    assert 0.93 <= BENCHMARK.coverage_of_differences(a, b, REPETITIONS) <= 0.98
+    assert 0.93 <= BENCHMARK.coverage_of_differences(a, b, REPETITIONS) <= 0.97
 
 
 @pytest.mark.parametrize("interaction", [0.2, 0.8])
 def test_differences_of_two_seeds_each_are_not_too_sure(interaction):
-    """Paired by seed they would hold the truth in 86 % of the trials at an interaction of 0.8."""
+    """Seed by seed they would hold the truth in 89 to 90 % of the trials of the second."""
     setting = Setting(2, 600, 5, 423, "seeds dominate", interaction, "difference")
 
     assert BENCHMARK.coverage_of_differences(setting, setting, REPETITIONS) >= 0.93
@@ -228,6 +227,10 @@ def test_the_committed_coverage_is_of_every_setting_and_never_far_too_small():
     # Two standard errors of 1000 trials below 93 %.
     least = 0.93 - 2 * math.sqrt(0.93 * 0.07 / 1000)
     too_sure = {row for row, held in rows.items() if held < least}
-    assert too_sure <= {(2, n, 5, 423, "seeds dominate", 0.8, "mean") for n in (30, 600)}
+    assert too_sure == {
+        (2, episodes, 5, 423, "seeds dominate", 0.8, of, 1.0)
+        for episodes in (30, 600)
+        for of in ("mean", "difference by seed")
+    }
     one_seed = [held for (seeds, *_), held in rows.items() if seeds == 1]
     assert np.mean([0.93 <= held <= 0.97 for held in one_seed]) > 0.75
