@@ -96,11 +96,11 @@ def draw_pairs() -> Figure:
     in_rows = math.ceil(len(settled()) / columns)
     figure, axes = panels(
         "Row minus column, in points of accuracy",
-        f"{PROTOCOL}; white: not told apart by the 95 % interval of the paired difference",
+        f"{PROTOCOL}\nwhite: not told apart by the 95 % interval of the paired difference",
         columns,
         rows=in_rows,
-        width=6.5 * columns,
-        height=6.5 * in_rows,
+        width=max(8.5, 6.5 * columns),
+        height=7 * in_rows,
     )
     for panel in axes[len(settled()) :]:
         panel.set_visible(False)

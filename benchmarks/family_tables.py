@@ -515,6 +515,31 @@ def which_survives() -> str:
     return "\n".join(lines)
 
 
+def of_page(methods: Iterable[str]) -> str:
+    """A method's page's: each of its methods, in each setting and by each of its batch norms."""
+    cells = []
+    for shape in settled():
+        for method in methods:
+            for row in own_rows(shape):
+                if row["method"] == method:
+                    each = (
+                        f"{100 * of_seed:.2f}" for of_seed in row["query_accuracy_of_each_seed"]
+                    )
+                    of = [title_of(method), named(shape), row["batch_norm"]]
+                    cells.append([*of, shown(row), ", ".join(each)])
+    return table("method | episodes | batch norm | query accuracy, % | of each seed, %", cells)
+
+
+def pages() -> dict[str, list[str]]:
+    """The pages of methods in `docs/methods/`, each with the methods that it is of."""
+    found: dict[str, list[str]] = {}
+    for method in TRIALS:
+        page = page_of(find_card(method))
+        assert page
+        found.setdefault(Path(page).stem, []).append(method)
+    return found
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "family": of_family,
     "family in README": partial(of_family, folder=""),
@@ -532,6 +557,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "which quick": which_quick,
     "which alone": which_alone,
     "which survives": which_survives,
+    **{f"family, {page}": partial(of_page, methods) for page, methods in pages().items()},
 }
 """What makes each, by its name."""
 

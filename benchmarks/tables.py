@@ -38,7 +38,7 @@ PAGES = [
     ROOT / "docs" / "networks.md",
     ROOT / "docs" / "family.md",
     ROOT / "docs" / "which-method.md",
-    *(ROOT / "docs" / "methods" / f"{name}.md" for name in ("maml", "mamlpp", "transfer")),
+    *(ROOT / "docs" / "methods" / f"{name}.md" for name in family_tables.pages()),
 ]
 TITLES = {
     "fomaml": "FO-MAML",
