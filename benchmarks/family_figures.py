@@ -138,7 +138,7 @@ def draw_curves() -> Figure:
     curves = compared("5w5s")["learning_curves"]
     figure, axes = panels(
         "Validation accuracy over the training, 5-way 5-shot, mean over the training seeds",
-        "Omniglot, split 1100-100-423, part val, 30 fixed episodes; seconds of an idle machine, "
+        "Omniglot, split 1100-100-423, part val, 30 fixed episodes; minutes of an idle machine, "
         "without validations",
         3,
         rows=len(KINDS),
