@@ -672,11 +672,13 @@ def of_one_alphabet() -> str:
             [
                 f"`{of['network']}`",
                 f"{100 * of['error']:.2f} ± {100 * of['ci95']:.2f}",
+                f"{100 * of['matched_error']:.2f} ± {100 * of['matched_ci95']:.2f}",
                 f"{100 * each[easiest]:.1f} ({easiest})",
                 f"{100 * each[hardest]:.1f} ({hardest})",
             ]
         )
-    return table("network | errors, % | of the easiest alphabet | of the hardest", cells)
+    heads = "network | errors, % | matched one to one | of the easiest alphabet | of the hardest"
+    return table(heads, cells)
 
 
 def of_strongest() -> str:

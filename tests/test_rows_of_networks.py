@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -48,7 +49,8 @@ def test_what_is_measured_is_put_into_the_file_beside_what_is_there(tmp_path, mo
     monkeypatch.setattr(within_alphabet, "RESULTS", file)
 
     def measured(name: str, split: str) -> dict[str, Any]:
-        return row(name, 0.1, split, ci95=0.01, of_each_alphabet={"Greek": 0.1})
+        matched = {"matched_error": 0.05, "matched_ci95": 0.02}
+        return row(name, 0.1, split, ci95=0.01, **matched, of_each_alphabet={"Greek": 0.1})
 
     monkeypatch.setattr(within_alphabet, "measure", measured)
     for arguments in (["b", "a", "--split", "assignment"], ["b"], ["b"]):
@@ -61,7 +63,33 @@ def test_what_is_measured_is_put_into_the_file_beside_what_is_there(tmp_path, mo
         measured("b", "assignment"),
         measured("b", "background-heldout"),
     ]
-    assert "Greek: 10.0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a: 10.00 ± 1.00 % errors, 5.00 ± 2.00 % matched one to one" in out
+    assert "Greek: 10.0" in out
+
+
+def test_drawings_are_told_apart_by_themselves_and_one_to_one(monkeypatch):
+    """By hand: of 20 characters one is drawn like a mixture, nearer to another's drawing."""
+    known = np.eye(20)
+    drawn = np.eye(20)
+    drawn[3] = 0.5 * known[3] + 0.6 * known[4]
+    vectors = np.stack([known, drawn], 1)
+    people = []
+
+    class Fixed:
+        def choice(self, number: int, size: int, replace: bool) -> np.ndarray:
+            assert not replace
+            people.append(number)
+            return np.arange(size)
+
+    monkeypatch.setattr(within_alphabet, "stream", lambda *of: Fixed())
+
+    assert within_alphabet.errors(vectors, "Greek") == pytest.approx((0.05, 0.0))
+    assert people[:2] == [20, 2]
+
+    drawn[[3, 4]] = drawn[[4, 3]]
+    swapped = np.stack([known, drawn], 1)
+    assert within_alphabet.errors(swapped, "Greek") == pytest.approx((0.05, 0.1))
 
 
 def test_the_published_rows_are_as_the_benchmark_writes_them():
