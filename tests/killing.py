@@ -308,7 +308,7 @@ def _serve() -> None:
     assert cli and progress and reproduce and learners, "imported here, so that no child has to"
     dataset = strokes.generate(100, drawings=4, size=16)
     experiment.load_dataset = sweep.load_dataset = lambda *_, **__: dataset
-    report.draw_figures = lambda run: []
+    report.figures_of = lambda run, suffixes: {}
     started: list[int] = []
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:

@@ -293,7 +293,7 @@ def test_what_cannot_be_drawn_is_a_sentence(light, monkeypatch):
         raise OverflowError("too large to draw")
 
     monkeypatch.setattr(pack, "report_files", fail)
-    monkeypatch.setattr(pack, "write_results", lambda run: None)
+    monkeypatch.setattr(pack, "results_of", lambda run, suffixes: {})
     with pytest.raises(DataError, match=r"cannot be packed again \(OverflowError: too large"):
         check(light)
 

@@ -21,7 +21,7 @@ def test_hostile_archives_end_in_a_sentence_and_leave_nothing(tmp_path, monkeypa
     assert cli.main(["bundle", "runs", "--name", "A", "--student-number", "1"]) == 0
     archive = Path("A_1_Assignment2.zip").read_bytes()
     # Seconds each; drawing has a net of its own, see `test_bundle.py`.
-    monkeypatch.setattr(pack, "write_results", lambda run: None)
+    monkeypatch.setattr(pack, "results_of", lambda run, suffixes: {})
     monkeypatch.setattr(pack, "report_files", lambda document: {})
     (tmp_path / "in" / "temporary").mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "in" / "temporary"))

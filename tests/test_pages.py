@@ -19,7 +19,7 @@ from innerloop.methods.card import Card, DiagnosticFigure, Paper
 from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.report import report
 from innerloop.report.document import Document, Missing, Table, code, plain, spans
-from innerloop.report.figures.run import draw_figures
+from innerloop.report.figures.run import figures_of
 from innerloop.report.figures.style import band, canvas
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.report.model_card import model_card
@@ -402,7 +402,7 @@ def test_the_report_of_a_method_without_a_rate_speaks_of_no_steps_and_no_course(
     texts.append(describe_row(runs[0].evaluations()[0]))
     texts.append(table_of_rows(runs[0].evaluations()))
     texts = [without_meanings(text, runs[0]) for text in texts]
-    drawn_figures = [path.stem for path in draw_figures(runs[0])]
+    drawn_figures = [Path(name).stem for name in figures_of(runs[0], ["png"])]
 
     for phrase in (
         *("no rate", "inner step", "gradient descent", "inner optimiser", "80 %", "published"),

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -10,9 +11,9 @@ from PIL import Image
 from innerloop.core.errors import DataError
 from innerloop.methods.card import DiagnosticFigure
 from innerloop.methods.catalogue import find_card, names, settings_of
-from innerloop.report import write_results
+from innerloop.report import results_of, write_results
 from innerloop.report.figures.diagnostics import diagnostics_of
-from innerloop.report.figures.run import draw_figures
+from innerloop.report.figures.run import figures_of
 from innerloop.report.figures.seeds import draw_seeds
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.report.render.markdown import table
@@ -51,24 +52,19 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_figures_are_drawn_from_the_metrics_alone(run):
-    drawn = draw_figures(run)
+    drawn = figures_of(run)
 
-    assert [path.name for path in drawn] == ["validation.png", "loss.png", "inner-steps.png"]
-    for path in drawn:
-        with Image.open(path) as picture:
+    names = ["validation", "loss", "inner-steps"]
+    assert [*drawn] == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
+    for name in names:
+        with Image.open(io.BytesIO(drawn[f"{name}.png"])) as picture:
             assert picture.size == (1080, 660)
-        assert ElementTree.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
+        assert ElementTree.fromstring(drawn[f"{name}.svg"]).tag.endswith("svg")
 
 
 def test_figures_say_which_data_it_was(run):
-    draw_figures(run)
-
-    assert "not Omniglot" in svg_text(run.path / "figures" / "validation.svg")
-
-
-def svg_text(path: Path) -> str:
-    """Matplotlib draws letters as outlines and keeps the text in comments beside them."""
-    return path.read_text(encoding="utf-8")
+    # Matplotlib draws letters as outlines and keeps the text in comments beside them.
+    assert "not Omniglot" in figures_of(run, ["svg"])["validation.svg"].decode()
 
 
 def test_an_episode_is_drawn_where_there_is_one(run):
@@ -81,15 +77,16 @@ def test_an_episode_is_drawn_where_there_is_one(run):
         class_names=np.array([f"alphabet/{i}" for i in range(5)]),
     )
 
-    assert (run.path / "figures" / "episode.png") in draw_figures(run)
-    assert "60 of 75 query drawings wrong" in svg_text(run.path / "figures" / "episode.svg")
+    drawn = figures_of(run)
+    assert "episode.png" in drawn
+    assert "60 of 75 query drawings wrong" in drawn["episode.svg"].decode()
 
 
 def test_a_run_without_a_validation_is_refused(tmp_path):
     run = RunDirectory.create(CONFIG, Environment(), tmp_path / "run")
 
     with pytest.raises(DataError, match="holds no validation yet"):
-        draw_figures(run)
+        figures_of(run)
 
 
 def test_hyperparameters_name_every_setting_with_its_value_and_meaning(run):
@@ -113,7 +110,12 @@ def test_results_are_written_beside_the_run(run):
     write_results(run)
 
     assert (run.path / "hyperparameters.md").is_file()
+    assert not (run.path / "MODEL_CARD.md").exists()
     assert (run.path / "figures" / "loss.svg").is_file()
+    assert [*results_of(run, ["png"])] == [
+        *("figures/validation.png", "figures/loss.png", "figures/inner-steps.png"),
+        "hyperparameters.md",
+    ]
 
 
 def test_hyperparameters_say_how_the_training_ended(run):

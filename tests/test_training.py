@@ -868,7 +868,7 @@ def test_figures_are_written_whole_or_not_at_all(experiment, tmp_path, monkeypat
         match=r"Cannot write .*No space left on device|"
         r"Cannot write .*validation.png: No space left on device",
     ):
-        report.draw_figures(run)
+        report.write_results(run)
 
     assert list((run.path / "figures").iterdir()) == []
 

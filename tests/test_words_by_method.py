@@ -12,7 +12,7 @@ from innerloop.methods.catalogue import find_card, names, settings_of
 from innerloop.report import report
 from innerloop.report.comparison import comparison_page
 from innerloop.report.document import Bullets, Document, plain
-from innerloop.report.figures.run import describe, draw_figures
+from innerloop.report.figures.run import describe, figures_of
 from innerloop.report.findings import before_adaptation
 from innerloop.report.hyperparameters import hyperparameters
 from innerloop.report.model_card import model_card
@@ -62,7 +62,7 @@ def test_of_a_method_without_inner_steps_none_are_told(method, tmp_path):
         "comparison": comparison_page(comparison),
     }
     assert {name: UNTRUE.findall(text) for name, text in texts.items() if UNTRUE.search(text)} == {}
-    assert [path.stem for path in draw_figures(run)] == ["validation", "loss"]
+    assert [*figures_of(run, ["png"])] == ["validation.png", "loss.png"]
 
 
 def test_what_must_not_be_said_is_said_of_a_method_with_inner_steps(tmp_path):

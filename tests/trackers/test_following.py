@@ -71,7 +71,7 @@ def small_data(monkeypatch):
     """100 synthetic characters; and nothing told yet."""
     generate = functools.cache(functools.partial(strokes.generate, 100, drawings=4))
     monkeypatch.setattr(strokes, "generate", lambda *, size: generate(size=size))
-    monkeypatch.setattr("innerloop.report.draw_figures", lambda run: [])
+    monkeypatch.setattr("innerloop.report.figures_of", lambda run, suffixes: {})
     calls.clear()
     failing_calls.clear()
 
@@ -89,7 +89,7 @@ def whole(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         generate = strokes.generate
         patch.setattr(strokes, "generate", lambda *, size: generate(100, drawings=4, size=size))
-        patch.setattr("innerloop.report.draw_figures", lambda run: [])
+        patch.setattr("innerloop.report.figures_of", lambda run, suffixes: {})
         train(path)
     return path
 

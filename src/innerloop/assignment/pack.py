@@ -19,7 +19,7 @@ from innerloop.assignment.hand_in import HandInRow
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import json_text, write_folder
 from innerloop.core.version import __version__
-from innerloop.report import write_results
+from innerloop.report import results_of
 from innerloop.report.material import Material
 from innerloop.report.report import read_material, report_files
 from innerloop.runs.directory import RunDirectory
@@ -33,12 +33,10 @@ KEPT = (
     "metrics.jsonl",
     "status.json",
     "model.safetensors",
-    "MODEL_CARD.md",
-    "hyperparameters.md",
     "episode.npz",
     "evaluation-*.json",
 )
-"""What of a run directory goes into the archive."""
+"""What of a run directory goes into the archive, beside what is made of it."""
 SUMS = "SHA256SUMS"
 AUTHOR = "author.json"
 REQUIREMENTS = "code/requirements.txt"
@@ -132,13 +130,13 @@ def _report(material: Material) -> Iterator[tuple[str, bytes]]:
 
 def _results(run: RunDirectory) -> Iterator[tuple[str, bytes]]:
     """What a run directory holds, as far as it is handed in."""
-    # Drawn anew, whatever drew them before: the same runs have the same archive.
-    write_results(run)
     for pattern in KEPT:
         for path in run.path.glob(pattern):
             yield f"runs/{run.path.name}/{path.name}", path.read_bytes()
-    for path in (run.path / "figures").glob("*.png"):
-        yield f"plots/{run.path.name}/{path.name}", path.read_bytes()
+    # Made anew, whatever made them before: the same runs have the same archive.
+    for name, data in results_of(run, ["png"]).items():
+        folder, _, name = name.rpartition("/")
+        yield f"{'plots' if folder else 'runs'}/{run.path.name}/{name}", data
 
 
 def _row_of(material: Material, run: RunDirectory) -> HandInRow | None:

@@ -1,23 +1,22 @@
 """Figures of a run, drawn from its files alone; no torch, no network, no learner."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.core.errors import DataError
-from innerloop.core.files import write_folder
 from innerloop.core.intervals import interval_in_words
 from innerloop.report.figures.episode import draw_episode
 from innerloop.report.figures.style import (
     AFTER,
     BEFORE,
     GREY,
+    SUFFIXES,
     SUPPORT,
     band,
     canvas,
@@ -46,15 +45,11 @@ class Bar:
     name: str
 
 
-def draw_figures(run: RunDirectory) -> list[Path]:
-    """Draw every figure that the run's files allow, each as PNG and SVG under ``figures/``.
-
-    Returns:
-        The PNG files.
+def figures_of(run: RunDirectory, suffixes: Sequence[str] = SUFFIXES) -> dict[str, bytes]:
+    """Every figure that the run's files allow, by the names of their files.
 
     Raises:
         DataError: if the run holds no validation yet.
-        DiskError: if a figure cannot be written.
     """
     if not run.validations():
         raise DataError(f"{run.path} holds no validation yet, so there is nothing to draw.")
@@ -66,12 +61,10 @@ def draw_figures(run: RunDirectory) -> list[Path]:
         drawings["inner-steps"] = draw_inner_steps
     if (run.path / "episode.npz").is_file():
         drawings["episode"] = draw_validation_episode
-    folder = run.path / "figures"
     pictures: dict[str, bytes] = {}
     for name, draw in drawings.items():
-        pictures |= pictures_of(partial(draw, run), name)
-    write_folder(folder, pictures)
-    return [folder / f"{name}.png" for name in drawings]
+        pictures |= pictures_of(partial(draw, run), name, suffixes)
+    return pictures
 
 
 def describe(run: RunDirectory) -> str:

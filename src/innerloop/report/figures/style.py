@@ -20,6 +20,8 @@ GREY = "#767676"
 WRONG = "#D55E00"
 PALETTE = [AFTER, WRONG, SUPPORT, "#CC79A7", BEFORE, "#56B4E9", "#000000"]
 """One colour for each of several methods."""
+SUFFIXES = ("png", "svg")
+"""Of the files of a figure."""
 SERIES_OF = "_series of "
 """What begins the label of a band, or of another line, of a series; for its underscore no legend
 shows it."""
@@ -43,9 +45,11 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
 
 
-def pictures_of(draw: Callable[[], Figure], name: str) -> dict[str, bytes]:
+def pictures_of(
+    draw: Callable[[], Figure], name: str, suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, bytes]:
     """A figure as PNG and SVG, by the names of their files; ``draw`` as in `save_figure`."""
-    files = in_usual_style(draw, ("png", "svg"))
+    files = in_usual_style(draw, suffixes)
     return {f"{name}.{suffix}": content for suffix, content in files.items()}
 
 
