@@ -26,8 +26,8 @@ from innerloop.classifier.squares import drawing
 from innerloop.core.files import json_text, read_json, write_atomic
 from innerloop.core.seeding import EVALUATION_SEED
 from innerloop.core.version import __version__
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments.environment import processor
 from innerloop.experiments.evaluation import Evaluation, digest, evaluate
 from innerloop.experiments.experiment import Experiment, open_run

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 
 
 def numbered(classes: int = 12, examples: int = 20) -> FewShotDataset:

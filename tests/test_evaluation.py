@@ -10,8 +10,8 @@ from torch import nn
 from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments.evaluation import evaluate, save_evaluation
 from innerloop.experiments.experiment import build_learner, prepare
 from innerloop.methods.base import Adaptation, Learner, accuracy

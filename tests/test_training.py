@@ -22,8 +22,9 @@ from innerloop.core.errors import (
     NonFiniteError,
     OutOfMemoryError,
 )
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.splits import find_split
 from innerloop.experiments import experiment as experiments
 from innerloop.experiments import training as trainings

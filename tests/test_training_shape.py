@@ -8,8 +8,9 @@ import torch
 from safetensors.numpy import save
 
 from innerloop.core.errors import ConfigError
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.splits import Split, find_split
 from innerloop.experiments.environment import environment
 from innerloop.experiments.experiment import Experiment

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from innerloop.core.errors import InnerloopError as InnerloopError
     from innerloop.data import load_dataset as load_dataset
     from innerloop.data.episodes import EpisodeBatch as EpisodeBatch
-    from innerloop.data.episodes import EpisodeSampler as EpisodeSampler
     from innerloop.data.images import FewShotDataset as FewShotDataset
     from innerloop.data.images import LabelledImages as LabelledImages
     from innerloop.data.minibatches import ImageSampler as ImageSampler
+    from innerloop.data.sampling import EpisodeSampler as EpisodeSampler
     from innerloop.data.splits import Split as Split
     from innerloop.data.splits import find_split as find_split
     from innerloop.experiments.evaluation import Evaluation as Evaluation
@@ -47,7 +47,7 @@ _HOME = {
     "Conv4": "networks.conv4",
     "DiagnosticFigure": "methods.card",
     "EpisodeBatch": "data.episodes",
-    "EpisodeSampler": "data.episodes",
+    "EpisodeSampler": "data.sampling",
     "EpisodicSettings": "settings.method",
     "Evaluation": "experiments.evaluation",
     "FewShotClassifier": "classifier.estimator",

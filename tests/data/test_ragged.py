@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from innerloop.core.errors import ConfigError, DataError
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 
 COUNTS = (3, 7, 4, 9, 5)
 NAMES = tuple("abcde")

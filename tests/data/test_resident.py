@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.resident import ResidentImages
+from innerloop.data.sampling import EpisodeSampler
 
 SIDE = 6
 

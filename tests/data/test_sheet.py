@@ -1,7 +1,7 @@
 import numpy as np
 
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.sheet import episode_sheet
 
 

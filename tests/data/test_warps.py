@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import affine_transform
 
 from innerloop.core.seeding import stream
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.strokes import generate
 from innerloop.data.warps import drawn_warps, warped
 from innerloop.experiments.experiment import prepare

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.keys import key_of, name_of
 from innerloop.methods.maml.learner import MAML

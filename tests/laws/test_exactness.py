@@ -19,8 +19,9 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.fast_weights.engine import Engine
 from innerloop.methods.maml.learner import MAML

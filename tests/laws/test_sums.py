@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.strokes import generate
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient, parts_of, taken
 from innerloop.fast_weights.sums import blocks, insert, merged, node_of, shared, tree_mean, tree_sum

@@ -86,7 +86,7 @@ def _show(options: DataCommandOptions, say: Say) -> dict[str, Any]:
         if not 0 <= value < 2**31:
             raise ConfigError(f"--{name} must be between 0 and {2**31 - 1:,}: got {value}.")
     from innerloop.core.files import write_atomic
-    from innerloop.data.episodes import EpisodeSampler
+    from innerloop.data.sampling import EpisodeSampler
     from innerloop.data.sheet import episode_sheet
 
     dataset, split = _dataset_and_split(options, say)

@@ -21,8 +21,8 @@ from torch import Tensor
 from innerloop.core.errors import ConfigError
 from innerloop.core.processes import this_process
 from innerloop.core.version import __version__
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.experiments.experiment import Experiment
 from innerloop.experiments.messages import message_of, packed, part_of, unpacked

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.resident import ResidentImages
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.methods.door import checked
 
 Chunk = tuple[EpisodeBatch | LabelledImages, float]

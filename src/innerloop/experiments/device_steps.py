@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import first_line, is_out_of_memory
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments.device_adam import DeviceAdam
 from innerloop.experiments.device_batches import OnDevice, on_device
 from innerloop.experiments.meta_gradient import refuse_constant

@@ -14,7 +14,8 @@ from innerloop.core.components import Design
 from innerloop.core.errors import ConfigError
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval, what_is_covered
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.experiments.experiment import OWN, Experiment
 from innerloop.methods.base import Adaptation, Learner, accuracy

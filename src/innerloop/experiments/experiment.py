@@ -11,9 +11,9 @@ import torch
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.seeding import EVALUATION_SEED, stream
 from innerloop.data import load_dataset
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.splits import Split, find_split
 from innerloop.experiments.determinism import be_deterministic
 from innerloop.experiments.device_memory import measured_at_once

@@ -22,8 +22,8 @@ from innerloop.core.errors import (
 )
 from innerloop.core.files import write_atomic
 from innerloop.core.stability import DIVERGED, diverged
-from innerloop.data.episodes import EpisodeSampler
 from innerloop.data.minibatches import ImageSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.experiments.crew import Lead, dismissing, follow
 from innerloop.experiments.device_adam import DeviceAdam

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.data.episodes import EpisodeSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.methods.base import Learner, accuracy
 from innerloop.methods.heads.frozen import FrozenFeatures

@@ -9,7 +9,8 @@ from innerloop.analysis.explanation.shifts import SHIFTS, paired_with_the_first,
 from innerloop.analysis.explanation.subjects import Subject, Subjects, query_accuracy
 from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval, paired_difference
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.experiments import ranks
 from innerloop.methods.base import sharing_weights
 

@@ -13,7 +13,7 @@ from innerloop.analysis.explanation.steps import STEPS, step_curves
 from innerloop.analysis.explanation.subjects import Subject, Subjects
 from innerloop.analysis.explanation.table import FeaturesByRun, head_table
 from innerloop.core.errors import ConfigError
-from innerloop.data.episodes import EpisodeSampler
+from innerloop.data.sampling import EpisodeSampler
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.networks.base import HasBlocks
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from innerloop.core.errors import ConfigError
-from innerloop.data.episodes import EpisodeBatch, EpisodeSampler
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import FewShotDataset, LabelledImages, resize
+from innerloop.data.sampling import EpisodeSampler
 
 SHIFTS = ("unseen alphabets", "one alphabet", "rotated by 90 degrees", "inverted ink", "digits")
 """From the usual validation episodes outwards; digits needs scikit-learn."""
