@@ -16,7 +16,7 @@ from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.fast_weights.norms import measuring, normalising_by
-from innerloop.fast_weights.objectives import Losses, Objective, Watched, refuse_wrong_loss
+from innerloop.fast_weights.objectives import Losses, Objective, Watched, of_ways, refuse_wrong_loss
 from innerloop.fast_weights.sums import shared
 from innerloop.networks.batch_norm import (
     Moments,
@@ -171,6 +171,7 @@ class Network:
             else:
                 outputs = self.call(weights, batch.images, statistics)
         objective.check(outputs)
+        outputs = of_ways(outputs, objective.ways)
         pairs = zip(outputs, batch.labels, strict=True)
         values = [objective.loss_fn(*pair) for pair in pairs]
         refuse_wrong_loss(values[0])

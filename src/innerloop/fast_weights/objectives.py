@@ -18,6 +18,7 @@ class Objective(NamedTuple):
     Attributes:
         loss_fn: of each episode.
         check: raises where outputs (E, n, ...) do not suit the labels.
+        ways: of labels that are classes; logits (E, n, more) are cut to so many. None: none is.
         measure: takes moments of each batch norm's input; None: nothing is measured.
         zero_head: path of a linear layer whose weights are zero, so that nothing before it has a
             gradient; None: there is none.
@@ -26,6 +27,7 @@ class Objective(NamedTuple):
 
     loss_fn: LossFunction
     check: Callable[[Tensor], None] = lambda outputs: None
+    ways: int | None = None
     measure: Callable[[Tensor], Moments] | None = None
     zero_head: str | None = None
     twice: bool = False
@@ -36,7 +38,7 @@ class Losses(NamedTuple):
 
     Attributes:
         values: (E,) one loss an episode.
-        outputs: (E, n, ...); not always with a graph.
+        outputs: (E, n, ...), cut to the ways; not always with a graph.
         seen: what batch norm saw, if it was measured.
         head_alone: whether the ``zero_head`` alone has a gradient that is not zero.
     """
@@ -66,6 +68,12 @@ class Watched:
         """The network's output in that pass."""
         self.alone &= len(self._outputs) == 1 and self._outputs[0] is outputs
         self._outputs.clear()
+
+
+def of_ways(outputs: Tensor, ways: int | None) -> Tensor:
+    """Logits (E, n, ways) of outputs (E, n, more), the first so many; others as they are."""
+    is_wider = ways is not None and outputs.ndim == 3 and outputs.shape[-1] > ways
+    return outputs[..., :ways] if is_wider else outputs
 
 
 def refuse_wrong_loss(loss: Any) -> None:

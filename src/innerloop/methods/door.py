@@ -6,7 +6,7 @@ subclass's own operations too, so that no learner has to check anything again.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from numbers import Integral
 from typing import Any
@@ -35,7 +35,8 @@ class Checked(LabelledImages):
     """Labelled images that came through the door.
 
     Attributes:
-        ways: one more than the largest label; None where labels are targets, which are no classes.
+        ways: one more than the largest label, of a query set its support set's; None where labels
+            are targets, which are no classes.
         versions: of both tensors when they were looked at.
         of_support: whether every class was looked for in every set.
     """
@@ -152,8 +153,6 @@ def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     query = _labelled(learner, batch.query, "query", False)
     modes = getattr(learner, "batch_norm_modes", ("",))
     _refuse_lone_images(learner, query.images, modes[0])
-    if support is batch.support and query is batch.query:
-        return batch
     if (support.ways is None) != (query.ways is None):
         raise DataError(
             f"Support labels are {support.labels.dtype} and query labels {query.labels.dtype}: "
@@ -164,6 +163,10 @@ def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
             f"The query set has label {query.ways - 1}, and the support set has labels 0 to "
             f"{support.ways - 1}: a class has to be in both."
         )
+    # A query set may lack the last classes.
+    query = query if query.ways == support.ways else replace(query, ways=support.ways)
+    if support is batch.support and query is batch.query:
+        return batch
     return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,6 +77,24 @@ def refusing_lone_images(plain: nn.Module) -> nn.Module:
 def _refuse_lone_image(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
     if inputs and len(inputs[0]) == 1:
         raise ConfigError(LONE)
+
+
+def giving_ways(plain: nn.Module, images: Tensor, ways: int | None) -> nn.Module:
+    """The module itself; where it gives more logits than there are ways, the first are taken.
+
+    Args:
+        plain: in evaluation mode.
+        images: (n, ...) that it is tried on.
+        ways: of its episode; None where labels are no classes.
+    """
+    outputs = plain(images.clone())
+    if ways is not None and outputs.ndim == 2 and outputs.shape[1] > ways:
+        plain.register_forward_hook(partial(_first, ways))
+    return plain
+
+
+def _first(ways: int, _module: nn.Module, _inputs: tuple[Any, ...], outputs: Tensor) -> Tensor:
+    return outputs[:, :ways]
 
 
 def plain_batch_norm(

@@ -129,6 +129,7 @@ class FusedNetwork(StockNetwork):
         ways = parameters[-1].shape[-1]
         if not (
             objective.loss_fn is F.cross_entropy
+            and objective.ways in (None, ways)
             and objective.measure in (None, unbiased_moments)
             and self._method == "forward"
             and self._fits(parameters, images, graph=True)

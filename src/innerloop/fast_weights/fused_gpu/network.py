@@ -103,6 +103,7 @@ class GpuNetwork(StockNetwork):
         parameters = self._parameters(weights, len(images))
         if not (
             objective.loss_fn is F.cross_entropy
+            and objective.ways in (None, parameters[-1].shape[-1])
             and objective.measure in (None, unbiased_moments)
             and self._method == "forward"
             and labels.dtype == torch.int64

@@ -12,7 +12,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights, detached, expand, gradient, step
 from innerloop.fast_weights.network import Network
-from innerloop.fast_weights.objectives import Losses, LossFunction, Objective
+from innerloop.fast_weights.objectives import Losses, LossFunction, Objective, of_ways
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.linear import prototype_head
@@ -32,7 +32,7 @@ from innerloop.networks.batch_norm import (
     of_episode,
 )
 from innerloop.networks.checks import refuse_faults
-from innerloop.networks.plain import plain_network, refusing_lone_images
+from innerloop.networks.plain import giving_ways, plain_network, refusing_lone_images
 from innerloop.settings.fields import Rate
 
 
@@ -127,7 +127,8 @@ class Descent(Learner):
         network = self._network()
         weights = self._weights(network, adaptation)
         statistics = self._statistics(network, weights, adaptation, self.mode(batch_norm))
-        return network.call(weights, images, statistics)
+        outputs = network.call(weights, images, statistics)
+        return of_ways(outputs, ways_of(adaptation.support))
 
     @torch.no_grad()
     def block_outputs(self, adaptation: Adaptation, images: Tensor) -> dict[str, Tensor]:
@@ -137,6 +138,7 @@ class Descent(Learner):
         statistics = self._statistics(network, weights, adaptation, self.mode(None))
         blocks = last_of_blocks(self.model)
         logits, outputs = network.call_blocks(weights, images, blocks, statistics)
+        logits = of_ways(logits, ways_of(adaptation.support))
         return {name: value.flatten(2) for name, value in outputs.items()} | {"logits": logits}
 
     @torch.no_grad()
@@ -157,6 +159,7 @@ class Descent(Learner):
             {name: weight[0] for name, weight in weights.items()},
             of_episode(statistics, 0),
         )
+        plain = giving_ways(plain, alone.support.images[0], ways_of(alone.support))
         refuse_another_function(plain, self, alone, self.lone_mode(batch_norm))
         return refusing_lone_images(plain)
 
@@ -322,7 +325,7 @@ class Descent(Learner):
     def _outputs(
         self, network: Network, fast_weights: FastWeights, images: Tensor, index: int
     ) -> Tensor:
-        """Outputs (E, n, ways) at φ_k with k = ``index``."""
+        """Outputs (E, n, ...) at φ_k with k = ``index``."""
         weights, statistics = self._call(network, fast_weights, index)
         return network.call(weights, images, statistics)
 
@@ -350,6 +353,7 @@ class Descent(Learner):
         objective = Objective(
             self.loss_fn,
             partial(self._refuse_outputs, batch),
+            ways_of(batch),
             self._measure(network),
             zero_head,
             twice,

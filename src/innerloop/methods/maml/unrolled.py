@@ -11,9 +11,10 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
+from innerloop.fast_weights.objectives import of_ways
 from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation, accuracy
-from innerloop.methods.door import part_of
+from innerloop.methods.door import part_of, ways_of
 from innerloop.methods.maml.descent import Descent
 from innerloop.methods.parts import InnerSteps, checked
 from innerloop.settings.fields import between
@@ -90,7 +91,8 @@ class Unrolled(Descent):
         losses, fast_weights, logged = self._objective(network, episodes)
         with torch.no_grad():
             start = self._start(network, self.params, episodes.support)
-            before = self._outputs(network, start, episodes.query.images, 0)
+            outputs = self._outputs(network, start, episodes.query.images, 0)
+            before = of_ways(outputs, ways_of(episodes.support))
             _, support_after = self._losses(
                 network, fast_weights, episodes.support, self.inner_steps
             )
