@@ -131,6 +131,12 @@ def test_resnet12_maps_images_of_usual_sizes_to_features_and_logits(
     assert model(images).shape == (3, 7)
 
 
+@pytest.mark.parametrize("halvings", [-1, 5])
+def test_resnet12_halves_in_its_four_blocks_alone(halvings):
+    with pytest.raises(ConfigError, match=f"in 0 to 4 of its four blocks: got {halvings}"):
+        ResNet12(2, channels=1, image_size=64, filters=(2, 3, 4, 5), halvings=halvings)
+
+
 @pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 7), (3, 3), (4, 1)])
 def test_resnet12_halves_the_image_in_its_first_blocks_alone(halvings, side):
     model = ResNet12(

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
+from innerloop.core.errors import ConfigError
 from innerloop.core.seeding import stream
+from innerloop.data.images import FewShotDataset
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.strokes import generate
@@ -137,3 +139,24 @@ def test_training_images_are_warped_and_others_are_not(method):
     assert experiment.training_sampler().warps == 0.7
     assert experiment.evaluation_sampler("val").warps == 0
     assert experiment.disjoint_sampler("val").warps == 0
+
+
+@pytest.mark.parametrize("warps", [float("nan"), -0.1, 50, "1", True])
+def test_strengths_that_there_are_not_are_refused(warps):
+    with pytest.raises(ConfigError, match="warps must be a number between 0 and 3: got"):
+        episodes(warps)
+    with pytest.raises(ConfigError, match="warps must be a number between 0 and 3: got"):
+        minibatches(warps)
+
+
+def test_images_that_are_not_square_are_not_warped():
+    """In [-1, 1] from edge to edge a turn of these would be a shear."""
+    wide = FewShotDataset(
+        name="wide",
+        images=np.zeros((3, 4, 1, 8, 12), dtype=np.uint8),
+        class_names=("a", "b", "c"),
+    )
+
+    with pytest.raises(ConfigError, match=r"Warps need square images: these are \(1, 8, 12\)"):
+        ImageSampler(wide, np.arange(3), seed=0, stream_name="images/train", warps=0.5)
+    ImageSampler(wide, np.arange(3), seed=0, stream_name="images/train")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,26 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError, DataError, InnerloopError, NonFiniteError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
+from innerloop.methods.anil.learner import ANIL
 from innerloop.methods.base import Adaptation, Learner
+from innerloop.methods.baselinepp.learner import BaselinePP
+from innerloop.methods.boil.learner import BOIL
+from innerloop.methods.heads.episodic import EpisodicFeatures
 from innerloop.methods.heads.frozen import FrozenFeatures
+from innerloop.methods.heads.pretrained import PretrainedFeatures
+from innerloop.methods.imaml.learner import IMAML
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
+from innerloop.methods.matchingnet.learner import MatchingNet
+from innerloop.methods.metaoptnet.learner import MetaOptNet
+from innerloop.methods.metasgd.learner import MetaSGD
+from innerloop.methods.protomaml.learner import ProtoMAML
+from innerloop.methods.protonet.learner import ProtoNet
+from innerloop.methods.r2d2.learner import R2D2
+from innerloop.methods.relationnet.learner import RelationNet
+from innerloop.methods.reptile.learner import Reptile
+from innerloop.methods.simpleshot.learner import SimpleShot
+from innerloop.methods.tim.learner import TIM
 from innerloop.methods.transfer.learner import Transfer
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.conv4 import Conv4
@@ -66,7 +84,28 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "transfer": lambda: Transfer(network(7)),
     "frozen": lambda: FrozenFeatures(network(), batch_norm_modes=("transductive", "support")),
     "stranger's": lambda: Stranger(network()),
+    "anil": lambda: ANIL(network(), inner_steps=2),
+    "boil": lambda: BOIL(network(), inner_steps=2),
+    "meta-sgd": lambda: MetaSGD(network(), inner_steps=2),
+    "reptile": lambda: Reptile(network(), inner_steps=2),
+    "imaml": lambda: IMAML(network(), inner_steps=2),
+    "protomaml": lambda: ProtoMAML(network(), inner_steps=2),
+    "protonet": lambda: ProtoNet(network()),
+    "protonet, cosine": lambda: ProtoNet(network(), distance="cosine"),
+    "matchingnet": lambda: MatchingNet(network()),
+    "matchingnet, full context": lambda: MatchingNet(network(), full_context=True),
+    "relationnet": lambda: RelationNet(network()),
+    "r2d2": lambda: R2D2(network()),
+    "metaoptnet": lambda: MetaOptNet(network()),
+    "metaoptnet, ridge": lambda: MetaOptNet(network(), solver="ridge"),
+    "baseline++": lambda: BaselinePP(network(7)),
+    "simpleshot": lambda: SimpleShot(network(7)),
+    "tim": lambda: TIM(network(7)),
 }
+BY_STORED = {"transfer", "baseline++", "simpleshot", "tim"}
+"""Whose predictions normalise by stored statistics alone; they are pretrained on mini-batches."""
+BY_RULES = {name for name in LEARNERS if isinstance(LEARNERS[name](), EpisodicFeatures)}
+"""Which learn features for a rule, on episodes."""
 
 
 def support(**changes: Any) -> LabelledImages:
@@ -138,7 +177,7 @@ def test_a_wrong_support_set_is_refused_by_every_learner(name, learner):
             operation(make(), steps=1)
 
 
-@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "transfer"])
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name not in BY_STORED])
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
@@ -287,11 +326,166 @@ class MapEmbedded(Conv4):
         return self.head(self.embed(images).flatten(1))
 
 
-def test_features_that_are_a_map_are_refused():
-    model = MapEmbedded(3, image_size=16, filters=4).double()
+OF_FEATURES = (
+    *(Transfer, ProtoNet, MatchingNet, R2D2, MetaOptNet, BaselinePP, SimpleShot, TIM, ProtoMAML),
+)
 
-    with pytest.raises(ConfigError, match=r"embed of MapEmbedded returns \(6, 4, 1, 1\) for 6 im"):
-        Transfer(model).adapt(SUPPORT, steps=1)
+
+@pytest.mark.parametrize("kind", OF_FEATURES)
+def test_features_that_are_a_map_are_refused(kind):
+    learner = kind(MapEmbedded(3, image_size=16, filters=4, head_init="glorot").double())
+    refused = pytest.raises(ConfigError, match=r"embed of MapEmbedded returns \(\d+, 4, 1, 1\)")
+
+    with refused:
+        learner.adapt(SUPPORT, steps=1)
+    if isinstance(learner, EpisodicFeatures):
+        with refused:
+            learner.meta_loss(EPISODES)
+    if isinstance(learner, PretrainedFeatures):
+        with refused:
+            learner.meta_loss(LabelledImages(SUPPORT.images[0], SUPPORT.labels[0]))
+
+
+@pytest.mark.parametrize("learner", sorted(BY_RULES | {"reptile"}))
+def test_queries_of_another_size_than_the_support_are_refused_where_both_are_one_batch(learner):
+    larger = LabelledImages(F.pad(QUERY.images, (2, 2, 2, 2)), QUERY.labels)
+
+    with pytest.raises(DataError, match=r"\(1, 16, 16\) and .*\(1, 20, 20\)"):
+        LEARNERS[learner]().meta_loss(dataclasses.replace(EPISODES, query=larger))
+
+
+def test_maps_of_another_size_are_refused_in_predictions_too():
+    of = RelationNet(network())
+    larger = F.pad(QUERY.images, (16, 16, 16, 16))
+
+    with pytest.raises(ConfigError, match="give images of the size in training"):
+        of.predict(of.adapt(SUPPORT, steps=1), larger)
+
+
+@pytest.mark.parametrize("learner", sorted(BY_RULES))
+def test_a_rule_is_of_the_networks_type(learner):
+    of = LEARNERS[learner]()
+
+    assert {of_one.dtype for of_one in of.parameters()} == {torch.float64}
+    assert of.meta_loss(EPISODES)[0].dtype == torch.float64
+    of.end_outer_step()
+    logits = of.predict(of.adapt(SUPPORT, steps=1), QUERY.images)
+    assert logits.dtype == torch.float64
+
+
+HEADS_ALIKE = sorted(BY_RULES | BY_STORED)
+
+
+@pytest.mark.parametrize("learner", HEADS_ALIKE)
+def test_an_adaptation_by_another_method_is_refused(learner):
+    of = LEARNERS[learner]()
+    others = {name: LEARNERS[name]() for name in [*HEADS_ALIKE, "maml", "protomaml"]}
+
+    for other in others.values():
+        adaptation = other.adapt(SUPPORT, steps=1)
+        assert adaptation.of_episode(0).made_by is type(other)
+        if type(other) is not type(of):
+            with pytest.raises(ConfigError, match=f"another learner's, of {type(other).__name__}:"):
+                of.predict(adaptation, QUERY.images)
+
+
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name not in BY_STORED])
+def test_a_support_set_of_one_image_has_no_batch_to_be_normalised_by(learner):
+    of = LEARNERS[learner]()
+    lone = LabelledImages(SUPPORT.images[:, :1], SUPPORT.labels[:, :1])
+    refused = pytest.raises(ConfigError, match="A support set of one image has no batch")
+
+    if learner not in BY_RULES:
+        with refused:
+            of.adapt(lone, steps=1)
+    else:
+        with refused:
+            of.predict(of.adapt(lone, steps=1), QUERY.images, batch_norm="support")
+
+
+@pytest.mark.parametrize("learner", sorted(BY_STORED))
+def test_a_mini_batch_of_one_image_has_no_batch_to_be_normalised_by(learner):
+    with pytest.raises(ConfigError, match="A mini-batch of one image has no batch"):
+        LEARNERS[learner]().meta_loss(LabelledImages(SUPPORT.images[0, :1], SUPPORT.labels[0, :1]))
+
+
+@pytest.mark.parametrize("learner", sorted(BY_RULES | {"maml++"}))
+def test_statistics_that_were_gathered_and_never_moved_are_warned_of(learner):
+    of = LEARNERS[learner]()
+    of.meta_loss(EPISODES)
+    adaptation = of.adapt(SUPPORT, steps=1)
+
+    with pytest.warns(UserWarning, match=r"those of the start, .* call end_outer_step\(\) after"):
+        of.predict(adaptation, QUERY.images, batch_norm="running")
+    of.end_outer_step()
+    of.meta_loss(EPISODES)  # seen, and not taken over yet
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of.predict(of.adapt(SUPPORT, steps=1), QUERY.images, batch_norm="running")
+
+
+class Between(Conv4):
+    """Something between features and head."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(2 * self.embed(images))
+
+
+@pytest.mark.parametrize("kind", [ANIL, ProtoMAML])
+def test_logits_that_are_not_the_heads_of_the_features_are_refused(kind):
+    torch.manual_seed(3)
+    learner = kind(Between(3, image_size=16, filters=4, head_init="glorot").double())
+
+    for operate in (lambda: learner.adapt(SUPPORT, steps=1), lambda: learner.meta_loss(EPISODES)):
+        with pytest.raises(ConfigError, match=r"logits of Between are not head\(embed\(images\)\)"):
+            operate()
+
+
+def test_a_head_of_prototypes_without_a_bias_is_refused():
+    model = network()
+    model.head = nn.Linear(4, 3, bias=False).double()
+
+    for make in (ProtoMAML, partial(MAML, fresh_head="head", fresh_head_init="prototypes")):
+        with pytest.raises(ConfigError, match="prototypes has a bias"):
+            make(model)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("rate", torch.nan), ("rate", -1.0), ("temperature", -1.0), ("temperature", "warm")),
+        *(("steps", 2.5), ("steps", -1), ("label_smoothing", 2.0), ("support_weight", torch.inf)),
+        *(("marginal_weight", -0.1), ("conditional_weight", None)),
+    ],
+)
+def test_tims_settings_are_in_their_ranges(setting, value):
+    with pytest.raises(ConfigError, match=f"{setting} must be "):
+        TIM(network(7), **{setting: value})
+
+
+@pytest.mark.parametrize("value", [torch.nan, -5.0, 0.0, "a"])
+def test_the_scale_of_cosines_is_in_its_range(value):
+    with pytest.raises(ConfigError, match="initial_scale must be "):
+        ProtoNet(network(), distance="cosine", initial_scale=value)
+
+
+def test_tim_counts_the_classes_of_the_labels():
+    of = TIM(network(7))
+    ways = torch.zeros(2, 5, dtype=torch.int64)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of.transfer_learn(dataclasses.replace(EPISODES, classes=ways))
+        of.transfer_learn(dataclasses.replace(EPISODES, classes=ways[:, :1]))
+    targets = LabelledImages(SUPPORT.images, SUPPORT.labels.double())
+    with pytest.raises(ConfigError, match="tells classes apart: give int64 labels"):
+        of.transfer_learn(
+            dataclasses.replace(
+                EPISODES,
+                support=targets,
+                query=LabelledImages(QUERY.images, QUERY.labels.double()),
+            )
+        )
 
 
 class ByMode(Conv4):
@@ -363,7 +557,7 @@ def test_a_batch_norm_that_a_learner_does_not_have_is_refused(learner):
         of.predict(of.adapt(SUPPORT, steps=0), QUERY.images, batch_norm="layer")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "transfer"])
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name not in BY_STORED])
 def test_one_image_under_its_own_statistics_is_refused(learner):
     of = LEARNERS[learner]()
     adaptation = of.adapt(SUPPORT, steps=1)
@@ -386,7 +580,7 @@ def test_labels_of_another_integer_type_are_served_as_int64(kind, learner):
     adaptation = of.adapt(support(labels=SUPPORT.labels.to(kind)), steps=2)
 
     assert torch.equal(of.predict(adaptation, QUERY.images), expected)
-    if learner not in ("transfer", "frozen"):
+    if learner not in BY_STORED | {"frozen"}:
         other = dataclasses.replace(
             EPISODES, query=LabelledImages(QUERY.images, QUERY.labels.to(kind))
         )

@@ -1,4 +1,4 @@
-"""Fewer ways than a meta-learned head has outputs: the first outputs are logits, the others none."""
+"""Fewer ways than a meta-learned head has outputs: the first outputs are its logits."""
 
 import copy
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The laws of Reptile, in float64, each against an oracle of its own."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -371,13 +372,20 @@ def test_a_learner_that_could_not_train_is_refused():
 
 def test_episodes_without_as_many_images_of_each_class_are_refused():
     whole = random_episodes(1)
-    odd = LabelledImages(whole.query.images[:, 1:], whole.query.labels[:, 1:])
-    episodes = EpisodeBatch(
-        whole.support, odd, whole.classes, whole.support_drawings, whole.query_drawings
-    )
-
-    with pytest.raises(DataError, match="as many images of each of 3 classes"):
-        Reptile(SmallConv(F.relu)).meta_loss(episodes)
+    images, labels = whole.support.images, whole.support.labels
+    of_queries = whole.query.images, whole.query.labels
+    wrong = {
+        "a query less": {"query": LabelledImages(*(of[:, 1:] for of in of_queries))},
+        "another order": {"support": LabelledImages(images, labels.sort(stable=True)[0].roll(1))},
+        "more of one": {"support": LabelledImages(images, torch.tensor([[0, 0, 0, 1, 1, 2]]))},
+        "one class in all": {"classes": whole.classes[:, :1]},
+    }
+    for changes in wrong.values():
+        with pytest.raises(DataError, match=r"as many images of each of (3|1) classes"):
+            Reptile(SmallConv(F.relu)).meta_loss(dataclasses.replace(whole, **changes))
+    larger = LabelledImages(F.pad(of_queries[0], (1, 1, 1, 1)), of_queries[1])
+    with pytest.raises(DataError, match="support and query images together"):
+        Reptile(SmallConv(F.relu)).meta_loss(dataclasses.replace(whole, query=larger))
 
 
 @pytest.mark.parametrize(("ways", "shots"), [(5, 1), (5, 5), (20, 1), (20, 5)])

@@ -85,9 +85,10 @@ def outer_step(learner: Learner, episodes: EpisodeBatch) -> None:
 def test_no_outer_step_waits_for_the_device(name, step, device, by_gpu_network):
     learner = LEARNERS[name](conv4(filters=4)).double().to(device)
     episodes = episodes_on(device)
-    # Once for a batch it is seen whether its queries lie class by class; initial weights are drawn
-    # on the CPU once.
-    vars(episodes)["_query_is_by_class"] = True
+    # Once for a batch it is seen whether it lies class by class; initial weights are drawn on the
+    # CPU once.
+    vars(episodes)["is_by_class"] = True, True
+    vars(learner)["_is_cut_known"] = True  # seen once, on the first images of all
     learner.begin_outer_step(step, 100)
     if "glorot" in name:
         outer_step(learner, episodes)

@@ -113,7 +113,7 @@ class EpisodeBatch:
                 f"query_batches={count} must divide the queries per class ({queries}), so that "
                 "every mini-batch holds the same number of each class."
             )
-        if not self._query_is_by_class:
+        if not self.is_by_class[1]:
             raise DataError(
                 f"query_batches={count} takes the query set class by class, {queries} pictures of "
                 f"each of {self.ways}: order it by its labels, or take query_batches=1."
@@ -129,13 +129,21 @@ class EpisodeBatch:
         ]
 
     @cached_property
-    def _query_is_by_class(self) -> bool:
-        """Whether queries lie class by class, as many of each; looked at once: a GPU waits."""
-        if self.query.labels.is_floating_point():
+    def is_by_class(self) -> tuple[bool, bool]:
+        """Whether support and query set lie class by class, as many of each, as drawings say.
+
+        Looked at once: a GPU waits.
+        """
+        return (
+            self._lies_by_class(self.support.labels, self.support_drawings),
+            self._lies_by_class(self.query.labels, self.query_drawings),
+        )
+
+    def _lies_by_class(self, labels: Tensor, drawings: Tensor) -> bool:
+        if labels.is_floating_point():
             return self.ways == 1
-        queries = self.query_drawings.shape[2]
-        expected = torch.arange(self.ways).repeat_interleave(queries).to(self.query.labels)
-        return torch.equal(self.query.labels, expected.expand(len(self), -1))
+        expected = torch.arange(self.ways).repeat_interleave(drawings.shape[2]).to(labels)
+        return torch.equal(labels, expected.expand(len(self), -1))
 
     def to(self, device: str) -> "EpisodeBatch":
         """Move images and labels to a device; the bookkeeping stays where it is."""

@@ -16,7 +16,7 @@ from innerloop.data.images import (
     refuse_wrong_range,
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
-from innerloop.data.warps import drawn_warps, warped
+from innerloop.data.warps import drawn_warps, refuse_wrong_warps, warped
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class ImageSampler:
     ):
         if rotations:
             refuse_unless_square(dataset)
+        refuse_wrong_warps(warps, dataset)
         if rotations_as_classes and not rotations:
             raise ConfigError("rotations_as_classes needs rotations.")
         self.dataset = dataset

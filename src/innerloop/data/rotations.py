@@ -9,11 +9,11 @@ QUARTER_TURNS = 4
 """How many there are, none included."""
 
 
-def refuse_unless_square(dataset: FewShotDataset) -> None:
+def refuse_unless_square(dataset: FewShotDataset, what: str = "Rotations") -> None:
     """Raise `ConfigError` if a data set's images change their shape by a quarter turn."""
     _, height, width = dataset.image_shape
     if height != width:
-        raise ConfigError(f"Rotations need square images: these are {dataset.image_shape}.")
+        raise ConfigError(f"{what} need square images: these are {dataset.image_shape}.")
 
 
 def turn_in_place(pixels: np.ndarray, turns: np.ndarray) -> None:

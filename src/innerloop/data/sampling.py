@@ -16,7 +16,7 @@ from innerloop.data.images import (
     refuse_wrong_range,
 )
 from innerloop.data.rotations import QUARTER_TURNS, refuse_unless_square, turn_in_place
-from innerloop.data.warps import drawn_warps, warped
+from innerloop.data.warps import drawn_warps, refuse_wrong_warps, warped
 
 NAMED = 5
 """Classes with too few drawings that an error names."""
@@ -56,7 +56,8 @@ class EpisodeSampler:
         rotations: turn each class of each episode by a random multiple of 90 degrees, support and
             query alike. A character and its rotations share their name, so they cannot straddle a
             split.
-        warps: strength of the affine warp of each drawing, each by its own; 0 is none.
+        warps: strength of the affine warp of each drawing, each by its own; 0 is none. Those of an
+            episode are drawn at once: a support drawing's is another with more queries.
         disjoint: no class comes twice: there are then only classes // ways episodes. An interval
             over them is one for new characters; over episodes that share characters it is too small
             for that.
@@ -90,6 +91,7 @@ class EpisodeSampler:
         _refuse_too_few_examples(dataset, classes, shots, queries)
         if rotations:
             refuse_unless_square(dataset)
+        refuse_wrong_warps(warps, dataset)
         counts = dataset.counts[classes]
         # Of each class, if it is one number.
         self._examples = int(counts[0]) if counts.min() == counts.max() else 0

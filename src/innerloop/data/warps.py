@@ -1,11 +1,16 @@
 """Small affine warps of images, each by its own: what a hand does to the same character."""
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from innerloop.core.errors import ConfigError
+from innerloop.data.images import FewShotDataset
+from innerloop.data.rotations import refuse_unless_square
 
 ANGLE = math.radians(10)
 SHEAR = 0.3
@@ -19,10 +24,11 @@ NUMBERS = 7
 def drawn_warps(random: np.random.Generator, count: int, strength: float) -> np.ndarray:
     """Maps (count, 2, 3) float32 from places in the warped image to places in the image.
 
-    Both are in [-1, 1] from edge to edge. An image is turned by up to 10 degrees, sheared by up to
-    0.3, scaled by 0.8 to 1.2 and shifted by up to 2 of 105 pixels, along each axis by itself: the
-    ranges of Koch, Zemel and Salakhutdinov (2015, section 3.2). All are uniform in them, where the
-    paper leaves each out half of the time.
+    Both are in [-1, 1] from edge to edge of a square image. Places are turned by up to 10 degrees,
+    sheared by up to 0.3, scaled by 0.8 to 1.2 and shifted by up to 2 of 105 pixels, along each axis
+    by itself: the ranges of Koch, Zemel and Salakhutdinov (2015, section 3.2). Of the image it is
+    the inverse: 1 / 1.2 to 1 / 0.8 of its size. All are uniform in them, where the paper leaves
+    each out half of the time.
 
     Args:
         random: whose next numbers are taken, `NUMBERS` for each warp.
@@ -45,6 +51,14 @@ def drawn_warps(random: np.random.Generator, count: int, strength: float) -> np.
 def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     """(n, 2, 2) from the four numbers (n,) of each."""
     return np.stack([a, b, c, d], -1).reshape(-1, 2, 2)
+
+
+def refuse_wrong_warps(strength: float, dataset: FewShotDataset) -> None:
+    """Raise `ConfigError` unless images of a data set can be warped so."""
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 <= strength <= 3:
+        raise ConfigError(f"warps must be a number between 0 and 3: got {strength!r}.")
+    if strength:
+        refuse_unless_square(dataset, "Warps")
 
 
 def warped(images: Tensor, warps: np.ndarray) -> Tensor:

@@ -24,9 +24,9 @@ class _Gathered(EpisodeBatch):
     """Episodes made here, of which it is known that they lie class by class."""
 
     @property
-    def _query_is_by_class(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def is_by_class(self) -> tuple[bool, bool]:  # pyright: ignore[reportIncompatibleVariableOverride]
         # Nothing to look at; and the device would have to be waited for.
-        return True
+        return True, True
 
 
 class EpisodesOnDevice:

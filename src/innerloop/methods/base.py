@@ -34,6 +34,7 @@ class Adaptation:
         support_accuracy: (E, K + 1) fraction of the support set classified right at φ_0 ... φ_K;
             NaN where the labels are not classes.
         memo: what `Learner.predict` may keep between the steps of one trajectory, which share it.
+        made_by: the class of the learner; None: not said.
     """
 
     fast_weights: FastWeights
@@ -41,6 +42,7 @@ class Adaptation:
     support_loss: Tensor
     support_accuracy: Tensor
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    made_by: type | None = field(default=None, repr=False)
 
     @property
     def steps(self) -> int:
@@ -64,6 +66,7 @@ class Adaptation:
             LabelledImages(self.support.images[chosen], self.support.labels[chosen]),
             self.support_loss[chosen],
             self.support_accuracy[chosen],
+            made_by=self.made_by,
         )
 
 

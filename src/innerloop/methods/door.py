@@ -5,6 +5,7 @@ subclass's own operations too, so that no learner has to check anything again.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -104,6 +105,8 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
         if "adaptation" in given and "images" in given:
             mode = learner.mode(given.get("batch_norm"))  # pyright: ignore[reportCallIssue]
             refuse_other_images(learner, given["adaptation"], given["images"], mode)
+            if mode == "running":
+                _warn_of_statistics(learner)
         if operation.__name__ == "trajectory":
             refuse_broken_weights(learner)
         return operation(*bound.args, **bound.kwargs)
@@ -151,8 +154,8 @@ def admit(
 def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     support = _labelled(learner, batch.support, "support", True)
     query = _labelled(learner, batch.query, "query", False)
-    modes = getattr(learner, "batch_norm_modes", ("",))
-    _refuse_lone_images(learner, query.images, modes[0])
+    mode = _own_mode(learner)
+    _refuse_lone_images(learner, query.images, mode)
     if (support.ways is None) != (query.ways is None):
         raise DataError(
             f"Support labels are {support.labels.dtype} and query labels {query.labels.dtype}: "
@@ -170,10 +173,15 @@ def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)
 
 
+def _own_mode(learner: nn.Module) -> str:
+    return getattr(learner, "batch_norm_modes", ("",))[0]
+
+
 def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: bool) -> Checked:
     if isinstance(batch, Checked) and batch.is_fresh and batch.of_support >= of_support:
         # By a learner, which need not be of this one's type or device.
         _refuse_misfit(learner, batch.images, what)
+        _refuse_lone_batch(learner, batch.images, what, _own_mode(learner))
         return batch
     if torch.is_inference_mode_enabled():
         raise ConfigError(
@@ -188,6 +196,7 @@ def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: 
             f"{what} labels have shape {tuple(labels.shape)}: give (E, n), with one episode as a "
             "batch of one."
         )
+    _refuse_lone_batch(learner, images, what, _own_mode(learner))
     if not labels.is_floating_point():
         labels = labels.long()
     ways = _looked_at(images, labels, what, of_support)
@@ -217,6 +226,27 @@ def _refuse_wrong_tensors(learner: nn.Module, images: Any, labels: Any, what: st
             "with .to(device)."
         )
     _refuse_misfit(learner, images, what)
+
+
+def _refuse_lone_batch(learner: nn.Module, images: Tensor, what: str, mode: str) -> None:
+    """Raise `ConfigError` for one image that inner steps or pretraining would normalise by itself.
+
+    Args:
+        learner: with batch norm or without.
+        images: (E, n, ...), or a mini-batch (n, ...).
+        what: these are.
+        mode: whose statistics normalise.
+    """
+    is_lone = {
+        "support": mode in ("support", "transductive") and images.shape[1] == 1,
+        "batch": len(images) == 1,
+    }
+    if is_lone.get(what) and _has_batch_norm(learner):
+        of_what = "support set" if what == "support" else "mini-batch"
+        raise ConfigError(
+            f"A {of_what} of one image has no batch to be normalised by: give more images, or a "
+            "network without batch norm."
+        )
 
 
 def _refuse_misfit(learner: nn.Module, images: Tensor, what: str) -> None:
@@ -324,6 +354,7 @@ def refuse_other_images(
             "each episode's own."
         )
     _refuse_lone_images(learner, images, mode)
+    _refuse_lone_batch(learner, support, "support", mode)
     known = adaptation.memo.get("checked images")
     stamp = version(images)
     if known is not None and known[0] is images and known[1] == stamp != -1:
@@ -331,6 +362,19 @@ def refuse_other_images(
     _refuse_misfit(learner, images, "query")
     _refuse_not_finite(float(_total(images)), images, "query images")
     adaptation.memo["checked images"] = images, stamp
+
+
+def _warn_of_statistics(learner: nn.Module) -> None:
+    """Warn where running statistics were gathered in training and never moved."""
+    gathered = getattr(learner, "gathered", dict)()
+    means = [of for name, of in learner.named_buffers() if "running_mean" in name]
+    if gathered and not any(bool(of.any()) for of in means):
+        warnings.warn(
+            "The running statistics that predictions use are those of the start, though training "
+            "gathered some: call end_outer_step() after every step of the optimiser, and "
+            "begin_outer_step(step, total) before it.",
+            stacklevel=3,
+        )
 
 
 def _refuse_lone_images(learner: nn.Module, images: Tensor, mode: str) -> None:

@@ -1,8 +1,9 @@
 """What a network has, beyond mapping images to logits, if it is cut or adapted in parts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
@@ -103,3 +104,25 @@ def parameters_under(model: nn.Module, modules: Sequence[str]) -> list[str]:
         if name.startswith(starts)
     }
     return [name for name, parameter in model.named_parameters() if id(parameter) in under]
+
+
+def refuse_other_forward(model: nn.Module, images: Tensor) -> None:
+    """Raise `ConfigError` unless logits of images (n, ...) are ``head(embed(images))``."""
+    with torch.no_grad():
+        whole = model(images.clone())
+        cut = model.get_submodule("head")(cast(Embeds, model).embed(images.clone()))
+    if whole.shape != cut.shape or not torch.allclose(whole, cut, rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            f"The logits of {type(model).__name__} are not head(embed(images)), for which they are "
+            "taken here: let embed return what the head is given."
+        )
+
+
+def refuse_other_features(features: Tensor, model: nn.Module, method: str) -> None:
+    """Raise `ConfigError` unless they are rows (E, n, features), or maps (E, n, C, H, W)."""
+    ndim, wanted = (5, "maps (n, C, H, W)") if method == "maps" else (3, "features (n, features)")
+    if features.ndim != ndim:
+        raise ConfigError(
+            f"{method} of {type(model).__name__} returns {tuple(features.shape[1:])} for "
+            f"{features.shape[1]} images: let it return {wanted}, one row each."
+        )

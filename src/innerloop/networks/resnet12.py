@@ -107,6 +107,8 @@ class ResNet12(nn.Module):
         super().__init__()
         if len(filters) != 4:
             raise ConfigError(f"ResNet12 has four blocks: got filters for {len(filters)}.")
+        if not 0 <= halvings <= len(filters):
+            raise ConfigError(f"ResNet12 halves in 0 to 4 of its four blocks: got {halvings}.")
         side = image_size // 2**halvings
         if side < 1:
             raise ConfigError(

@@ -26,6 +26,8 @@ def between(low: float, high: float) -> msgspec.Meta:
 
 Rate = Annotated[float, between(0.0, 1000.0)]
 """A learning rate."""
+Smoothing = Annotated[float, between(0.0, 0.99)]
+"""How much of a target is spread over all classes."""
 Fraction = Annotated[float, between(0.0, 1.0)]
 """A part of a whole."""
 Steps = Annotated[int, between(1, 10_000_000)]

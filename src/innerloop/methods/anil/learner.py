@@ -48,6 +48,7 @@ class ANIL(MAML):
 
     own_parts: ClassVar[Parts | None] = "head"
     computes_as_maml: ClassVar[bool] = True
+    cuts_network: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, **settings: Any):
         if not isinstance(model, Embeds) or not isinstance(getattr(model, HEAD, None), nn.Module):

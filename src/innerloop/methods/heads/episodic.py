@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, DataError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.fast_weights.functional import FastWeights, expand
 from innerloop.fast_weights.network import Network
@@ -16,6 +16,7 @@ from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.heads.rule import Rule, RuleHead
 from innerloop.methods.parts import Parts, checked
+from innerloop.networks.base import refuse_other_features
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -68,7 +69,9 @@ class EpisodicFeatures(FrozenFeatures):
         batch_norm_modes: tuple[BatchNormMode, ...] = ("running", "support", "transductive"),
     ):
         super().__init__(model, batch_norm_modes=batch_norm_modes)
-        self.rule = rule
+        # As the network's weights are, wherever they are.
+        like = next((of for of in self.model.parameters() if of.is_floating_point()), None)
+        self.rule = rule if like is None else rule.to(like)
         self.halve_every: int = checked(
             "halve_every", Annotated[int, between(0, 10**7)], halve_every
         )
@@ -106,11 +109,18 @@ class EpisodicFeatures(FrozenFeatures):
         weights = expand(network.laid_out(_of(self.params, "model.")), len(batch))
         support, query = batch.support.images, batch.query.images
         mode = self.batch_norm_modes[0]
+        if support.shape[2:] != query.shape[2:]:
+            raise DataError(
+                f"Support images have shape {tuple(support.shape[2:])} and query images "
+                f"{tuple(query.shape[2:])}: features of one size are compared."
+            )
         if mode == "running":
             both = self._embedded_together(network, weights, torch.cat([support, query], dim=1))
+            refuse_other_features(both, self.model, self.network_method)
             of_support, of_query = both.split([support.shape[1], query.shape[1]], dim=1)
             return of_support, of_query
         of_support, statistics = network.call_and_measure(weights, support)
+        refuse_other_features(of_support, self.model, self.network_method)
         return of_support, network.call(weights, query, statistics if mode == "support" else None)
 
     def _answers(

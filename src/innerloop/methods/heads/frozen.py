@@ -32,7 +32,7 @@ from innerloop.methods.parts import (
     refuse_steps_beside,
     submodules,
 )
-from innerloop.networks.base import Embeds, last_of_blocks
+from innerloop.networks.base import Embeds, last_of_blocks, refuse_other_features
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Statistics,
@@ -162,7 +162,12 @@ class FrozenFeatures(Learner):
             losses.append(loss)
             accuracies.append(correct)
             yield Adaptation(
-                head, support, torch.stack(losses, 1), torch.stack(accuracies, 1), memo
+                head,
+                support,
+                torch.stack(losses, 1),
+                torch.stack(accuracies, 1),
+                memo,
+                type(self),
             )
 
     def head_of(self, episodes: int, batch_norm: BatchNormMode) -> HeadOfFeatures:
@@ -175,6 +180,12 @@ class FrozenFeatures(Learner):
     ) -> Tensor:
         """Logits (E, n, ways), see `Learner.predict`; features of the same images computed once."""
         mode = self.mode(batch_norm)
+        # Heads of several classes look alike, and mean something else.
+        if adaptation.made_by not in (None, type(self)):
+            raise ConfigError(
+                f"The adaptation is another learner's, of {adaptation.made_by.__name__}: give what "
+                f"this {type(self).__name__} returned."
+            )
         # The same tensor may hold other pixels by now, and the body other weights.
         state = [images, *self.model.state_dict(keep_vars=True).values()]
         # What is made in inference mode counts no changes: its features are computed each time.
@@ -302,13 +313,3 @@ class FrozenFeatures(Learner):
         if mode == "support":
             return network.call_and_measure({}, support_images)[1]
         return "stored" if mode == "running" else None
-
-
-def refuse_other_features(features: Tensor, model: nn.Module, method: str) -> None:
-    """Raise `ConfigError` unless they are rows (E, n, features), or maps (E, n, C, H, W)."""
-    ndim, wanted = (5, "maps (n, C, H, W)") if method == "maps" else (3, "features (n, features)")
-    if features.ndim != ndim:
-        raise ConfigError(
-            f"{method} of {type(model).__name__} returns {tuple(features.shape[1:])} for "
-            f"{features.shape[1]} images: let it return {wanted}, one row each."
-        )

@@ -9,7 +9,9 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.parts import Parts
+from innerloop.methods.parts import Parts, checked
+from innerloop.networks.base import refuse_other_features
+from innerloop.settings.fields import Smoothing
 
 
 class PretrainedFeatures(FrozenFeatures):
@@ -46,7 +48,7 @@ class PretrainedFeatures(FrozenFeatures):
         inner_steps: int = 1,
     ):
         super().__init__(model, inner_lr=inner_lr, inner_steps=inner_steps)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing: float = checked("label_smoothing", Smoothing, label_smoothing)
         _ = self.classification  # refuses another head
 
     @property
@@ -64,8 +66,9 @@ class PretrainedFeatures(FrozenFeatures):
         """Loss and accuracy on images (n, channels, height, width) with labels (n,)."""
         classes = classes_of(batch)
         # One set of images with the network's own weights: an episode dimension of one.
-        features = self._network("embed").call({}, batch.images[None], "update")[0]
-        logits = self.class_logits(features)
+        features = self._network("embed").call({}, batch.images[None], "update")
+        refuse_other_features(features, self.model, "embed")
+        logits = self.class_logits(features[0])
         refuse_few_outputs(classes, logits)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         return loss, {"accuracy": fraction_right(logits, batch.labels)}

@@ -23,7 +23,12 @@ from innerloop.methods.parts import (
     parameters_to_adapt,
     possible_modes,
 )
-from innerloop.networks.base import Embeds, last_of_blocks
+from innerloop.networks.base import (
+    Embeds,
+    last_of_blocks,
+    refuse_other_features,
+    refuse_other_forward,
+)
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -59,6 +64,8 @@ class Descent(Learner):
 
     can_have_fresh_head: ClassVar[bool] = True
     """Whether the head may start anew in every episode; if not, it is meta-learned."""
+    cuts_network: ClassVar[bool] = False
+    """Whether head(embed(images)) takes the place of the network."""
 
     def __init__(
         self,
@@ -88,11 +95,17 @@ class Descent(Learner):
         self.fresh_head_init: HeadInit = checked("fresh_head_init", HeadInit, fresh_head_init)
         self.meta_learned_head = fresh_head is None
         self._fresh = [] if fresh_head is None else linear_head(model, fresh_head)
+        if fresh_head_init == "prototypes" and len(self._fresh) == 1:
+            raise ConfigError(
+                "A head that starts from prototypes has a bias, -‖c‖² of each class's mean c: "
+                f"{fresh_head!r} has none."
+            )
         if fresh_head_init == "prototypes" and not isinstance(model, Embeds):
             raise ConfigError(
                 f"A head starts from prototypes of features: give {type(model).__name__} a method "
                 "embed(images) that returns them, (n, features)."
             )
+        self._is_cut_known = False
         self._adapted = None if adapts is None else set(parameters_to_adapt(model, adapts))
         self._refuse_nothing_to_adapt()
 
@@ -185,6 +198,8 @@ class Descent(Learner):
         self, network: Network, params: Mapping[str, Tensor], support: LabelledImages
     ) -> FastWeights:
         """φ_0: every episode's copy of θ, and its fresh head if it has one."""
+        if self.cuts_network:
+            self._look_at_cut(support)
         fast_weights = expand(network.laid_out(params), len(support))
         if self._fresh and self.fresh_head_init == "prototypes":
             head = self._prototypes(fast_weights, support)
@@ -203,6 +218,12 @@ class Descent(Learner):
                 fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
 
+    def _look_at_cut(self, support: LabelledImages) -> None:
+        """Raise `ConfigError` where logits are not the head's of the features; looked at once."""
+        if not self._is_cut_known:
+            refuse_other_forward(self.model, support.images[0])
+            self._is_cut_known = True
+
     def _prototypes(self, fast_weights: FastWeights, support: LabelledImages) -> FastWeights:
         """Fresh heads at the means of each class's features, which θ has of the support set."""
         ways = ways_of(support)
@@ -210,10 +231,10 @@ class Descent(Learner):
             raise ConfigError("A head starts from prototypes of classes: give int64 labels.")
         network = self._network("embed")
         weights, statistics = self._call(network, fast_weights, 0)
-        head = prototype_head(
-            network.call(weights, support.images, statistics), support.labels, ways
-        )
-        # A head without a bias differs from this one by a number for each class.
+        features = network.call(weights, support.images, statistics)
+        refuse_other_features(features, self.model, "embed")
+        self._look_at_cut(support)
+        head = prototype_head(features, support.labels, ways)
         named = {name: head[name.rpartition(".")[2]] for name in self._fresh}
         return {
             name: value if value.requires_grad else value.requires_grad_()
@@ -253,7 +274,12 @@ class Descent(Learner):
             values.append(loss.detach())
             accuracies.append(correct)
             yield Adaptation(
-                fast_weights, support, torch.stack(values, 1), torch.stack(accuracies, 1), memo
+                fast_weights,
+                support,
+                torch.stack(values, 1),
+                torch.stack(accuracies, 1),
+                memo,
+                type(self),
             )
             fast_weights = following
 

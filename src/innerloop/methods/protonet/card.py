@@ -8,6 +8,8 @@ from innerloop.settings.fields import between
 from innerloop.settings.method import HalvingSettings
 from innerloop.settings.presets import paper_presets
 
+Scale = Annotated[float, between(0.001, 1000.0)]
+"""Of cosines."""
 SNELL = dict(
     downsample="max-pool",
     training_ways=60,
@@ -56,7 +58,7 @@ class Settings(HalvingSettings):
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Of features from prototypes: the squared Euclidean one (the paper's), or the cosine, times a
     learnt scale."""
-    initial_scale: Annotated[float, between(0.001, 1000.0)] = 10.0
+    initial_scale: Scale = 10.0
     """Where the cosine's learnt scale starts."""
 
 

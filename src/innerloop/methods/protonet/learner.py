@@ -11,6 +11,7 @@ from innerloop.methods.heads.linear import prototype_head
 from innerloop.methods.heads.prototypes import prototypes
 from innerloop.methods.heads.rule import Fitted, Rule
 from innerloop.methods.parts import checked
+from innerloop.methods.protonet.card import Scale
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.run import RunConfig
 
@@ -84,7 +85,8 @@ class ProtoNet(EpisodicFeatures):
         batch_norm_modes: tuple[BatchNormMode, ...] = ("running", "support", "transductive"),
     ):
         kind = checked("distance", Distance, distance)
-        rule = NearestPrototype() if kind == "euclidean" else MostAlike(initial_scale)
+        scale = checked("initial_scale", Scale, initial_scale)
+        rule = NearestPrototype() if kind == "euclidean" else MostAlike(scale)
         super().__init__(model, rule, halve_every=halve_every, batch_norm_modes=batch_norm_modes)
 
     @classmethod

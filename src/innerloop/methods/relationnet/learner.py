@@ -41,15 +41,12 @@ class Relation(Rule):
 
     def fit(self, features: Tensor, labels: Tensor, ways: int) -> Fitted:
         """The maps of each class (ways, C, H, W), a sum over its images."""
-        if features.shape[1:] != self.map_shape:
-            raise ConfigError(
-                f"The maps of these images have shape {tuple(features.shape[1:])}, and relations "
-                f"are learnt of {self.map_shape}: give images of the size in training."
-            )
+        self._refuse_other_maps(features)
         return {"classes": class_sums(features, labels, ways)}
 
     def logits(self, fitted: Fitted, features: Tensor) -> Tensor:
         """Scores (m, ways) of maps (m, C, H, W)."""
+        self._refuse_other_maps(features)
         classes = fitted["classes"]
         first, second = self.convs
         # A convolution of two maps in depth is the sum of one of each, so that it is computed once
@@ -63,6 +60,13 @@ class Relation(Rule):
         x = _pooled_relu(self.norms[1](x))
         scores = self.score(F.relu(self.hidden(x.flatten(1)))).sigmoid()
         return scores.view(len(features), len(classes))
+
+    def _refuse_other_maps(self, features: Tensor) -> None:
+        if features.shape[1:] != self.map_shape:
+            raise ConfigError(
+                f"The maps of these images have shape {tuple(features.shape[1:])}, and relations "
+                f"are learnt of {self.map_shape}: give images of the size in training."
+            )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean squared error of scores (m, ways) from 1 for the right class, 0 for others."""

@@ -1,6 +1,6 @@
 """The mini-batches that Reptile trains on in an episode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,10 +30,14 @@ def mini_batches(
 
     Raises:
         ConfigError: if an episode has fewer images of a class than are asked for.
-        DataError: if it does not have as many images of each.
+        DataError: if it does not have as many images of each, class by class.
     """
-    images = _by_class(episodes, episodes.support.images, episodes.query.images)
-    labels = _by_class(episodes, episodes.support.labels, episodes.query.labels)
+    parts = {"support": episodes.support}
+    if not 0 < among <= episodes.support_drawings.shape[2]:
+        parts["query"] = episodes.query
+    _refuse_other_order(episodes, parts)
+    images = _by_class(episodes.ways, [part.images for part in parts.values()])
+    labels = _by_class(episodes.ways, [part.labels for part in parts.values()])
     there = images.shape[2]
     among = among or there
     if not shots <= among <= there:
@@ -51,12 +55,22 @@ def mini_batches(
         yield part_of(episodes.support, LabelledImages(*chosen))
 
 
-def _by_class(episodes: EpisodeBatch, support: Tensor, query: Tensor) -> Tensor:
-    """Shots and queries of each class, (E, ways, shots + queries, ...)."""
-    ways = episodes.ways
-    if support.shape[1] % ways or query.shape[1] % ways:
+def _refuse_other_order(episodes: EpisodeBatch, parts: Mapping[str, LabelledImages]) -> None:
+    """Raise `DataError` unless what is trained on is class by class, as many images of each."""
+    for what, is_by_class in zip(parts, episodes.is_by_class, strict=False):
+        if not is_by_class:
+            raise DataError(
+                f"Reptile's mini-batches have as many images of each of {episodes.ways} classes: "
+                f"order the {what} set by its labels, with as many images of each."
+            )
+    shapes = {tuple(part.images.shape[2:]) for part in parts.values()}
+    if len(shapes) > 1:
         raise DataError(
-            f"Reptile's mini-batches have as many images of each of {ways} classes: got episodes "
-            f"of {support.shape[1]} support and {query.shape[1]} query images."
+            "Reptile's mini-batches are of support and query images together: got images of "
+            f"{' and '.join(map(str, sorted(shapes)))}."
         )
-    return torch.cat([of.unflatten(1, (ways, -1)) for of in (support, query)], dim=2)
+
+
+def _by_class(ways: int, parts: Sequence[Tensor]) -> Tensor:
+    """All images of each class, (E, ways, n, ...)."""
+    return torch.cat([of.unflatten(1, (ways, -1)) for of in parts], dim=2)

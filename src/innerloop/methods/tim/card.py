@@ -4,18 +4,20 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import Rate, between, setting
+from innerloop.settings.fields import Rate, Smoothing, between, setting
 from innerloop.settings.method import PretrainingSettings
 
 Weight = Annotated[float, between(0.0, 1000.0)]
 """Of a term of the objective."""
+Temperature = Annotated[float, between(0.001, 1000.0)]
+Steps = Annotated[int, between(0, 100_000)]
 
 
 @dataclass(frozen=True)
 class Settings(PretrainingSettings):
     """TIM's own settings."""
 
-    query_steps: Annotated[int, between(0, 100_000)] = 100
+    query_steps: Steps = 100
     """Steps of Adam on the class weights, once the query images are there."""
     query_lr: Rate = 0.001
     """Learning rate of these steps."""
@@ -25,9 +27,9 @@ class Settings(PretrainingSettings):
     """Of the entropy of the query set's mean prediction."""
     conditional_weight: Weight = 0.1
     """Of the mean entropy of each query image's prediction, α."""
-    temperature: Annotated[float, between(0.001, 1000.0)] = 15.0
+    temperature: Temperature = 15.0
     """Factor on half the squared distances, τ."""
-    label_smoothing: Annotated[float, between(0.0, 0.99)] = 0.1
+    label_smoothing: Smoothing = 0.1
     """Of pretraining: how much of a target is spread over all training classes."""
 
     @property

@@ -2,15 +2,19 @@
 
 import warnings
 from collections.abc import Hashable
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.data.episodes import EpisodeBatch
+from innerloop.methods.door import ways_of
 from innerloop.methods.heads.pretrained import PretrainedFeatures
+from innerloop.methods.parts import checked
+from innerloop.methods.tim.card import Steps, Temperature, Weight
 from innerloop.methods.tim.informed import InformedHead
 from innerloop.networks.batch_norm import BatchNormMode
+from innerloop.settings.fields import Rate
 from innerloop.settings.run import RunConfig
 
 
@@ -39,12 +43,35 @@ class TIM(PretrainedFeatures):
     Args:
         model: has ``embed``, and ``head``, a linear layer with an output for each training class.
         label_smoothing: of pretraining.
-        **objective: attributes of `InformedHead`.
+        support_weight: λ.
+        marginal_weight: γ.
+        conditional_weight: α.
+        temperature: τ.
+        steps: of Adam on the class weights.
+        rate: of Adam.
     """
 
-    def __init__(self, model: nn.Module, *, label_smoothing: float = 0.1, **objective: Any):
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        label_smoothing: float = 0.1,
+        support_weight: float = 0.1,
+        marginal_weight: float = 1.0,
+        conditional_weight: float = 0.1,
+        temperature: float = 15.0,
+        steps: int = 100,
+        rate: float = 0.001,
+    ):
         super().__init__(model, label_smoothing=label_smoothing)
-        self.informed = InformedHead(**objective)
+        self.informed = InformedHead(
+            checked("support_weight", Weight, support_weight),
+            checked("marginal_weight", Weight, marginal_weight),
+            checked("conditional_weight", Weight, conditional_weight),
+            checked("temperature", Temperature, temperature),
+            checked("steps", Steps, steps),
+            checked("rate", Rate, rate),
+        )
 
     @classmethod
     def from_config(cls, config: RunConfig, model: nn.Module) -> Self:
@@ -70,8 +97,10 @@ class TIM(PretrainedFeatures):
 
         Nothing is known of the labels where images are only predicted.
         """
-        counts = F.one_hot(episodes.query.labels, len(episodes.classes[0])).sum(1)
-        if bool((counts != counts[:, :1]).any()):
+        ways = ways_of(episodes.support)
+        # Targets of a regression are refused like everywhere.
+        counts = None if ways is None else F.one_hot(episodes.query.labels, ways).sum(1)
+        if counts is not None and bool((counts != counts[:, :1]).any()):
             warnings.warn(
                 f"Query sets have {int(counts.min())} to {int(counts.max())} images of a class, "
                 "and TIM predicts as if classes were equally frequent: give as many of each, or "
