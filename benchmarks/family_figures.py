@@ -22,6 +22,7 @@ from family_tables import (
     seconds,
     settled,
     shifts,
+    titled,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,8 +53,10 @@ BESIDE = 0.62
 
 def titles(methods: Sequence[str]) -> list[str]:
     """What figures call them; transductive ones are marked by an asterisk."""
-    found = [find_card(method) for method in methods]
-    return [f"{card.title}*" if card.transductive else card.title for card in found]
+    return [
+        f"{find_card(method).title}*" if find_card(method).transductive else titled(method)
+        for method in methods
+    ]
 
 
 def draw_accuracy() -> Figure:

@@ -27,6 +27,7 @@ from innerloop.runs.evaluations import is_primary
 from innerloop.runs.results import EvaluationRow
 
 RESULTS = Path(__file__).parent / "results" / "family"
+TRIALS_FILE = RESULTS / "trials.json"
 SHIFTS = RESULTS.with_name("family-shifts.json")
 IN_WORDS = {
     "5w1s": "5-way 1-shot",
@@ -35,8 +36,8 @@ IN_WORDS = {
     "20w5s": "20-way 5-shot",
 }
 KINDS = {
-    "all weights, by gradients": ("maml", "fomaml", "mamlpp", "metasgd", "reptile"),
-    "some weights, or weights bound": ("anil", "boil", "protomaml", "imaml"),
+    "all weights, by gradients": ("maml", "fomaml", "mamlpp", "metasgd", "reptile", "protomaml"),
+    "some weights, or bound to the learnt ones": ("anil", "boil", "imaml"),
     "features compared, or a head solved for": (
         "protonet",
         "matchingnet",
@@ -120,16 +121,23 @@ def shown(row: Mapping[str, Any]) -> str:
     return f"{100 * row['query_accuracy']:.2f} ± {100 * row['query_accuracy_ci95']:.2f}"
 
 
+def titled(method: str) -> str:
+    """A method's title, and by which solver, where its best trial has another than the usual."""
+    best = next(trial for trial in trials() if trial["method"] == method)
+    solver = best["settings"].get("solver")
+    return f"{title_of(method)} ({solver})" if solver else title_of(method)
+
+
 def linked(method: str, folder: str = "docs/") -> str:
     """A method's title, with a link to its page from a page of a folder."""
     page = page_of(find_card(method))
     assert page
-    return f"[{title_of(method)}]({page.removeprefix(folder)})"
+    return f"[{titled(method)}]({page.removeprefix(folder)})"
 
 
 def in_words(methods: Iterable[str]) -> str:
     """Titles as a sentence has them."""
-    *others, last = [title_of(method) for method in methods]
+    *others, last = [titled(method) for method in methods]
     return f"{', '.join(others)} and {last}" if others else last
 
 
@@ -233,7 +241,7 @@ def of_published() -> str:
             f"{100 * rows(shape)[method]['query_accuracy']:.1f} / {published[shape]}"
             for shape in settled()
         ]
-        cells.append([title_of(method), *pairs, f"arXiv {arxiv}"])
+        cells.append([titled(method), *pairs, f"arXiv {arxiv}"])
     return table(f"method | {heads()} | published in", cells)
 
 
@@ -246,7 +254,7 @@ def of_relations() -> str:
             of = difference(shape, a, b)
             text = f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f}"
             differences.append(f"**{text}**" if of["apart"] else text)
-        cells.append([f"{title_of(a)} minus {title_of(b)}", *differences, words])
+        cells.append([f"{titled(a)} minus {titled(b)}", *differences, words])
     return table(f"points | {heads()} | as published", cells)
 
 
@@ -260,7 +268,7 @@ def orders() -> str:
         place = list(SHAPES).index(shape)
         known = {name: float(row[place]) for name, row in PUBLISHED.items() if row[place] != "-"}
         reversed_here = [
-            f"{title_of(a)} below {title_of(b)}"
+            f"{titled(a)} below {titled(b)}"
             for a in known
             for b in known
             if known[a] > known[b]
@@ -322,7 +330,7 @@ def of_untrained() -> str:
         ]
         gain = gained(method)
         points = f"{100 * gain.mean:+.2f} ± {100 * gain.ci95:.2f}"
-        cells.append([title_of(method), *accuracies, points])
+        cells.append([titled(method), *accuracies, points])
     return table("method | untrained, % | trained, % | gained, points", cells)
 
 
@@ -334,7 +342,7 @@ def of_modes() -> str:
         if len(found) > 1:
             modes = ("transductive", "support", "running")
             accuracies = [shown(found[mode]) if mode in found else "-" for mode in modes]
-            cells.append([title_of(method), *accuracies])
+            cells.append([titled(method), *accuracies])
     return table("method, 5-way 5-shot | transductive | support | running", cells)
 
 
@@ -345,14 +353,15 @@ def of_costs() -> str:
         of = cost("5w5s", method)
         steps = [f"{rows[method]['steps']:,}" for rows in costs().values()]
         episodes = f"{of['episodes']:,}" if of["episodes"] else "-"
-        cells.append([title_of(method), *steps, episodes, minutes("5w5s", method)])
+        cells.append([titled(method), *steps, episodes, minutes("5w5s", method)])
     head = " | ".join(f"outer steps, {IN_WORDS[shape]}" for shape in costs())
     return table(f"method | {head} | episodes, 5-way 5-shot | minutes, 5-way 5-shot", cells)
 
 
+@cache
 def trials() -> list[dict[str, Any]]:
     """Every trial, the best of each method first."""
-    return read_json(RESULTS / "trials.json")["trials"]
+    return read_json(TRIALS_FILE)["trials"]
 
 
 def of_trials() -> str:
@@ -363,7 +372,7 @@ def of_trials() -> str:
         settings = [f"{name} {value}" for name, value in best["settings"].items()]
         below = [f"{100 * trial['query_accuracy']:.1f}" for trial in others]
         words = ", ".join(word for word in settings if not word.startswith("meta_steps"))
-        cells.append([title_of(method), f"`{words}`", shown(best), ", ".join(below)])
+        cells.append([titled(method), f"`{words}`", shown(best), ", ".join(below)])
     return table("method | settings of its best trial | accuracy, % | the other five", cells)
 
 
@@ -431,7 +440,7 @@ def of_shifts() -> str:
             else shown_in(domain, method)
             for domain in shifts()
         ]
-        cells.append([title_of(method), *accuracies])
+        cells.append([titled(method), *accuracies])
     return table(f"method | {' | '.join(shifts())}", cells)
 
 
@@ -443,9 +452,9 @@ def best_of_kinds() -> str:
         for shape in settled():
             found = rows(shape)
             method = max(methods, key=lambda name: found[name]["query_accuracy"])
-            best.append(f"{title_of(method)}, {100 * found[method]['query_accuracy']:.2f}")
-        cells.append([kind, *best])
-    return table(f"what is done in an episode | {heads()}", cells)
+            best.append(f"{titled(method)}, {100 * found[method]['query_accuracy']:.2f}")
+        cells.append([kind, in_words(methods), *best])
+    return table(f"what is done in an episode | methods | {heads()}", cells)
 
 
 def which_accurate() -> str:
@@ -455,7 +464,7 @@ def which_accurate() -> str:
         first, *alike = leaders(shape)
         others = f"; not told apart from it: {in_words(alike)}" if alike else ""
         accuracy = shown(rows(shape)[first])
-        lines.append(f"- **{named(shape)}**: {title_of(first)}, {accuracy} %{others}.")
+        lines.append(f"- **{named(shape)}**: {titled(first)}, {accuracy} %{others}.")
     return "\n".join(lines)
 
 
@@ -467,7 +476,7 @@ def which_overall() -> str:
         if always
         else "No method is among the best in all of them."
     )
-    means = [f"{title_of(name)} ({100 * average(name):.2f} %)" for name in ranked()[:3]]
+    means = [f"{titled(name)} ({100 * average(name):.2f} %)" for name in ranked()[:3]]
     return f"Over these settings the highest means have {', '.join(means)}. {lead}"
 
 
@@ -480,8 +489,8 @@ def which_quick() -> str:
     slowest = max(near, key=lambda name: seconds("5w5s", name))
     return (
         f"{len(near)} of {len(found)} methods come within a point of the best at 5-way 5-shot. Of "
-        f"these {title_of(quickest)} takes the least training, {minutes('5w5s', quickest)} minutes "
-        f"of one core, and {title_of(slowest)} the most, {minutes('5w5s', slowest)}."
+        f"these {titled(quickest)} takes the least training, {minutes('5w5s', quickest)} minutes "
+        f"of one core, and {titled(slowest)} the most, {minutes('5w5s', slowest)}."
     )
 
 
@@ -496,7 +505,7 @@ def which_alone() -> str:
         ]
         best = max(alone, key=lambda row: row["query_accuracy"])
         lines.append(
-            f"- **{named(shape)}**: {title_of(best['method'])}, batch norm "
+            f"- **{named(shape)}**: {titled(best['method'])}, batch norm "
             f"{best['batch_norm']}, "
             f"{shown(best)} %."
         )
@@ -514,7 +523,7 @@ def which_survives() -> str:
             for kind, methods in KINDS.items()
         ]
         lines.append(
-            f"- **{domain}**: {title_of(first)}, {shown_in(domain, first)} %{others}. Means of the "
+            f"- **{domain}**: {titled(first)}, {shown_in(domain, first)} %{others}. Means of the "
             f"kinds: {'; '.join(of_kinds)}."
         )
     return "\n".join(lines)
@@ -530,7 +539,7 @@ def of_page(methods: Iterable[str]) -> str:
                     each = (
                         f"{100 * of_seed:.2f}" for of_seed in row["query_accuracy_of_each_seed"]
                     )
-                    of = [title_of(method), named(shape), row["batch_norm"]]
+                    of = [titled(method), named(shape), row["batch_norm"]]
                     cells.append([*of, shown(row), ", ".join(each)])
     return table("method | episodes | batch norm | query accuracy, % | of each seed, %", cells)
 

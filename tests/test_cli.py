@@ -18,6 +18,7 @@ from innerloop.data import omniglot, strokes
 from innerloop.data.cache import cache_directory
 from innerloop.methods.catalogue import find_card, names, settings_of
 from innerloop.runs.directory import RunDirectory
+from making import make_run
 
 TINY = [
     "--data",
@@ -297,6 +298,10 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
         (
             ["train", "fomal"],
             "There is no method 'fomal'. Did you mean 'fomaml'? One of your own is module:CARD.",
+        ),
+        (
+            ["train", "MAML++"],
+            "There is no method 'MAML++'. Did you mean 'mamlpp'? One of your own is module:CARD.",
         ),
         (
             ["train", "fomaml", "--data", "stroke"],
@@ -679,7 +684,7 @@ def test_a_run_that_stops_being_finite_exits_with_3(capsys):
 
     assert re.search(
         r"innerloop: Outer step \d+: the loss is .* "
-        r"Lower --inner-lr or --outer-lr and train again\.\n$",
+        r"Lower --outer-lr, or --inner-lr where the method has it, and train again\.\n$",
         capsys.readouterr().err,
     )
     assert RunDirectory(Path("run")).status.state == "failed"
@@ -761,11 +766,32 @@ def test_an_unfinished_run_is_not_evaluated(paused, capsys):
             ["--adapt", "head", "--head", "logistic", "--penalty=0"],
             "The penalty must be above 0 and at most 1,000,000",
         ),
+        (["--penalty", "5"], "--penalty is of a logistic head: add --adapt head --head logistic."),
     ],
 )
 def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence, finished, capsys):
     assert refusal(["evaluate", str(finished), *options], capsys, 2, untouched=finished).startswith(
         sentence
+    )
+
+
+@pytest.mark.parametrize("method", ["protonet", "tim"])
+def test_inner_steps_of_a_method_without_are_refused_before_anything_is_opened(
+    method, tmp_path, capsys
+):
+    run = make_run(tmp_path, method, curve=(0.5, 0.9)).path
+
+    assert refusal(["evaluate", str(run), "--inner-steps", "20"], capsys, 2) == (
+        f"{method} takes no inner steps: leave --inner-steps out, or say what takes them, by "
+        "--adapt."
+    )
+
+
+def test_what_cannot_be_explained_is_refused_before_anything_is_evaluated(tmp_path, capsys):
+    runs = [make_run(tmp_path, method, curve=(0.5, 0.9)).path for method in ("maml", "boil")]
+
+    assert refusal(["explain", *map(str, runs)], capsys, 2).startswith(
+        "boil-s0 cannot be explained: boil is adapted in its own way alone."
     )
 
 

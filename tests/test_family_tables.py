@@ -257,3 +257,15 @@ def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():
 
     assert sorted(of_kinds) == sorted(names()) == sorted(family_protocol.TRIALS)
     assert {len(starts) for starts in family_protocol.TRIALS.values()} == {3}
+
+
+def test_a_method_whose_best_trial_has_another_solver_says_so_wherever_it_is_named():
+    assert family_tables.titled("metaoptnet") == "MetaOptNet (ridge)"
+    assert family_tables.titled("maml") == "MAML"
+    assert "[MetaOptNet (ridge)](methods/metaoptnet.md)" in family_tables.of_family()
+
+
+def test_every_method_is_of_one_kind():
+    assert sorted(name for of in family_tables.KINDS.values() for name in of) == sorted(
+        family_tables.TRIALS
+    )

@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_is_a_failure_with_its_sentence(tmp_path):
 
     (row,) = status_of(sweep).begun
     assert (row.state, row.failures) == ("given up", 2)
-    assert row.message.startswith("Outer step ") and "Lower --inner-lr" in row.message
+    assert row.message.startswith("Outer step ") and "Lower --outer-lr" in row.message
 
 
 def test_a_full_disk_ends_the_worker_counts_and_the_next_goes_on(sweep, expected, monkeypatch):

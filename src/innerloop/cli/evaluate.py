@@ -29,7 +29,7 @@ class EvaluateOptions(DeviceOptions):
     """The run directory; or pretrained:NAME, a network that innerloop brings along, of which
     nothing is written."""
     part: Literal["val", "test"] = "val"
-    """Which classes of the split; no training or choice ever sees test classes."""
+    """Which classes of the split; training sees none of these, and choices are by val."""
     episodes: int = 600
     """How many of the part's fixed episodes, at least 2."""
     ways: int | None = None
@@ -54,8 +54,8 @@ class EvaluateOptions(DeviceOptions):
     0.02."""
     inner_lr: float | None = None
     """Rate of the inner steps; default: as trained."""
-    penalty: float = 0.1
-    """L2 penalty of the logistic head."""
+    penalty: float | None = None
+    """L2 penalty of the logistic head; default: 0.1."""
     untrained: tyro.conf.FlagCreatePairsOff[bool] = False
     """Evaluate the run's initial weights, to see what training gives."""
 
@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
 def _evaluate(options: EvaluateOptions) -> int:
     from innerloop.experiments.experiment import open_run
     from innerloop.experiments.ranks import first_before_others
-    from innerloop.methods.variants import Variant
+    from innerloop.methods.variants import PENALTY, Variant
     from innerloop.report.words import describe_row, table_of_rows
 
     directory, save = _opened(str(options.run))
@@ -90,7 +90,7 @@ def _evaluate(options: EvaluateOptions) -> int:
         options.head,
         options.head_init,
         options.inner_lr,
-        options.penalty,
+        PENALTY if options.penalty is None else options.penalty,
         options.untrained,
     )
     _refuse_unsaid_steps(options, directory.config)
@@ -127,10 +127,17 @@ def _opened(run: str) -> "tuple[RunDirectory, bool]":
 
 
 def _refuse_unsaid_steps(options: EvaluateOptions, config: "RunConfig") -> None:
-    """Raise `ConfigError` for steps of a method without, of which nothing says how many they are.
+    """Raise `ConfigError` for steps of a method without, where nothing says how many, or takes any.
 
-    Adapted in its own way it needs none, nor does a head in closed form.
+    Adapted in its own way it takes none, nor does a head in closed form.
     """
+    if options.penalty is not None and options.head != "logistic":
+        raise ConfigError("--penalty is of a logistic head: add --adapt head --head logistic.")
+    if config.own.adaptation_rate is None and options.adapt == "own" and options.inner_steps:
+        raise ConfigError(
+            f"{config.method} takes no inner steps: leave --inner-steps out, or say what takes "
+            "them, by --adapt."
+        )
     unsaid = options.inner_steps is None or options.inner_lr is None
     takes_steps = options.adapt != "own" and options.head == "gradient"
     if takes_steps and unsaid and config.own.adaptation_rate is None:

@@ -60,6 +60,13 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
     from innerloop.experiments.ranks import refuse_others
 
     say = sayer(options)
+    for directory in runs:
+        # Before anything is evaluated, which takes minutes.
+        if not directory.config.own.can_be_explained:
+            raise ConfigError(
+                f"{directory.path.name} cannot be explained: {directory.config.method} is adapted "
+                "in its own way alone. Compare its accuracy, with innerloop compare."
+            )
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     refuse_others({f"weights of {run.path.name}": run.weights_sha256() for run in runs})

@@ -109,10 +109,12 @@ def _parts(card: Card, results: Measured) -> list[tuple[str, list[str]]]:
 def _facts(card: Card) -> list[str]:
     adapts = [f"Adapts: {card.adapts}."] if card.adapts else []
     others = "depends" if card.transductive else "does not depend"
+    # Those that are pretrained on images have stored statistics alone.
+    by_batch_norm = "; batch norm may add that" if card.trains_on == "episodes" else ""
     return [
         *adapts,
         f"Trains on: {card.trains_on}.",
-        f"By itself a prediction {others} on the other query images; batch norm may add that.",
+        f"By itself a prediction {others} on the other query images{by_batch_norm}.",
     ]
 
 

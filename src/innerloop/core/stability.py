@@ -12,8 +12,8 @@ REGAINED_WITHIN = 0.20
 """Soon enough: within this fraction of the run."""
 DIVERGED = (
     "The training diverged: its validation accuracy fell more than 10 points under its best and "
-    "had not come back after 20 % of the run, or at its end. Lower --inner-lr or --outer-lr, or "
-    "try --clip-gradient 0.3."
+    "had not come back after 20 % of the run, or at its end. Lower --outer-lr, or "
+    "--inner-lr where the method has it, or try --clip-gradient 0.3."
 )
 """What a person is told of such a run."""
 

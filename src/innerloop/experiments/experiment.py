@@ -61,7 +61,13 @@ class Experiment:
         shape = self.config.own.training_shape(self.config)
         seed = self.config.training.seed
         how = {"warps": data.warps, "within_groups": data.within_groups}
-        return self._sampler("train", shape, seed, data.rotations, **how)
+        try:
+            return self._sampler("train", shape, seed, data.rotations, **how)
+        except ConfigError as error:
+            if not shape:
+                raise
+            named = ", ".join(f"{name} {count}" for name, count in shape.items())
+            raise ConfigError(f"Of training episodes, with {named}: {error}") from error
 
     def _image_sampler(self) -> ImageSampler:
         if self.config.data.within_groups:

@@ -74,7 +74,7 @@ def refuse_non_finite(metrics: Mapping[str, float], step: int) -> None:
         raise NonFiniteError(
             f"Outer step {step + 1}: the loss is {metrics['loss']} and the gradient's "
             f"norm {metrics['gradient_norm']}. Nothing after step {step} is saved. "
-            "Lower --inner-lr or --outer-lr and train again."
+            "Lower --outer-lr, or --inner-lr where the method has it, and train again."
         )
 
 

@@ -57,7 +57,8 @@ def find_card(method: str) -> Card:
     """
     places = _places().get(method, [method] if ":" in method else [])
     if not places:
-        hint = did_you_mean(method, names())
+        titles = {card.title.casefold(): card.name for card in cards()[0]}
+        hint = did_you_mean(titles.get(method.casefold(), method), names())
         raise ConfigError(f"There is no method {method!r}.{hint} One of your own is module:CARD.")
     if len(places) > 1:
         raise ConfigError(

@@ -60,7 +60,8 @@ def caption(measured: Measured, ways: int, shots: int) -> str:
         f"Cost: minutes of one training on one core, without its validations "
         f"({'; or '.join(processors)}). "
         f"Accuracy: of query images after adaptation, {protocol(measured, ways, shots)}; ± is the "
-        f"{', or the '.join(intervals)}; in brackets the batch norm."
+        f"{', or the '.join(intervals)}; in brackets the batch norm. Both are of the settings that "
+        "innerloop methods NAME says, which are not always the usual ones."
     )
 
 

@@ -8,6 +8,9 @@ from innerloop.methods.base import Learner
 from innerloop.methods.parts import Head, HeadInit, Parts
 from innerloop.settings.run import RunConfig
 
+PENALTY = 0.1
+"""λ of a logistic head, if nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -32,7 +35,7 @@ class Variant:
     head: Head = "gradient"
     head_init: HeadInit | None = None
     inner_lr: float | None = None
-    penalty: float = 0.1
+    penalty: float = PENALTY
     untrained: bool = False
 
     def __post_init__(self):
