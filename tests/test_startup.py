@@ -26,7 +26,27 @@ cli.main({arguments})
 SLOW = ("torch._dynamo", "matplotlib")
 
 
-@pytest.mark.parametrize("method", names())
+BUILT = """
+import sys
+from innerloop.experiments.experiment import build_learner
+from innerloop.methods.catalogue import names, settings_of
+
+for method in names():
+    how = dict(filters=4, image_size=16, device="cpu", engine="reference")
+    build_learner(settings_of(method, **how), 1, training_labels=7)
+    print(method, *(name for name in {slow} if name in sys.modules), flush=True)
+"""
+
+
+def test_no_learner_imports_a_compiler_or_what_draws():
+    said = subprocess.run(
+        [sys.executable, "-c", BUILT.format(slow=SLOW)], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert said.splitlines() == names()
+
+
+@pytest.mark.parametrize("method", ["maml", "mamlpp", "imaml", "metaoptnet", "transfer", "tim"])
 def test_the_first_step_is_the_first_record_and_waits_for_no_compiler_and_no_drawing(
     method, tmp_path
 ):

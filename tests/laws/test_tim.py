@@ -24,7 +24,7 @@ from laws.pretraining import SHAPES, features_of, predicted, pretrained
 from laws.test_transfer import episodes, images_of_classes, network
 from test_training import tiny_settings
 
-QUICK = dict(steps=20, rate=0.01)
+QUICK: dict[str, Any] = dict(steps=20, rate=0.01)
 
 
 def learner_of(**objective: Any) -> TIM:
