@@ -775,13 +775,14 @@ def test_a_wrong_evaluation_is_refused_and_nothing_is_written(options, sentence,
     )
 
 
+@pytest.mark.parametrize("steps", ["0", "20"])
 @pytest.mark.parametrize("method", ["protonet", "tim"])
 def test_inner_steps_of_a_method_without_are_refused_before_anything_is_opened(
-    method, tmp_path, capsys
+    method, steps, tmp_path, capsys
 ):
     run = make_run(tmp_path, method, curve=(0.5, 0.9)).path
 
-    assert refusal(["evaluate", str(run), "--inner-steps", "20"], capsys, 2) == (
+    assert refusal(["evaluate", str(run), "--inner-steps", steps], capsys, 2) == (
         f"{method} takes no inner steps: leave --inner-steps out, or say what takes them, by "
         "--adapt."
     )

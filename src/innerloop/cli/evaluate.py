@@ -133,7 +133,8 @@ def _refuse_unsaid_steps(options: EvaluateOptions, config: "RunConfig") -> None:
     """
     if options.penalty is not None and options.head != "logistic":
         raise ConfigError("--penalty is of a logistic head: add --adapt head --head logistic.")
-    if config.own.adaptation_rate is None and options.adapt == "own" and options.inner_steps:
+    takes_none = config.own.adaptation_rate is None and options.adapt == "own"
+    if takes_none and options.inner_steps is not None:
         raise ConfigError(
             f"{config.method} takes no inner steps: leave --inner-steps out, or say what takes "
             "them, by --adapt."
