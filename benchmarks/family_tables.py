@@ -6,6 +6,7 @@ all of its trainings are published.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean
@@ -63,24 +64,48 @@ PUBLISHED: dict[str, tuple[str, str, str, str, str]] = {
 }
 """Accuracy in percent of the four settings, in the order of `SHAPES`, and where it is published."""
 
-RELATIONS: list[tuple[str, str, str]] = [
-    ("fomaml", "maml", "nearly as good (Finn and others, 2017, mini-ImageNet)"),
-    ("mamlpp", "maml", "above, most in 20-way (Antoniou and others, 2019, Omniglot)"),
-    ("anil", "maml", "as good (Raghu and others, 2020, Omniglot and mini-ImageNet)"),
-    ("boil", "maml", "above (Oh and others, 2021, mini-ImageNet and other images)"),
-    ("metasgd", "maml", "as good or above (Li and others, 2017, Omniglot)"),
-    ("imaml", "maml", "as good or above in 20-way (Rajeswaran and others, 2019, Omniglot)"),
-    ("reptile", "fomaml", "as good in 5-way 5-shot (Nichol and others, 2018, Omniglot)"),
-    ("protomaml", "maml", "above (Triantafillou and others, 2020, Meta-Dataset)"),
-    ("protomaml", "protonet", "above (the same)"),
-    ("matchingnet", "protonet", "below (Snell and others, 2017, Omniglot)"),
-    ("relationnet", "protonet", "above (Sung and others, 2018, Omniglot)"),
-    ("r2d2", "protonet", "as good (Bertinetto and others, 2019, Omniglot)"),
-    ("metaoptnet", "protonet", "above (Lee and others, 2019, mini-ImageNet)"),
-    ("baselinepp", "transfer", "above (Chen and others, 2019, mini-ImageNet)"),
-    ("tim", "simpleshot", "above (Boudiaf and others, 2020, mini-ImageNet)"),
+
+@dataclass(frozen=True)
+class Relation:
+    """Of two methods, what a paper says of the first beside the second."""
+
+    a: str
+    b: str
+    words: str
+    sign: int = 1
+    """1: not below; -1: not above."""
+    shapes: tuple[str, ...] = tuple(IN_WORDS)
+    """The settings that it is said of, as far as the paper says."""
+
+
+TWENTY_WAY = ("20w1s", "20w5s")
+RELATIONS = [
+    Relation("fomaml", "maml", "nearly as good (Finn and others, 2017, mini-ImageNet)"),
+    Relation("mamlpp", "maml", "above, most in 20-way (Antoniou and others, 2019, Omniglot)"),
+    Relation("anil", "maml", "as good (Raghu and others, 2020, Omniglot and mini-ImageNet)"),
+    Relation("boil", "maml", "above (Oh and others, 2021, mini-ImageNet and other images)"),
+    Relation("metasgd", "maml", "as good or above (Li and others, 2017, Omniglot)"),
+    Relation(
+        "imaml",
+        "maml",
+        "as good or above in 20-way (Rajeswaran and others, 2019, Omniglot)",
+        shapes=TWENTY_WAY,
+    ),
+    Relation(
+        "reptile",
+        "fomaml",
+        "as good in 5-way 5-shot (Nichol and others, 2018, Omniglot)",
+        shapes=("5w5s",),
+    ),
+    Relation("protomaml", "maml", "above (Triantafillou and others, 2020, Meta-Dataset)"),
+    Relation("protomaml", "protonet", "above (the same)"),
+    Relation("matchingnet", "protonet", "below (Snell and others, 2017, Omniglot)", sign=-1),
+    Relation("relationnet", "protonet", "above (Sung and others, 2018, Omniglot)"),
+    Relation("r2d2", "protonet", "as good (Bertinetto and others, 2019, Omniglot)"),
+    Relation("metaoptnet", "protonet", "above (Lee and others, 2019, mini-ImageNet)"),
+    Relation("baselinepp", "transfer", "above (Chen and others, 2019, mini-ImageNet)"),
+    Relation("tim", "simpleshot", "above (Boudiaf and others, 2020, mini-ImageNet)"),
 ]
-"""Of two methods, what a paper says of the first beside the second."""
 
 
 def settled() -> list[str]:
@@ -166,7 +191,9 @@ def costs() -> dict[str, dict[str, dict[str, Any]]]:
         DataError: if none is whole, or another processor measured some of it.
     """
     shapes = read_json(RESULTS / "cost.json")["shapes"]
-    found = {shape: rows for shape, rows in shapes.items() if set(rows) == set(TRIALS)}
+    found = {
+        shape: shapes[shape] for shape in SHAPES if shapes.get(shape, {}).keys() == TRIALS.keys()
+    }
     if not found:
         raise DataError("cost.json lacks trainings of every setting.")
     processors = {row["processor"] for rows in found.values() for row in rows.values()}
@@ -248,14 +275,33 @@ def of_published() -> str:
 def of_relations() -> str:
     """family.md's: differences that papers say something of."""
     cells = []
-    for a, b, words in RELATIONS:
+    for relation in RELATIONS:
         differences = []
         for shape in settled():
-            of = difference(shape, a, b)
+            of = difference(shape, relation.a, relation.b)
             text = f"{100 * of['mean']:+.2f} ± {100 * of['ci95']:.2f}"
             differences.append(f"**{text}**" if of["apart"] else text)
-        cells.append([f"{titled(a)} minus {titled(b)}", *differences, words])
+        both = f"{titled(relation.a)} minus {titled(relation.b)}"
+        cells.append([both, *differences, relation.words])
     return table(f"points | {heads()} | as published", cells)
+
+
+def reversed_relations() -> str:
+    """A line for each setting: relations told apart here the other way round than a paper says."""
+    lines = []
+    for shape in settled():
+        said = [relation for relation in RELATIONS if shape in relation.shapes]
+        found = []
+        for relation in said:
+            of = difference(shape, relation.a, relation.b)
+            if of["apart"] and of["mean"] * relation.sign < 0:
+                side = "below" if of["mean"] < 0 else "above"
+                found.append(f"{titled(relation.a)} {side} {titled(relation.b)}")
+        lines.append(
+            f"- **{named(shape)}**: {len(found)} of {len(said)}"
+            f"{': ' if found else ''}{'; '.join(found)}."
+        )
+    return "\n".join(lines)
 
 
 def orders() -> str:
@@ -559,6 +605,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "family in README": partial(of_family, folder=""),
     "family published": of_published,
     "family relations": of_relations,
+    "family relations reversed": reversed_relations,
     "family orders": orders,
     "family untrained": of_untrained,
     "family modes": of_modes,

@@ -119,6 +119,24 @@ def test_published_orders_that_come_out_the_other_way_are_named(four, monkeypatc
     ]
 
 
+def test_relations_that_come_out_the_other_way_are_named_where_they_are_said(four, monkeypatch):
+    relations = [
+        family_tables.Relation("transfer", "maml", "above"),
+        family_tables.Relation("protonet", "transfer", "below, 5-way 5-shot", -1, ("5w5s",)),
+        # As it is said, and not told apart.
+        family_tables.Relation("transfer", "protonet", "below", -1),
+        family_tables.Relation("maml", "tim", "above"),
+    ]
+    monkeypatch.setattr(family_tables, "RELATIONS", relations)
+
+    assert family_tables.reversed_relations().splitlines() == [
+        "- **5-way 1-shot**: 1 of 3: Transfer below MAML.",
+        "- **5-way 5-shot**: 2 of 4: Transfer below MAML; ProtoNet above Transfer.",
+        "- **20-way 1-shot**: 1 of 3: Transfer below MAML.",
+        "- **20-way 5-shot, one seed**: 1 of 3: Transfer below MAML.",
+    ]
+
+
 def test_a_setting_is_told_once_it_is_whole(four, monkeypatch):
     monkeypatch.setattr(family_tables, "settled", lambda: ["5w5s"])
 
