@@ -22,7 +22,7 @@ from innerloop.core.intervals import (
     paired_difference,
 )
 from innerloop.methods.catalogue import settings_of
-from innerloop.report.comparison import draw_rows, write_comparison
+from innerloop.report.comparison import cells, draw_accuracy, draw_rows, write_comparison
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment, Protocol
 from innerloop.settings.run import RunConfig
@@ -420,6 +420,21 @@ def test_seeds_are_averaged_step_by_step(tmp_path):
 
     assert row.query_accuracy_per_step == pytest.approx((0.2, 0.5, 0.85, 0.9, 0.9, 0.9))
     assert row.runs == ("a0", "a1")
+
+
+def test_a_row_says_that_its_method_is_transductive(tmp_path):
+    one = run_with(tmp_path / "fomaml", [0.9, 0.8, 0.9, 1.0])
+    tim = settings_of("tim", **SETTINGS)
+    its_own = dict(inner_steps=1, inner_lr=None, transductive=True)
+    other = run_with(tmp_path / "tim", [0.9] * 4, tim, **its_own)
+
+    comparison = compare([one, other], episodes=EPISODES)
+
+    assert [row.transductive for row in comparison.rows] == [False, True]
+    assert [cells(row)[1] for row in comparison.rows] == ["own", "own (transductive)"]
+    assert [row["transductive"] for row in comparison.to_json()["rows"]] == [False, True]
+    labels = draw_accuracy(comparison).axes[0].get_yticklabels()
+    assert labels[1].get_text().endswith("; transductive method")
 
 
 def test_a_comparison_is_written_whole(tmp_path):

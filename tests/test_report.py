@@ -79,7 +79,7 @@ def test_an_episode_is_drawn_where_there_is_one(run):
 
     drawn = figures_of(run)
     assert "episode.png" in drawn
-    assert "60 of 75 query drawings wrong" in drawn["episode.svg"].decode()
+    assert "60 of 75 query images wrong" in drawn["episode.svg"].decode()
 
 
 def test_a_run_without_a_validation_is_refused(tmp_path):

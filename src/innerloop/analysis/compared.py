@@ -18,8 +18,8 @@ class ComparedRow(Protocol):
         name: what tables and figures call it.
         runs: names of its runs, one for each training seed.
         training_seeds: of these runs.
-        method, adaptation, learned_rates, inner_steps, inner_lr, batch_norm: as evaluations have
-            them.
+        method, adaptation, learned_rates, transductive, inner_steps, inner_lr, batch_norm: as
+            evaluations have them.
         query_accuracy, query_accuracy_ci95: mean over seeds and episodes, and the half-width of its
             95 % interval.
         covers: what the interval covers.
@@ -34,6 +34,7 @@ class ComparedRow(Protocol):
     method: str
     adaptation: str
     learned_rates: bool
+    transductive: bool
     inner_steps: int
     inner_lr: float | None
     batch_norm: str

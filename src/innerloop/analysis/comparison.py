@@ -69,6 +69,7 @@ class Arm:
             adaptation=first.adaptation,
             # Evaluations did not always say it themselves.
             learned_rates=self.runs[0].config.own.learns_rates and first.adaptation == "own",
+            transductive=first.transductive,
             inner_steps=first.inner_steps,
             inner_lr=first.inner_lr,
             batch_norm=first.batch_norm,

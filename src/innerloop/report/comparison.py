@@ -77,7 +77,7 @@ def cells(row: ComparedRow) -> list[str]:
     spread = row.query_accuracy_sd_over_seeds
     return [
         row.name,
-        row.adaptation,
+        f"{row.adaptation} (transductive)" if row.transductive else row.adaptation,
         "-" if row.inner_lr is None else f"{row.inner_steps}{_rate(row)}",
         row.batch_norm,
         ", ".join(map(str, row.training_seeds)),
@@ -175,7 +175,10 @@ def draw_rows(axes: Axes, rows: Sequence[ComparedRow]) -> None:
         if len(each) > 1:
             heights = [index + 0.2] * len(each)
             axes.plot(each, heights, marker="|", linestyle="", color=colour, markersize=8)
-    labels = [f"{row.name}\n{row.batch_norm}" for row in rows]
+    remarks = ["; transductive method" if row.transductive else "" for row in rows]
+    labels = [
+        f"{row.name}\n{row.batch_norm}{remark}" for row, remark in zip(rows, remarks, strict=True)
+    ]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     # An interval of two seeds may go beyond what an accuracy can be: its bar runs into the frame.

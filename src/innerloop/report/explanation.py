@@ -70,7 +70,7 @@ def explanation_page(explanation: Explanation) -> str:
         _change(explanation),
         ["## Shift"],
         [
-            "The change is from the first row, paired over the same drawings.",
+            "The change is from the first row, paired over the same images.",
             "In brackets: by the statistics of each batch instead of stored ones.",
         ],
         _shift(explanation),

@@ -121,7 +121,7 @@ def draw_episode(run: RunDirectory, subtitle: str) -> Figure:
     figure = Figure(figsize=(0.46 * columns + 2.6, 0.62 * episode.ways + 1.3))
     wrong = int((episode.predictions != episode.labels).sum())
     figure.suptitle(
-        f"One validation episode: {wrong} of {len(episode.labels)} query drawings wrong",
+        f"One validation episode: {wrong} of {len(episode.labels)} query images wrong",
         fontsize=11,
     )
     figure.text(0.5, 0.01, subtitle, ha="center", fontsize=7, color=GREY)

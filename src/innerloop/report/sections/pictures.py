@@ -61,11 +61,11 @@ def episode(run: RunDirectory, name: str, file: str) -> Picture:
     return Picture(
         file,
         lambda: figures.draw_validation_episode(run),
-        "Drawings of one validation episode: the support set to the left, the query "
-        "drawings to the right, each with the class that was predicted; wrong ones "
+        "Images of one validation episode: the support set to the left, the query "
+        "images to the right, each with the class that was predicted; wrong ones "
         "are framed.",
         f"One validation episode, adapted by {name}. The letter under a query "
-        "drawing is its predicted class; wrong predictions are framed.",
+        "image is its predicted class; wrong predictions are framed.",
     )
 
 
