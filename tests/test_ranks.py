@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,18 @@ def trained(folder: Path, method: str, count: int, steps: int = 4) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Callable[[str, int], Path]:
+    """The run of one process that others must end as, trained once for all tests of it."""
+    folder = tmp_path_factory.mktemp("alone")
+
+    @cache
+    def run(method: str, steps: int) -> Path:
+        return trained(folder / str(steps), method, 1, steps)
+
+    return run
+
+
 def equal(one: Path, other: Path) -> bool:
     """Whether two runs have the same weights and the same records, seconds aside."""
     weights = [load_file(run / "model.safetensors") for run in (one, other)]
@@ -199,17 +213,16 @@ def equal(one: Path, other: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "count"), [("fomaml", 3), ("mamlpp", 2), ("mamlpp", 4)])
-def test_any_number_of_processes_ends_with_the_bits_of_one(method, count, tmp_path):
-    alone = trained(tmp_path, method, 1)
+def test_any_number_of_processes_ends_with_the_bits_of_one(method, count, tmp_path, alone):
     several = trained(tmp_path, method, count)
 
-    assert equal(alone, several)
+    assert equal(alone(method, 4), several)
     assert json.loads((several / "env.json").read_text())["processes"] == count
 
 
 @pytest.mark.slow
-def test_the_first_alone_speaks_and_writes_and_evaluates_as_one(tmp_path):
-    run = trained(tmp_path, "fomaml", 1, steps=1)
+def test_the_first_alone_speaks_and_writes_and_evaluates_as_one(tmp_path, alone):
+    run = Path(shutil.copytree(alone("fomaml", 4), tmp_path / "run"))
     evaluate = ["evaluate", str(run), "--episodes", "7"]
     subprocess.run([*INNERLOOP, *evaluate], check=True, timeout=240, capture_output=True)
     alone = {path: path.read_bytes() for path in run.glob("evaluation-*.json")}
@@ -224,8 +237,7 @@ def test_the_first_alone_speaks_and_writes_and_evaluates_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on_to_the_same_bits_and_says_so(tmp_path):
-    whole = trained(tmp_path, "fomaml", 1, steps=8)
+def test_another_number_of_processes_goes_on_to_the_same_bits_and_says_so(tmp_path, alone):
     run = tmp_path / "stopped"
     arguments = ["train", "fomaml", *SETTINGS, "--meta-steps", "8", "--run-dir", str(run)]
     said(started([*arguments, "--max-minutes", "0"], 2))
@@ -233,7 +245,7 @@ def test_another_number_of_processes_goes_on_to_the_same_bits_and_says_so(tmp_pa
     first, *_ = said(started(["resume", str(run)], 3))
 
     assert "it was trained by 2 processes, from here on by 3: the bits are the same" in first
-    assert equal(whole, run)
+    assert equal(alone("fomaml", 8), run)
 
 
 @pytest.mark.slow
@@ -259,8 +271,7 @@ def test_other_settings_in_another_process_are_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
-def test_one_that_hangs_is_a_sentence_and_the_run_can_go_on(tmp_path):
-    whole = trained(tmp_path, "fomaml", 1, steps=60)
+def test_one_that_hangs_is_a_sentence_and_the_run_can_go_on(tmp_path, alone):
     run = tmp_path / "hung"
     arguments = ["train", "fomaml", *SETTINGS, "--meta-steps", "60", "--run-dir", str(run)]
     first, second = started(arguments, 2, patience=25)
@@ -274,15 +285,14 @@ def test_one_that_hangs_is_a_sentence_and_the_run_can_go_on(tmp_path):
 
     assert "does not answer within 25 s" in text
     subprocess.run([*INNERLOOP, "resume", str(run)], check=True, timeout=240, capture_output=True)
-    assert equal(whole, run)
+    assert equal(alone("fomaml", 60), run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_that_is_killed_is_started_again_by_torchrun_and_the_bits_are_the_same(
-    victim, tmp_path
+    victim, tmp_path, alone
 ):
-    whole = trained(tmp_path, "fomaml", 1, steps=60)
     run = tmp_path / "killed"
     arguments = ["train", "fomaml", *SETTINGS, "--meta-steps", "60", "--run-dir", str(run)]
     agent = subprocess.Popen(
@@ -304,7 +314,7 @@ def test_one_that_is_killed_is_started_again_by_torchrun_and_the_bits_are_the_sa
     assert agent.returncode == 0, text
     assert "exitcode: -9" in text
     assert [path.name for path in tmp_path.glob("killed*")] == ["killed"]
-    assert equal(whole, run)
+    assert equal(alone("fomaml", 60), run)
 
 
 def _wait_for(path: Path) -> None:
