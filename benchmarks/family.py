@@ -4,7 +4,7 @@
     innerloop sweep work DIR                             # as many workers as there are cores
     python benchmarks/family.py publish-trials DIR       # results/family/trials.json
     python benchmarks/family.py plan FINAL               # each method's best trial, four settings
-    innerloop sweep work FINAL/5w5s-s0                   # and the other six
+    innerloop sweep work FINAL/5w5s-s0                   # and the others that are there
     python benchmarks/family.py publish FINAL            # 600 test episodes of every run
     python benchmarks/family.py record                   # comparisons, and the package's rows
 
@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from family_protocol import (
+    BESIDE,
     BUDGET,
     EPISODES,
+    LONGER,
     OUTER_RATES,
     SEEDS,
     SHAPES,
@@ -41,7 +43,7 @@ from family_protocol import (
     length,
     validations,
 )
-from family_tables import cost
+from family_tables import cost, solver
 from publish import without_places
 
 from innerloop.analysis.compared import ComparedRow, LearningCurve
@@ -108,23 +110,34 @@ def plan_trainings(folder: Path) -> None:
     """
     for shape, seeds in SEEDS.items():
         for seed in seeds:
-            target = folder / f"{shape}-s{seed}"
-            if target.is_dir():
-                continue
-            methods = {}
-            for method, varied in chosen().items():
-                if is_whole(published(shape, method, seed)):
-                    continue
-                steps = length(method, shape, BUDGET, varied)
-                of_length = {"meta_steps": steps} | validations(steps, VALIDATIONS)
-                methods[method] = {"settings": fixed(shape) | varied | of_length}
-            if methods:
-                plan({"split": SPLIT}, [seed], VALIDATION_EPISODES, methods, target)
+            plan_setting(folder, shape, shape, seed, lengths(shape))
+    shape, seed = UNTRAINED
+    fewer = {method: LONGER for method, steps in lengths(shape).items() if steps < LONGER}
+    plan_setting(folder, BESIDE, shape, seed, fewer)
 
 
-def published(shape: str, method: str, seed: int) -> Path:
-    """The folder of a training's results."""
-    return RESULTS / shape / f"{method}-s{seed}"
+def lengths(shape: str) -> dict[str, int]:
+    """Each method's outer steps in a setting."""
+    return {method: length(method, shape, BUDGET, of) for method, of in chosen().items()}
+
+
+def plan_setting(folder: Path, name: str, shape: str, seed: int, steps: dict[str, int]) -> None:
+    """Plan the trainings of some methods, of so many outer steps each, under a name."""
+    target = folder / f"{name}-s{seed}"
+    if target.is_dir():
+        return
+    methods = {}
+    for method, count in steps.items():
+        if not is_whole(published(name, method, seed)):
+            of_length = {"meta_steps": count} | validations(count, VALIDATIONS)
+            methods[method] = {"settings": fixed(shape) | chosen()[method] | of_length}
+    if methods:
+        plan({"split": SPLIT}, [seed], VALIDATION_EPISODES, methods, target)
+
+
+def published(name: str, method: str, seed: int) -> Path:
+    """The folder of a training's results; the name is a setting, or `BESIDE`."""
+    return RESULTS / name / f"{method}-s{seed}"
 
 
 def plan(
@@ -164,17 +177,17 @@ def publish(folder: Path) -> None:
 
     Of one seed of one setting the initial weights are evaluated too.
     """
-    for shape, run in runs_of(folder):
+    for name, run in runs_of(folder):
         seed = run.config.training.seed
-        target = published(shape, run.config.method, seed)
+        target = published(name, run.config.method, seed)
         asked: dict[str, list[str]] = {"own": []}
-        if (shape, seed) == UNTRAINED:
+        if (name, seed) == UNTRAINED:
             asked["own-untrained"] = ["--untrained"]
         if asked.keys() <= evaluated(target):
             continue
-        for name, flag in asked.items():
+        for adaptation, flag in asked.items():
             # The run's own, since all of them are kept anew.
-            if name not in evaluated(run.path):
+            if adaptation not in evaluated(run.path):
                 evaluate = ["evaluate", str(run.path), "--part", "test"]
                 evaluate += ["--episodes", str(EPISODES), *flag]
                 subprocess.run([*INNERLOOP, *evaluate], check=True)
@@ -195,14 +208,14 @@ def is_whole(folder: Path) -> bool:
 
 
 def runs_of(folder: Path) -> Iterator[tuple[str, RunDirectory]]:
-    """All runs of the sweeps that are done, each with its shape."""
-    for shape, seeds in SEEDS.items():
+    """All runs of the sweeps that are done, each with its setting, or `BESIDE`."""
+    for name, seeds in (SEEDS | {BESIDE: [UNTRAINED[1]]}).items():
         for seed in seeds:
-            path = folder / f"{shape}-s{seed}"
+            path = folder / f"{name}-s{seed}"
             if path.is_dir():
                 sweep = SweepDirectory(path)
-                for name in sorted(sweep.done()):
-                    yield shape, RunDirectory(sweep.run(name))
+                for run in sorted(sweep.done()):
+                    yield name, RunDirectory(sweep.run(run))
 
 
 def keep(run: RunDirectory, target: Path) -> None:
@@ -280,6 +293,7 @@ def measured_row(row: ComparedRow, curve: LearningCurve, first: RunDirectory) ->
         "command": f"innerloop train {row.method} {flags(changed)}",
         "innerloop": first.environment.innerloop,
         "processor": of_training["processor"],
+        "variant": solver(row.method),
     }
 
 

@@ -24,13 +24,18 @@ EPISODES = 600
 VALIDATION_EPISODES = 200
 UNTRAINED = ("5w5s", 0)
 """Setting and seed of the networks whose initial weights are evaluated too."""
+LONGER = 1000
+"""Outer steps in the setting of `UNTRAINED`: methods whose budget has fewer are trained for so many
+once more, beside the benchmark."""
+BESIDE = f"{UNTRAINED[0]}-{LONGER}"
+"""What stands for a setting in the names of these trainings."""
 OUTER_RATES = [0.001, 0.003]
 
 KAIMING: dict[str, Any] = {"conv_init": "kaiming", "clip_gradient": 0.3}
 PYTORCH: dict[str, Any] = {"conv_init": "pytorch", "clip_gradient": 0.0}
 NETWORK: dict[str, Any] = {"downsample": "stride", "filters": 64}
-"""The same body for all: four strided convolutions of 64 filters. What of it the head sees is among
-the trials."""
+"""The same body for all: four convolutions of 64 filters, which stride, but for the last of
+RelationNet's (``halvings``). What of it the head sees is among the trials."""
 STANDARDISED: dict[str, Any] = {"features": "mean", "feature_norm": True}
 FLAT: dict[str, Any] = {"features": "flatten", "feature_norm": False}
 """What the head sees: the standardised mean over the positions, or all positions as they are."""

@@ -55,12 +55,17 @@ def comparison() -> dict:
     }
 
 
+def seconds(shape: str, method: str) -> float:
+    """Transfer's same training took twice as long once."""
+    return SECONDS[method] * (2 if (shape, method) == ("5w1s", "transfer") else 1)
+
+
 @pytest.fixture
 def four(monkeypatch):
     """The benchmark, had it found this of four methods in every setting."""
     monkeypatch.setattr(family_tables, "settled", lambda: list(family_tables.SHAPES))
     monkeypatch.setattr(family_tables, "compared", lambda shape: comparison())
-    monkeypatch.setattr(family_tables, "seconds", lambda shape, method: SECONDS[method])
+    monkeypatch.setattr(family_tables, "seconds", seconds)
     monkeypatch.setattr(family_tables, "has_costs", lambda: True)
     monkeypatch.setattr(family_tables, "TRIALS", dict.fromkeys(ACCURACIES, ()))
 
@@ -82,8 +87,10 @@ def test_a_difference_has_the_sign_of_what_is_asked(four):
 def test_the_quick_one_is_near_the_best_and_takes_the_least(four):
     # Transfer takes less, and is two and a half points below.
     assert family_tables.which_quick() == (
-        "3 of 4 methods come within a point of the best at 5-way 5-shot. Of these ProtoNet takes "
-        "the least training, 1.7 minutes of one core, and MAML the most, 5.0."
+        "3 of 4 methods come within a point of the best at 5-way 5-shot. With the least training: "
+        "ProtoNet and TIM (transductive), 1.7 to 3.3 minutes of one core, which are not ranked; "
+        "the same training, measured once in each setting, took up to 100 % longer. With the most: "
+        "MAML, 5.0 minutes."
     )
 
 
@@ -264,10 +271,14 @@ def test_costs_that_lack_trainings_are_not_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("method", names())
 def test_training_gives_every_method_fifteen_points_and_more(method):
-    """By the published evaluations, 5-way 5-shot."""
-    gain = family_tables.gained(method)
-
-    assert gain.mean - gain.ci95 > 0.15
+    """By the published evaluations, 5-way 5-shot, of trainings of 1000 outer steps and more."""
+    steps = family_tables.training(method).config.training.meta_steps
+    beside = [family_protocol.BESIDE] if steps < family_protocol.LONGER else []
+    for name in ("5w5s", *beside):
+        gain = family_tables.gained(method, name)
+        assert gain.mean - gain.ci95 > 0.15
+    last = family_tables.training(method, *beside).config.training.meta_steps
+    assert last >= family_protocol.LONGER
 
 
 def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():

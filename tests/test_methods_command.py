@@ -31,6 +31,7 @@ ROW: dict[str, Any] = {
     "command": "innerloop train maml --seed 0",
     "innerloop": "0.1.0",
     "processor": "a processor",
+    "variant": "",
 }
 
 
@@ -48,7 +49,12 @@ def measurements(tmp_path, monkeypatch) -> None:
         tmp_path / "measured.json",
         {},
         {"ways": 20, "shots": 1, "query_accuracy": 0.7, "seconds": 600.0},
-        {"method": "transfer", "batch_norm": "running", "covers": "episodes and classes"},
+        {
+            "method": "transfer",
+            "batch_norm": "running",
+            "covers": "episodes and classes",
+            "variant": "cosine",
+        },
     )
     monkeypatch.setattr(measured, "FILE", file)
 
@@ -86,12 +92,12 @@ def test_the_table_shows_what_the_file_says_and_a_dash_where_it_says_nothing(cap
     table = table_of(page)
 
     assert table["maml"][5:] == ["1.6 min", "98.13 ± 0.30 (support)"]
-    assert table["transfer"][5:] == ["1.6 min", "98.13 ± 0.30 (running)"]
+    assert table["transfer"][5:] == ["1.6 min", "98.13 ± 0.30 (running, cosine)"]
     assert all(table[name][5:] == ["-", "-"] for name in set(table) - {"maml", "transfer"})
     assert (
         "5-way 5-shot, 15 query images a class, omniglot, split 1100-100-423, part test, 600 "
         "episodes; ± is the 95 % interval over episodes, classes and training seeds, or the 95 % "
-        "interval over episodes and classes; in brackets the batch norm." in one_line(page)
+        "interval over episodes and classes; in brackets the batch norm, " in one_line(page)
     )
     cost = "Cost: minutes of one training on one core, without its validations (a processor)."
     assert cost in one_line(page)

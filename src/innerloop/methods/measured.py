@@ -41,6 +41,7 @@ class MeasuredRow:
         command: that trains the first of the networks.
         innerloop: the version that trained the first of them.
         processor: that the seconds were measured on.
+        variant: of the method, where it is not the usual one: MetaOptNet's solver.
     """
 
     method: str
@@ -56,6 +57,7 @@ class MeasuredRow:
     command: str
     innerloop: str
     processor: str
+    variant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,9 +38,10 @@ def cost(row: MeasuredRow) -> str:
 
 
 def accuracy(row: MeasuredRow) -> str:
-    """An accuracy in percent with its interval, and by which batch norm."""
+    """An accuracy in percent with its interval, by which batch norm, and of which variant."""
     percent = f"{100 * row.query_accuracy:.2f} ± {100 * row.query_accuracy_ci95:.2f}"
-    return f"{percent} ({row.batch_norm})"
+    remarks = [row.batch_norm, row.variant] if row.variant else [row.batch_norm]
+    return f"{percent} ({', '.join(remarks)})"
 
 
 def caption(measured: Measured, ways: int, shots: int) -> str:
@@ -60,8 +61,9 @@ def caption(measured: Measured, ways: int, shots: int) -> str:
         f"Cost: minutes of one training on one core, without its validations "
         f"({'; or '.join(processors)}). "
         f"Accuracy: of query images after adaptation, {protocol(measured, ways, shots)}; ± is the "
-        f"{', or the '.join(intervals)}; in brackets the batch norm. Both are of the settings that "
-        "innerloop methods NAME says, which are not always the usual ones."
+        f"{', or the '.join(intervals)}; in brackets the batch norm, which may make a "
+        "method transductive that is not by itself, and a solver that is not the usual one. Both "
+        "are of the settings that innerloop methods NAME says, which are not always the usual ones."
     )
 
 

@@ -156,7 +156,7 @@ CARD = Card(
     defaults=dict(outer_lr=0.003),
     reason=(
         "The outer rate falls to 0 over the run, so it starts from a larger one; 10 inner steps "
-        "and this rate were the best of four short trainings on background-heldout."
+        "were the best of four short trainings at it on background-heldout."
     ),
     presets=PUBLISHED,
 )
