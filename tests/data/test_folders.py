@@ -345,3 +345,10 @@ def test_too_few_classes_to_split_are_refused():
 
     with pytest.raises(DataError, match="has 3 classes, and at least 4 are needed"):
         find_split("auto", dataset)
+
+
+@pytest.mark.parametrize("size", [0, -3, 16.5, True, 10**6])
+@pytest.mark.parametrize("name", ["strokes", "./pictures"])
+def test_sides_that_no_image_has_are_refused_before_anything_is_read(name, size):
+    with pytest.raises(ConfigError, match="size must be a whole number between 1 and 1024: got"):
+        load_dataset(name, size=size)

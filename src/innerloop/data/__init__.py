@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 
 from innerloop.core.errors import ConfigError, nearest
@@ -10,6 +11,8 @@ from innerloop.data import folders, omniglot, strokes
 from innerloop.data.images import FewShotDataset
 
 DATASETS = ("auto", "omniglot", "strokes")
+LARGEST = 1024
+"""Side of images in pixels: above it a slip of the keyboard is likelier than a wish."""
 
 
 def load_dataset(
@@ -27,7 +30,7 @@ def load_dataset(
         name: ``omniglot``, ``strokes``, ``auto`` (Omniglot where it is found or can be downloaded,
             else strokes, said aloud), or the path of a folder of pictures. A folder that holds
             Omniglot, as archives or extracted from them, is Omniglot.
-        size: side of the images in pixels.
+        size: side of the images in pixels, 1 to `LARGEST`.
         data_dir: where Omniglot's two archives are; see `omniglot.load` for the order of places.
             With ``folder``, where the pictures are now.
         folder: where the pictures of a folder are, if ``name`` is no path but what the data set is
@@ -36,9 +39,11 @@ def load_dataset(
         say: told in sentences what is passed over, and when ``auto`` falls back to strokes.
 
     Raises:
-        ConfigError: if there is no such data set.
+        ConfigError: if there is no such data set or size.
         DataError: if it is not to be had, or is damaged.
     """
+    if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= LARGEST:
+        raise ConfigError(f"size must be a whole number between 1 and {LARGEST}: got {size!r}.")
     place = _folder(name, data_dir, folder)
     if place is not None and not omniglot.lies_in(place):
         called = name if folder and not _is_path(name) else folders.safe_name(place, DATASETS)
