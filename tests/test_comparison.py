@@ -425,8 +425,9 @@ def test_seeds_are_averaged_step_by_step(tmp_path):
 def test_a_row_says_that_its_method_is_transductive(tmp_path):
     one = run_with(tmp_path / "fomaml", [0.9, 0.8, 0.9, 1.0])
     tim = settings_of("tim", **SETTINGS)
-    its_own = dict(inner_steps=1, inner_lr=None, transductive=True)
-    other = run_with(tmp_path / "tim", [0.9] * 4, tim, **its_own)
+    other = run_with(
+        tmp_path / "tim", [0.9] * 4, tim, inner_steps=1, inner_lr=None, transductive=True
+    )
 
     comparison = compare([one, other], episodes=EPISODES)
 
