@@ -133,7 +133,7 @@ def test_resnet12_maps_images_of_usual_sizes_to_features_and_logits(
 
 @pytest.mark.parametrize("halvings", [-1, 5])
 def test_resnet12_halves_in_its_four_blocks_alone(halvings):
-    with pytest.raises(ConfigError, match=f"in 0 to 4 of its four blocks: got {halvings}"):
+    with pytest.raises(ConfigError, match=f"halvings must be between 0 and 4: got {halvings}"):
         ResNet12(2, channels=1, image_size=64, filters=(2, 3, 4, 5), halvings=halvings)
 
 
@@ -433,3 +433,20 @@ def test_an_adapted_resnet12_as_a_module_says_what_its_learner_says(method):
         "features",
         "logits",
     }
+
+
+@pytest.mark.parametrize("network", [Conv4, ResNet12])
+@pytest.mark.parametrize(
+    "words",
+    [{"features": "avg"}, {"conv_init": "he"}, {"head_init": "zeros"}, {"halvings": 9}],
+    ids=str,
+)
+def test_words_that_a_network_does_not_know_are_refused(network, words):
+    """They made another network, without a word."""
+    with pytest.raises(ConfigError, match=f"^{next(iter(words))} must be "):
+        network(5, **words)
+
+
+def test_a_downsampling_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="downsample must be one of stride, max-pool"):
+        Conv4(5, downsample="maxpool")

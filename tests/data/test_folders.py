@@ -352,3 +352,10 @@ def test_too_few_classes_to_split_are_refused():
 def test_sides_that_no_image_has_are_refused_before_anything_is_read(name, size):
     with pytest.raises(ConfigError, match="size must be a whole number between 1 and 1024: got"):
         load_dataset(name, size=size)
+
+
+def test_a_folder_may_be_a_path(ragged, tmp_path):
+    folder = tmp_path / "pictures"
+    by_text, by_path = (load_dataset(of, size=16) for of in (str(folder), folder))
+
+    assert by_text.fingerprint == by_path.fingerprint

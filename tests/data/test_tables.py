@@ -383,13 +383,31 @@ def test_a_class_in_two_of_the_folders_is_refused(divided):
 
 
 def test_groups_of_other_names_and_classes_called_train_are_no_split(tmp_path):
-    for name in ("train/a", "train/b", "val/c", "bus/d"):
+    for name in ("train/a", "train/b", "tram/c", "bus/d"):
         write(tmp_path / "groups" / name / "1.png")
     for name in ("train", "val", "bus", "test"):
         write(tmp_path / "classes" / name / "1.png")
 
     assert splits_of(load(tmp_path / "groups")) == ("groups", "classes")
     assert splits_of(load(tmp_path / "classes")) == ("classes",)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/a", "valid/b", "test/c"),
+        ("training/a", "val/b"),
+        ("train/a", "validation/b"),
+        ("train/a", "val/b", "test/c", "extra/d"),
+    ],
+    ids=" ".join,
+)
+def test_a_split_whose_parts_are_not_all_called_so_is_no_groups(names, tmp_path):
+    """Its test classes would be divided anew, and trained on."""
+    for name in names:
+        write(tmp_path / "split" / name / "1.png")
+
+    refused(tmp_path / "split", "parts of a split are called train, val and test")
 
 
 def test_the_split_that_came_with_the_data_may_be_left_for_another(divided):

@@ -432,9 +432,10 @@ class Between(Conv4):
 
 
 @pytest.mark.parametrize("kind", [ANIL, ProtoMAML])
-def test_logits_that_are_not_the_heads_of_the_features_are_refused(kind):
+@pytest.mark.parametrize("head_init", ["glorot", "zero"])
+def test_logits_that_are_not_the_heads_of_the_features_are_refused(kind, head_init):
     torch.manual_seed(3)
-    learner = kind(Between(3, image_size=16, filters=4, head_init="glorot").double())
+    learner = kind(Between(3, image_size=16, filters=4, head_init=head_init).double())
 
     for operate in (lambda: learner.adapt(SUPPORT, steps=1), lambda: learner.meta_loss(EPISODES)):
         with pytest.raises(ConfigError, match=r"logits of Between are not head\(embed\(images\)\)"):
@@ -748,6 +749,24 @@ def test_targets_are_refused_where_classes_are_told_apart():
     for learner in (MAML(Line(3)), Transfer(network())):
         with pytest.raises(ConfigError, match=r"Labels are torch\.float64.*give int64 labels"):
             learner.adapt(regression().support, steps=1)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_targets_that_are_no_shares_of_classes_need_a_loss(outputs):
+    """Cross-entropy of one output is 0, whatever the target, and of several it may be negative."""
+    with pytest.raises(ConfigError, match=r"cross-entropy takes classes: give .* or loss_fn"):
+        MAML(Line(outputs)).adapt(regression(outputs).support, steps=1)
+
+
+def test_shares_of_classes_are_learnt_as_classes_are():
+    shares = F.one_hot(SUPPORT.labels).double()
+    learner = MAML(Line(shares.shape[-1]), inner_lr=0.01)
+
+    by_shares = learner.adapt(LabelledImages(SUPPORT.images, shares), steps=2)
+    by_classes = learner.adapt(SUPPORT, steps=2)
+
+    for name, weight in by_classes.fast_weights.items():
+        torch.testing.assert_close(by_shares.fast_weights[name], weight)
 
 
 @pytest.mark.parametrize(

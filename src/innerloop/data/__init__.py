@@ -16,7 +16,7 @@ LARGEST = 1024
 
 
 def load_dataset(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     size: int,
     data_dir: Path | None = None,
@@ -42,6 +42,7 @@ def load_dataset(
         ConfigError: if there is no such data set or size.
         DataError: if it is not to be had, or is damaged.
     """
+    name = os.fspath(name)
     if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= LARGEST:
         raise ConfigError(f"size must be a whole number between 1 and {LARGEST}: got {size!r}.")
     place = _folder(name, data_dir, folder)

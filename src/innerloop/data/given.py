@@ -14,6 +14,9 @@ PARTS = ("train", "val", "test")
 Classes = Mapping[str, Sequence[File]]
 """Name of a class -> its pictures; both sorted."""
 
+ALMOST = {"valid", "validation", "dev", "training", "testing"}
+"""What parts are called elsewhere: taken for groups of classes, a test part would be trained on."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -54,11 +57,20 @@ def by_folders(classes: Classes, root: Path) -> Content:
         root: the folder.
 
     Raises:
-        DataError: if train or val is missing, or a class is in two of them.
+        DataError: if train or val is missing, or a class is in two of them; or if two folders are
+            called so or almost so, and another is not called so.
     """
     groups = {name.partition("/")[0] if "/" in name else "" for name in classes}
-    if not {folded(group) for group in groups} <= set(PARTS):
+    others = sorted(group for group in groups if folded(group) not in PARTS)
+    # One alone may be a group like any other: trains beside buses.
+    if others and len(of_split := {folded(group) for group in groups} & {*PARTS, *ALMOST}) < 2:
         return Content(classes)
+    if others:
+        raise DataError(
+            f"The folder {str(root)!r} has folders {' and '.join(sorted(of_split)[:2])} as of a "
+            f"split, and {others[0]!r}: the parts of a split are called train, val and test, with "
+            "nothing beside them. Rename it, or move it away."
+        )
     named: dict[str, dict[str, Sequence[File]]] = {}
     for name, files in classes.items():
         group, _, class_name = name.partition("/")

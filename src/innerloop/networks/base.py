@@ -5,6 +5,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from innerloop.core.errors import ConfigError
 
@@ -107,11 +108,25 @@ def parameters_under(model: nn.Module, modules: Sequence[str]) -> list[str]:
 
 
 def refuse_other_forward(model: nn.Module, images: Tensor) -> None:
-    """Raise `ConfigError` unless logits of images (n, ...) are ``head(embed(images))``."""
+    """Raise `ConfigError` unless logits of images (n, ...) are ``head(embed(images))``.
+
+    By a head of random weights: one that starts from zero has the same logits whatever it is given.
+    """
     with torch.no_grad():
-        whole = model(images.clone())
-        cut = model.get_submodule("head")(cast(Embeds, model).embed(images.clone()))
-    if whole.shape != cut.shape or not torch.allclose(whole, cut, rtol=1e-3, atol=1e-4):
+        features = cast(Embeds, model).embed(images.clone())
+        refuse_other_features(features[None], model, "embed")
+        head = model.get_submodule("head")
+        draw = torch.Generator().manual_seed(0)
+        drawn = {
+            name: (torch.randn(of.shape, generator=draw) / features.shape[1] ** 0.5).to(of)
+            for name, of in head.named_parameters()
+        }
+        cut = functional_call(head, drawn, (features,))
+        of_model = {f"head.{name}": of for name, of in drawn.items()}
+        whole = functional_call(model, of_model, (images.clone(),))
+    alike = whole.shape == cut.shape
+    # Without numbers there is nothing to compare; who computes with them says so.
+    if not alike or not torch.allclose(whole, cut, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise ConfigError(
             f"The logits of {type(model).__name__} are not head(embed(images)), for which they are "
             "taken here: let embed return what the head is given."

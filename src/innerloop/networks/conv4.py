@@ -10,9 +10,11 @@ from innerloop.networks.batch_norm import BatchNorm2d
 from innerloop.networks.parts import (
     ConvInit,
     Features,
+    HeadInit,
     features_of,
     initialise_convolutions,
     initialise_head,
+    refuse_other_kinds,
 )
 
 
@@ -66,9 +68,16 @@ class Conv4(nn.Module):
         feature_scale: float = 1.0,
         conv_bias: bool = False,
         conv_init: ConvInit = "pytorch",
-        head_init: Literal["zero", "glorot"] = "zero",
+        head_init: HeadInit = "zero",
     ):
         super().__init__()
+        refuse_other_kinds(
+            downsample=downsample,
+            features=features,
+            conv_init=conv_init,
+            head_init=head_init,
+            halvings=halvings,
+        )
         self.downsample = downsample
         self.halvings = halvings
         self.features: Features = features

@@ -1,16 +1,33 @@
 """What the networks of this package share: initial weights, and features of the last block."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
 from innerloop.networks.batch_norm import BatchNorm2d
+from innerloop.settings.fields import between, check
 
 Features = Literal["flatten", "mean"]
 """Of the last block: all positions, or their mean."""
 ConvInit = Literal["pytorch", "kaiming", "glorot"]
 """Of a convolution's weights, see `initialise_convolutions`."""
+HeadInit = Literal["zero", "glorot"]
+"""Of the head's weights, see `initialise_head`."""
+KINDS = {
+    "downsample": Literal["stride", "max-pool"],
+    "features": Features,
+    "conv_init": ConvInit,
+    "head_init": HeadInit,
+    "halvings": Annotated[int, between(0, 4)],
+}
+"""Of arguments that two networks or more have: another word would be another network, unsaid."""
+
+
+def refuse_other_kinds(**values: Any) -> None:
+    """Raise `ConfigError` unless arguments, by name, are of their `KINDS`."""
+    for name, value in values.items():
+        check(name, KINDS[name], value)
 
 
 def initialise_convolutions(
@@ -35,7 +52,7 @@ def initialise_convolutions(
             nn.init.zeros_(conv.bias)
 
 
-def initialise_head(head: nn.Linear, how: Literal["zero", "glorot"]) -> None:
+def initialise_head(head: nn.Linear, how: HeadInit) -> None:
     """Make the weights of a linear head zero, or draw them (uniform); its bias is zero."""
     if how == "zero":
         nn.init.zeros_(head.weight)

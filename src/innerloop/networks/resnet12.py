@@ -1,7 +1,6 @@
 """ResNet-12: the residual network of the few-shot literature."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,9 +10,11 @@ from innerloop.networks.batch_norm import BatchNorm2d
 from innerloop.networks.parts import (
     ConvInit,
     Features,
+    HeadInit,
     features_of,
     initialise_convolutions,
     initialise_head,
+    refuse_other_kinds,
 )
 
 SLOPE = 0.1
@@ -102,13 +103,17 @@ class ResNet12(nn.Module):
         feature_norm: bool = True,
         feature_scale: float = 1.0,
         conv_init: ConvInit = "pytorch",
-        head_init: Literal["zero", "glorot"] = "zero",
+        head_init: HeadInit = "zero",
     ):
         super().__init__()
+        refuse_other_kinds(
+            features=features,
+            conv_init=conv_init,
+            head_init=head_init,
+            halvings=halvings,
+        )
         if len(filters) != 4:
             raise ConfigError(f"ResNet12 has four blocks: got filters for {len(filters)}.")
-        if not 0 <= halvings <= len(filters):
-            raise ConfigError(f"ResNet12 halves in 0 to 4 of its four blocks: got {halvings}.")
         side = image_size // 2**halvings
         if side < 1:
             raise ConfigError(

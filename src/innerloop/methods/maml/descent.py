@@ -416,7 +416,7 @@ class Descent(Learner):
             outputs: (E, n, ...).
             targets: (E, n, ...).
         """
-        if self.loss_fn is F.cross_entropy and targets.shape != outputs.shape:
+        if self.loss_fn is F.cross_entropy and not _are_shares(targets, outputs):
             raise ConfigError(
                 f"Labels are {targets.dtype} and cross-entropy takes classes: give int64 labels, "
                 "or loss_fn, the loss of a regression."
@@ -435,6 +435,17 @@ def _glorot(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tens
     # On the CPU, so that every device starts from the same numbers; once, since a GPU waits.
     draw = torch.Generator().manual_seed(0)
     return nn.init.xavier_uniform_(torch.empty(shape, dtype=dtype), generator=draw).to(device)
+
+
+def _are_shares(targets: Tensor, outputs: Tensor) -> bool:
+    """Whether targets are probabilities of classes, which cross-entropy takes as well as classes.
+
+    Of other numbers it is a loss of nothing: of one output 0, whatever the target.
+    """
+    if targets.shape != outputs.shape or targets.ndim != 3 or targets.shape[-1] < 2:
+        return False
+    sums = targets.sum(dim=-1)
+    return bool((targets >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
 def _broadcast(one: Sequence[int], other: Sequence[int]) -> bool:
