@@ -448,5 +448,6 @@ def test_words_that_a_network_does_not_know_are_refused(network, words):
 
 
 def test_a_downsampling_that_is_none_is_refused():
+    word: Any = "maxpool"
     with pytest.raises(ConfigError, match="downsample must be one of stride, max-pool"):
-        Conv4(5, downsample="maxpool")
+        Conv4(5, downsample=word)

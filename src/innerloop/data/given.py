@@ -62,8 +62,9 @@ def by_folders(classes: Classes, root: Path) -> Content:
     """
     groups = {name.partition("/")[0] if "/" in name else "" for name in classes}
     others = sorted(group for group in groups if folded(group) not in PARTS)
+    of_split = {folded(group) for group in groups} & {*PARTS, *ALMOST}
     # One alone may be a group like any other: trains beside buses.
-    if others and len(of_split := {folded(group) for group in groups} & {*PARTS, *ALMOST}) < 2:
+    if others and len(of_split) < 2:
         return Content(classes)
     if others:
         raise DataError(
