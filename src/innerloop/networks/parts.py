@@ -21,7 +21,7 @@ KINDS = {
     "head_init": HeadInit,
     "halvings": Annotated[int, between(0, 4)],
 }
-"""Of arguments that two networks or more have: another word would be another network, unsaid."""
+"""Of arguments of the networks here: another word would make another network, unsaid."""
 
 
 def refuse_other_kinds(**values: Any) -> None:
