@@ -1,6 +1,7 @@
 """`meta_train`: the outer loop on anybody's episodes is that of every training."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from innerloop.data.images import LabelledImages
 from innerloop.experiments.outer_loop import meta_train
 from innerloop.experiments.training import validator
 from innerloop.methods.maml.learner import MAML
+from innerloop.methods.reptile.learner import Reptile
 from test_training import experiment, new_run, new_training, same, small, weights_of
 
 __all__ = ["experiment", "small"]  # fixtures
@@ -42,10 +44,10 @@ class Lines:
         )
 
 
-def learner() -> MAML:
+def learner(**changes: Any) -> MAML:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
-    return MAML(model, inner_lr=0.1, inner_steps=1, loss_fn=F.mse_loss)
+    return MAML(model, **dict(inner_lr=0.1, inner_steps=1, loss_fn=F.mse_loss) | changes)
 
 
 USUAL: dict[str, Any] = dict(meta_steps=6, meta_batch_size=3)
@@ -120,8 +122,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path):
     again = trained(checkpoints=tmp_path, checkpoint_every=4, say=said.append)
 
     assert same(again, trained())
-    (sentence,) = said
+    sentence, going_on = said
     assert "step-00000006 is damaged and passed over" in sentence
+    assert going_on == f"Going on after outer step 4 of 6, from {tmp_path}."
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,69 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, name, value):
 
     with pytest.raises(ConfigError, match=f"{name} was .* and is now {value}"):
         trained(**{"checkpoints": tmp_path, name: value})
+
+
+class Steeper(Lines):
+    """Other lines."""
+
+    slope = 2.0
+
+
+class Random(Lines):
+    """Other lines each time."""
+
+    def __init__(self):
+        self._random = torch.Generator().manual_seed(0)
+
+    def points(self, index: int, part: str) -> Tensor:
+        return torch.randn(5, 2, generator=self._random)
+
+
+def relu(**changes: Any) -> MAML:
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
+    return MAML(model, **dict(inner_lr=0.1, inner_steps=1, loss_fn=F.mse_loss) | changes)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (relu, r"the learner's layers was '\(1\): Tanh\(\)' and is now '\(1\): ReLU\(\)'"),
+        (lambda: learner(inner_lr=0.2), "the learner's inner_lr was 0.1 and is now 0.2"),
+        (lambda: learner(first_order=True), "learner's first_order was False and is now True"),
+        (
+            lambda: learner(loss_fn=F.l1_loss),
+            "the learner's loss_fn was 'torch.nn.functional.mse_loss' and is now "
+            "'torch.nn.functional.l1_loss'",
+        ),
+        (
+            lambda: learner(loss_fn=partial(F.huber_loss, delta=0.5)),
+            r"the learner's loss_fn was .* and is now \['torch.nn.functional.huber_loss', \[\], "
+            r"\{'delta': 0.5\}\]",
+        ),
+        (
+            lambda: Reptile(learner().model, inner_lr=0.1, inner_steps=1, loss_fn=F.mse_loss),
+            r"the learner was 'innerloop.methods.maml.learner.MAML' and is now .*Reptile'",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_learner_is_refused(tmp_path, other, sentence):
+    trained(checkpoints=tmp_path)
+
+    with pytest.raises(ConfigError, match=sentence):
+        meta_train(other(), Lines(), **USUAL, checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_other_data_is_refused_unless_they_change_by_themselves(tmp_path):
+    trained(checkpoints=tmp_path)
+
+    with pytest.raises(ConfigError, match=r"the sampler's first batch was .* and is now"):
+        meta_train(learner(), Steeper(), **USUAL, checkpoints=tmp_path)
+
+    folder = tmp_path / "random"
+    for _ in range(2):
+        said: list[str] = []
+        meta_train(learner(), Random(), **USUAL, checkpoints=folder, say=said.append)
+    assert said == [f"Going on after outer step 6 of 6, from {folder}."]
 
 
 def test_the_learner_is_told_of_every_step_and_accuracies_are_not_numbers():

@@ -69,6 +69,18 @@ def test_sixteen_bits_are_scaled_to_eight_and_not_cut_off(kind):
     assert np.array_equal(pixels, np.arange(SIDE * SIDE).reshape(1, SIDE, SIDE))
 
 
+@pytest.mark.parametrize("brightest", [1, 255, 4095])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_sixteen_bits_that_hold_fewer_are_refused_and_not_read_as_black(kind, brightest):
+    values = np.zeros((SIDE, SIDE), dtype=kind)
+    black = read(saved(Image.fromarray(values), "TIFF"))
+    values[0, 0] = brightest
+
+    assert not black.any()
+    with pytest.raises(DataError, match=f"brightest pixel has {brightest} of 65535"):
+        read(saved(Image.fromarray(values), "TIFF"))
+
+
 def test_what_is_transparent_is_white_whatever_lies_under_it():
     alpha = np.full((SIDE, SIDE), 255, dtype=np.uint8)
     alpha[: SIDE // 2] = 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +292,33 @@ def test_an_empty_table_and_one_that_is_no_text_are_refused(mini):
     refused(mini, "val.csv' is not UTF-8 text")
 
 
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_table_without_rows_is_refused_and_its_part_does_not_vanish(mini, part):
+    (mini / f"{part}.csv").write_text("filename,label\n")
+    refused(mini, f"has a table {part} that names no class: fill it, or remove it")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Test.csv", "has 'Test.csv' and 'test.csv', which differ"),
+        ("Images/a.png", "has 'Images' and 'images', which differ"),
+        ("testing.csv", "has train.csv and testing.csv: the tables of a split are called"),
+        ("valid.csv", "has train.csv and valid.csv: the tables of a split are called"),
+    ],
+)
+def test_a_second_table_or_folder_of_almost_that_name_is_refused(mini, name, words):
+    (mini / name).parent.mkdir(exist_ok=True)
+    (mini / name).write_bytes(b"")
+    refused(mini, words)
+
+
+def test_two_pictures_whose_names_are_encoded_otherwise_alone_are_refused(mini):
+    for form in ("NFC", "NFD"):
+        write(mini / "images" / unicodedata.normalize(form, "é.png"))
+    refused(mini, "has two pictures .* encoded alone: rename one")
+
+
 def test_a_huge_table_is_refused_before_it_is_read(mini, monkeypatch):
     monkeypatch.setattr(tables, "LARGEST", 100)
     refused(mini, r"train.csv' has \d+ bytes, and a table of pictures at most 100")
@@ -347,6 +375,15 @@ def test_small_classes_are_left_out_of_the_split_too(mini):
 
     assert find_split("given", dataset).parts["val"] == (SETS["val"][0],)
     assert SETS["val"][1] not in dataset.class_names
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_part_whose_classes_are_all_small_is_refused_and_does_not_vanish(mini, part):
+    rows = [f"{name}00000000.png,{name}" for name in SETS[part]]
+    (mini / f"{part}.csv").write_text("\n".join(["filename,label", *rows]))
+
+    with pytest.raises(DataError, match=f"No class of part '{part}' .* has 3 pictures"):
+        load(mini, fewest_images=3)
 
 
 # Folders train, val and test

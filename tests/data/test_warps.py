@@ -26,7 +26,7 @@ def images_of(count: int) -> torch.Tensor:
     return torch.from_numpy(DATA.all_images[:count]).double() / 255
 
 
-def by_scipy(image: np.ndarray, warp: np.ndarray) -> np.ndarray:
+def by_scipy(image: np.ndarray, warp: np.ndarray, outside: float = 0.0) -> np.ndarray:
     """The same by SciPy, in pixels counted from the first one's middle, rows before columns."""
     side = len(image)
     middle = (side - 1) / 2
@@ -39,6 +39,7 @@ def by_scipy(image: np.ndarray, warp: np.ndarray) -> np.ndarray:
         offset,  # pyright: ignore[reportArgumentType] # one for each axis, which SciPy takes
         order=1,
         mode="grid-constant",
+        cval=outside,
     )
 
 
@@ -49,6 +50,20 @@ def test_warped_images_are_scipys():
     for image, warp, expected in zip(images, warps, found, strict=True):
         assert np.abs(by_scipy(image[0].numpy(), warp) - expected[0].numpy()).max() <= 1e-6
     assert (found - images).abs().mean() > 0.01
+
+
+def test_outside_of_an_image_is_what_most_of_its_edge_is():
+    """A dark frame around pictures on white would be in every one of them."""
+    images, warps = 1 - images_of(12), warps_of(12)
+    coloured = torch.cat([images, images * 0.5, images_of(12)], 1)
+    coloured[:, 1, 0, :9] = 0.9  # less than half of the edge
+
+    found = warped(coloured, warps.astype(np.float64))
+
+    for channel, outside in enumerate((1.0, 0.5, 0.0)):
+        for image, warp, expected in zip(coloured[:, channel], warps, found, strict=True):
+            by_law = by_scipy(image.numpy(), warp, outside)
+            assert np.abs(by_law - expected[channel].numpy()).max() <= 1e-6
 
 
 def test_without_strength_images_stay_as_they_are():

@@ -56,6 +56,11 @@ def load(
         )
     content = tables.content_of(listing, say) or by_folders(_classes(listing), folder)
     content = content.only(_without_small(content.classes, fewest_images, folder, say))
+    if empty := [part for part, names in content.parts.items() if not names]:
+        raise DataError(
+            f"No class of part {empty[0]!r} of {str(folder)!r} has {fewest_images} pictures: "
+            "choose a smaller --fewest-images."
+        )
     images = _images(listing, content.classes, size, say)
     ends = np.cumsum([len(files) for files in content.classes.values()])
     return FewShotDataset(

@@ -31,12 +31,12 @@ class Content:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def only(self, classes: Classes) -> "Content":
-        """The same with some of the classes; a part that has none of them is no part of it."""
+        """The same with some of the classes; a part may be left with none."""
         kept = {
             part: tuple(name for name in names if name in classes)
             for part, names in self.parts.items()
         }
-        return Content(classes, {part: names for part, names in kept.items() if names})
+        return Content(classes, kept)
 
 
 def normal(name: str) -> str:
@@ -88,8 +88,13 @@ def of_parts(parts: Mapping[str, Classes], root: Path, what: str) -> Content:
         what: a part is, such as ``folder``.
 
     Raises:
-        DataError: if train or val is missing, or a class is in two parts.
+        DataError: if train or val is missing, a part has no class, or a class is in two.
     """
+    if empty := [part for part in parts if not parts[part]]:
+        raise DataError(
+            f"The folder {str(root)!r} has a {what} {empty[0]} that names no class: fill it, or "
+            "remove it."
+        )
     for part in PARTS[:2]:
         if part not in parts:
             raise DataError(

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from innerloop.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST_CHANNELS = 4
+"""That a picture has; more of them, with pixels in so few columns, are rows of pixels."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,12 @@ def refuse_wrong_range(start: int, count: int) -> None:
 
 def _by_class(name: str, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Images as `FewShotDataset.images` has them."""
-    classes = list(images)
+    classes = list(images) if isinstance(images, Iterable) else []
+    if strange := [type(one).__name__ for one in classes if not isinstance(one, np.ndarray)]:
+        raise DataError(
+            f"Data set {name!r} needs numpy arrays of uint8 images, one for each class or one of "
+            f"all classes: got {strange[0]}. Convert them with numpy.asarray(..., dtype='uint8')."
+        )
     shapes = {one.shape[1:] for one in classes}
     kinds = {str(one.dtype) for one in classes}
     if kinds != {"uint8"} or len(shapes) != 1 or {one.ndim for one in classes} != {4}:
@@ -221,6 +229,13 @@ def _by_class(name: str, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarra
             f"Data set {name!r} needs uint8 images of shape (classes, examples, channels, height, "
             "width), or such an array without its first dimension for each class, all of one "
             f"image size; got {found or 'no class'}."
+        )
+    (shape,) = shapes
+    if shape[0] > MOST_CHANNELS >= shape[2]:
+        raise DataError(
+            f"Data set {name!r} has images of {shape[0]} channels that are {shape[1]} x {shape[2]} "
+            "pixels: the channels come before height and width, numpy.moveaxis(images, -1, -3) "
+            "puts them there."
         )
     if isinstance(images, np.ndarray) and images.dtype != object:
         return images

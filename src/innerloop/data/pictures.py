@@ -23,6 +23,8 @@ MAX_PIXELS = 64_000_000
 GREY = ("1", "L", "LA", "La")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 WHITE = 65535
+TWELVE_BITS = 4095
+"""What scientific cameras have at most, in files of 16 bits; of 255 it would be 16."""
 ROWS = 256
 """Of a transparent picture that are laid on white together."""
 
@@ -167,6 +169,11 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > WHITE:
         raise Unusable("its pixels have more than 16 bits: save it in 8 bits a channel")
+    if 0 < values.max() <= TWELVE_BITS:
+        raise Unusable(
+            f"its brightest pixel has {values.max()} of {WHITE}, as if its values were of fewer "
+            "bits; it would be almost black: save it in 8 bits a channel"
+        )
     # 65535 is 255 * 257; with half of that added, the division rounds.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import parse_json_object
-from innerloop.data.given import PARTS, Content, folded, normal, of_parts
+from innerloop.data.given import ALMOST, PARTS, Content, folded, normal, of_parts
 from innerloop.data.listing import File, Listing
 from innerloop.data.pictures import is_picture
 
@@ -33,6 +33,7 @@ def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
         DataError: if a table cannot be read, or names what is not there, or something twice.
     """
     at_root = {folded(file.parts[0]): file for file in listing.files if len(file.parts) == 1}
+    tables = {f"{part}.csv" for part in (*PARTS, *ALMOST)} & {*at_root}
     labels = at_root.get("labels.csv")
     splits = {part: at_root[f"{part}.csv"] for part in PARTS if f"{part}.csv" in at_root}
     if not any(folded(parts[0]) == "images" for parts in listing.folders):
@@ -44,6 +45,13 @@ def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
             f"The folder {str(listing.root)!r} has {labels.name} and {next(iter(splits))}.csv, "
             "which both say what the classes are: remove those that do not."
         )
+    if splits and (almost := sorted(tables - {f"{part}.csv" for part in PARTS})):
+        raise DataError(
+            f"The folder {str(listing.root)!r} has {next(iter(splits))}.csv and {almost[0]}: the "
+            "tables of a split are called train.csv, val.csv and test.csv. Rename it, or move it "
+            "away."
+        )
+    _refuse_alike(listing)
     pictures = Pictures(listing)
     if labels is not None:
         content = _meta_album(pictures, labels, at_root.get("info.json"))
@@ -55,6 +63,20 @@ def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
             f"first is {left[0]!r}."
         )
     return content
+
+
+def _refuse_alike(listing: Listing) -> None:
+    """Refuse two files or folders beside the tables of which one would be read for both."""
+    seen: dict[str, str] = {}
+    for name in {entry[0] for entry in (*listing.folders, *(file.parts for file in listing.files))}:
+        other = seen.setdefault(folded(name), name)
+        if other != name:
+            one, two = sorted((other, name))
+            raise DataError(
+                f"The folder {str(listing.root)!r} has {one!r} and {two!r}, which differ in upper "
+                "and lower case alone, or in how their letters are encoded: rename one, or move it "
+                "away."
+            )
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,13 @@ class Pictures:
     def __post_init__(self):
         for file in self.listing.files:
             if len(file.parts) > 1 and folded(file.parts[0]) == "images":
-                self._files[normal("/".join(file.parts[1:]))] = file
+                name = "/".join(file.parts[1:])
+                other = self._files.setdefault(normal(name), file)
+                if other != file:
+                    raise DataError(
+                        f"The folder {str(self.listing.root)!r} has two pictures {name!r}, which "
+                        "differ in how their letters are encoded alone: rename one."
+                    )
 
     @property
     def left(self) -> list[str]:

@@ -62,7 +62,19 @@ def refuse_wrong_warps(strength: float, dataset: FewShotDataset) -> None:
 
 
 def warped(images: Tensor, warps: np.ndarray) -> Tensor:
-    """Images (n, C, H, W), each by its warp (n, 2, 3); linear between pixels, 0 outside."""
+    """Images (n, C, H, W), each by its warp (n, 2, 3); linear between pixels.
+
+    Outside is what most of an image's edge is, channel by channel: the background of a drawing,
+    black or white.
+    """
     size = [len(images), *images.shape[1:]]
     grid = F.affine_grid(torch.from_numpy(warps), size, align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    outside = _edges(images).median(-1).values[..., None, None]
+    return F.grid_sample(images - outside, grid, align_corners=False) + outside
+
+
+def _edges(images: Tensor) -> Tensor:
+    """The pixels at the edges of images (n, C, H, W), each once: (n, C, pixels)."""
+    above_and_below = images[..., (0, -1), :].flatten(-2)
+    sides = images[..., 1:-1, (0, -1)].flatten(-2)
+    return torch.cat([above_and_below, sides], -1)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from innerloop.core.errors import ConfigError, DataError, NonFiniteError
 from innerloop.core.files import expanded
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
+from innerloop.experiments.identity import Sampler, differing, fingerprint_of, identity_of
 from innerloop.experiments.meta_gradient import accumulate_meta_gradient
 from innerloop.experiments.state import MovingAverage, restore, tensors_of
 from innerloop.fast_weights.adam import Adam
@@ -23,14 +24,6 @@ from innerloop.settings.sections import TrainingSettings
 
 USUAL = TrainingSettings()
 """Whose values are the defaults here, too."""
-
-
-class Sampler(Protocol):
-    """What a learner is trained on: counted episodes, or counted mini-batches of images."""
-
-    def batch(self, start: int, count: int, /) -> EpisodeBatch | LabelledImages:
-        """Numbers ``start`` to ``start + count - 1``, the same whenever they are asked for."""
-        ...
 
 
 def outer_step(
@@ -111,9 +104,11 @@ def meta_train(
         clip_gradient: largest norm of the outer gradient; 0 is off.
         episodes_per_chunk: how many are computed at once, at most; 0: all of an outer step.
         checkpoints: a folder. Its newest checkpoint, if there is one, is gone on from; the
-            settings given here have to be the same, the learner's own are not known to it.
+            settings given here have to be the same, and so have the learner's class, layers and
+            public attributes, and the sampler's first batch, unless that changes by itself.
         checkpoint_every: outer steps between checkpoints; the last step has one, too.
-        say: told in sentences of checkpoints that are damaged and were passed over.
+        say: told in sentences what is gone on from, and of checkpoints that are damaged and were
+            passed over.
         on_step: told after every outer step how many are done, and what was measured.
 
     Returns:
@@ -135,14 +130,17 @@ def meta_train(
     )
     size = checked("meta_batch_size", Annotated[int, between(1, 1_000_000)], meta_batch_size)
     chunk = checked("episodes_per_chunk", Annotated[int, between(0, 1_000_000)], episodes_per_chunk)
+    counted = _Checked(sampler)
     optimiser = Adam(learner.parameters())
     average = MovingAverage(learner, averaging) if averaging else None
     folder = None if checkpoints is None else expanded(Path(checkpoints))
     # How often checkpoints are written changes no number.
     deciding = settings.flat() | {"meta_batch_size": size, "checkpoint_every": None}
+    if folder:
+        deciding |= identity_of(learner) | {"the sampler's first batch": fingerprint_of(counted)}
 
     def meta_gradient(step: int) -> dict[str, float]:
-        batch = _episodes(sampler, step * size, size).to(_device_of(learner))
+        batch = counted.batch(step * size, size).to(_device_of(learner))
         return accumulate_meta_gradient(learner, batch, chunk or size)
 
     begun = _resumed(folder, deciding, learner, optimiser, average, say) if folder else 0
@@ -160,24 +158,35 @@ def meta_train(
     return history
 
 
-def _episodes(sampler: Sampler, start: int, count: int) -> EpisodeBatch | LabelledImages:
-    """A batch of anybody's sampler.
+class _Checked:
+    """Anybody's sampler, whose batches are those asked for.
 
-    Raises:
-        DataError: if it is not what was asked for.
+    Args:
+        sampler: it.
     """
-    batch = sampler.batch(start, count)
-    if not isinstance(batch, EpisodeBatch | LabelledImages):
-        raise DataError(
-            f"{type(sampler).__name__}.batch gives {type(batch).__name__}: let it return an "
-            "innerloop.EpisodeBatch, or innerloop.LabelledImages for a learner of images."
-        )
-    if len(batch) != count:
-        raise DataError(
-            f"{type(sampler).__name__}.batch({start}, {count}) gives {len(batch)} episodes: let it "
-            f"return as many as it is asked for, numbers {start} to {start + count - 1}."
-        )
-    return batch
+
+    def __init__(self, sampler: Sampler):
+        self._sampler = sampler
+
+    def batch(self, start: int, count: int, /) -> EpisodeBatch | LabelledImages:
+        """The sampler's.
+
+        Raises:
+            DataError: if it is not what was asked for.
+        """
+        batch = self._sampler.batch(start, count)
+        name = type(self._sampler).__name__
+        if not isinstance(batch, EpisodeBatch | LabelledImages):
+            raise DataError(
+                f"{name}.batch gives {type(batch).__name__}: let it return an "
+                "innerloop.EpisodeBatch, or innerloop.LabelledImages for a learner of images."
+            )
+        if len(batch) != count:
+            raise DataError(
+                f"{name}.batch({start}, {count}) gives {len(batch)} episodes: let it return as "
+                f"many as it is asked for, numbers {start} to {start + count - 1}."
+            )
+        return batch
 
 
 def _device_of(learner: Learner) -> str:
@@ -200,10 +209,11 @@ def _resumed(
         if not isinstance(saved, dict):
             raise DataError("its state.json lacks the settings.")
         for name, now in settings.items():
-            if saved.get(name) != now:
+            if name in saved and saved[name] != now:
+                before, after = differing(saved[name], now)
                 raise ConfigError(
-                    f"Cannot go on from the checkpoint in {folder}: {name} was "
-                    f"{saved.get(name)!r} and is now {now!r}. Give the same, or another folder."
+                    f"Cannot go on from the checkpoint in {folder}: {name} was {before} and is "
+                    f"now {after}. Give the same, or another folder."
                 )
 
     expected = tensors_of(learner, optimiser, average)
@@ -213,4 +223,5 @@ def _resumed(
     if checkpoint is None:
         return 0
     restore(checkpoint.tensors, learner, optimiser, average)
+    say(f"Going on after outer step {checkpoint.step} of {settings['meta_steps']}, from {folder}.")
     return checkpoint.step
