@@ -3,18 +3,40 @@
 import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save
 
+from innerloop import data
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval
+from innerloop.data import strokes
 from innerloop.methods.catalogue import settings_of
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Environment
+
+
+@contextmanager
+def few_strokes(drawings: int = 20) -> Iterator[None]:
+    """Within it the built-in data are 100 characters, drawn once for each size of images.
+
+    Nothing of them stays: a process keeps the data that it generated last, and would show them to
+    the tests that follow.
+    """
+    generate = functools.cache(functools.partial(strokes.generate, 100, drawings=drawings))
+    data._strokes.cache_clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(strokes, "generate", lambda *, size: generate(size=size))
+            yield
+    finally:
+        data._strokes.cache_clear()
+
 
 MODES = {"transfer": "running"}
 FINGERPRINT = "d470ef8fac27e1cdc542b16cb8b095f69eaec310a7770220d58e26419d03b563"

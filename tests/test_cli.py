@@ -1,6 +1,5 @@
 """The command line: what it does, and what it says and leaves untouched where it refuses."""
 
-import functools
 import json
 import os
 import re
@@ -14,11 +13,11 @@ import torch
 
 from innerloop import cli
 from innerloop.cli.progress import TrainingProgress
-from innerloop.data import omniglot, strokes
+from innerloop.data import omniglot
 from innerloop.data.cache import cache_directory
 from innerloop.methods.catalogue import find_card, names, settings_of
 from innerloop.runs.directory import RunDirectory
-from making import make_run
+from making import few_strokes, make_run
 
 TINY = [
     "--data",
@@ -50,14 +49,10 @@ PRETRAINING = [option.replace("--meta-batch-size", "--batch-size") for option in
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """100 strokes characters, 50 to train and 25 each to validate and test, drawn once for each
-    image size."""
-    patch, generate = pytest.MonkeyPatch(), strokes.generate
-    cached = functools.cache(lambda size: generate(100, size=size))
-    patch.setattr(strokes, "generate", lambda *, size: cached(size))
-    patch.delenv("INNERLOOP_DATA", raising=False)
-    yield
-    patch.undo()
+    """100 strokes characters, 50 to train and 25 each to validate and test."""
+    with few_strokes(), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("INNERLOOP_DATA", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)

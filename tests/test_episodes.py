@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -277,9 +279,53 @@ def test_a_batch_from_before_the_first_episode_or_of_none_is_refused(start, coun
             of.batch(start, count)
 
 
-def test_counts_that_are_no_whole_numbers_are_refused():
-    with pytest.raises(ConfigError, match=r"ways must be a whole number: got 2\.5"):
-        sampler(ways=2.5)
+@pytest.mark.parametrize(("start", "count"), [(0.0, 2), (0, True), (None, 1), (0, "2")])
+def test_a_batch_is_asked_for_by_whole_numbers(start, count):
+    images = ImageSampler(sampler().dataset, np.arange(3), seed=0, stream_name="images/train")
+
+    for of in (sampler(), images):
+        with pytest.raises(ConfigError, match="asked for by whole numbers"):
+            of.batch(start, count)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"ways": 2.5}, r"ways must be a whole number: got 2\.5"),
+        ({"ways": True}, "ways must be a whole number: got True"),
+        ({"seed": "0"}, "A seed is a whole number from 0 on: got '0'"),
+        ({"seed": -1}, "A seed is a whole number from 0 on: got -1"),
+        ({"seed": True}, "A seed is a whole number from 0 on: got True"),
+        ({"stream_name": None}, "A stream is named by a text"),
+        ({"rotations": "no"}, "rotations is True or False: got 'no'"),
+        ({"disjoint": 1}, "disjoint is True or False: got 1"),
+        ({"within_groups": "yes"}, "within_groups is True or False: got 'yes'"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_kind_are_refused(settings, sentence):
+    """Some of them gave other episodes, without a word."""
+    with pytest.raises(ConfigError, match=sentence):
+        sampler(**settings)
+    if settings.keys() & {"seed", "stream_name", "rotations"}:
+        with pytest.raises(ConfigError, match=sentence):
+            usual = {"seed": 0, "stream_name": "images/train"}
+            ImageSampler(numbered(), np.arange(3), **usual | settings)
+
+
+@pytest.mark.parametrize("nothing", [None, [1], FewShotDataset])
+def test_what_is_no_data_set_is_refused(nothing):
+    how: dict[str, Any] = {"seed": 0, "stream_name": "images/train"}
+    with pytest.raises(ConfigError, match="Samplers draw from a FewShotDataset"):
+        ImageSampler(nothing, np.arange(3), **how)
+    with pytest.raises(ConfigError, match="Samplers draw from a FewShotDataset"):
+        EpisodeSampler(nothing, np.arange(3), ways=2, shots=1, queries=1, **how)
+
+
+def test_targets_without_an_episode_dimension_are_refused():
+    one = LabelledImages(torch.zeros(3), torch.zeros(3))
+    with pytest.raises(DataError, match=r"got shape \(3,\). Of one episode E is 1"):
+        EpisodeBatch.of_regression(one, one)
 
 
 def points(count: int) -> LabelledImages:

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from innerloop.experiments.experiment import build_learner, prepare
 from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.methods.variants import Variant
+from innerloop.networks.conv4 import Conv4
 from innerloop.report.words import describe_row
 from innerloop.runs.results import Origin
 from making import make_run
@@ -41,6 +43,14 @@ def run(sampler: EpisodeSampler, learner: nn.Module | None = None, **changes):
         "origin": Origin(method="fomaml", training_seed=0, inner_lr=0.4),
     }
     return evaluate(learner or build_learner(TINY, 1), sampler, **(settings | changes))  # type: ignore[arg-type]
+
+
+def test_what_is_no_learner_or_no_sampler_of_classes_is_refused(sampler):
+    with pytest.raises(ConfigError, match="What is evaluated is a learner: got Conv4"):
+        run(sampler, Conv4(5))
+    other: Any = object()
+    with pytest.raises(ConfigError, match="episodes of an EpisodeSampler: got object"):
+        run(other)
 
 
 def test_the_interval_of_independent_episodes_is_that_of_student():

@@ -207,7 +207,7 @@ def test_images_that_vanish_in_resnet12_are_refused_and_so_are_other_numbers_of_
         ConfigError, match="Images of 15 pixels vanish in 4 halvings; use 16 or more"
     ):
         ResNet12(5, image_size=15)
-    with pytest.raises(ConfigError, match="four blocks: got filters for 3"):
+    with pytest.raises(ConfigError, match="four blocks, and filters are four numbers: got"):
         ResNet12(5, filters=(1, 2, 3))
 
 
@@ -438,13 +438,32 @@ def test_an_adapted_resnet12_as_a_module_says_what_its_learner_says(method):
 @pytest.mark.parametrize("network", [Conv4, ResNet12])
 @pytest.mark.parametrize(
     "words",
-    [{"features": "avg"}, {"conv_init": "he"}, {"head_init": "zeros"}, {"halvings": 9}],
+    [
+        {"features": "avg"},
+        {"conv_init": "he"},
+        {"head_init": "zeros"},
+        {"halvings": 9},
+        {"ways": 0},
+        {"channels": 0},
+        {"image_size": "28"},
+        {"filters": 0},
+        {"feature_norm": "no"},
+        {"feature_scale": float("nan")},
+    ],
     ids=str,
 )
 def test_words_that_a_network_does_not_know_are_refused(network, words):
     """They made another network, without a word."""
     with pytest.raises(ConfigError, match=f"^{next(iter(words))} must be "):
-        network(5, **words)
+        if network is ResNet12 and "filters" in words:
+            words = {"filters": (64, 64, 0, 64)}
+        network(**{"ways": 5} | words)
+
+
+@pytest.mark.parametrize("filters", [64, (64, 64), "64"])
+def test_a_resnet_of_another_number_of_blocks_is_refused(filters):
+    with pytest.raises(ConfigError, match="has four blocks, and filters are four numbers: got"):
+        ResNet12(5, filters=filters)
 
 
 def test_a_downsampling_that_is_none_is_refused():

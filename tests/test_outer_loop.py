@@ -16,8 +16,10 @@ from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.experiments.outer_loop import meta_train
 from innerloop.experiments.training import validator
+from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.reptile.learner import Reptile
+from innerloop.networks.conv4 import Conv4
 from test_training import experiment, new_run, new_training, same, small, weights_of
 
 __all__ = ["experiment", "small"]  # fixtures
@@ -219,9 +221,32 @@ class Pairs(Lines):
         return episodes.support, episodes.query
 
 
+class Pictures:
+    """Images of two classes."""
+
+    def batch(self, start: int, count: int) -> LabelledImages:
+        return LabelledImages(torch.zeros(count, 1, 28, 28), torch.arange(count) % 2)
+
+
 class TooFew(Lines):
     def batch(self, start: int, count: int) -> EpisodeBatch:
         return super().batch(start, count - 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((None, Lines()), "What is trained is a learner: got None"),
+        ((MAML, Lines()), "What is trained is a learner: got the class MAML"),
+        ((nn.Linear(1, 1), Lines()), "What is trained is a learner: got Linear"),
+        ((learner(), None), r"a sampler, anything with batch\(start, count\): got None"),
+        ((learner(), [1]), r"a sampler, anything with batch\(start, count\): got list"),
+        ((FrozenFeatures(Conv4(3)), Pictures()), "FrozenFeatures defines no meta_loss"),
+    ],
+)
+def test_what_is_no_learner_or_no_sampler_is_refused(given, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        meta_train(*given, **USUAL)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,54 @@ def test_usual_names_have_the_keys_of_earlier_weight_files():
     assert key_of("head") == "head"
 
 
+class Failing(nn.Module):
+    """Its own code raises."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self.head = nn.Linear(256, 3)
+        self._error = error
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TypeError("no map"), "no map"),
+        (KeyError("layer"), "KeyError: 'layer'"),
+        (AttributeError("scale"), "AttributeError: scale"),
+        (IndexError("7"), "IndexError: 7"),
+        (AssertionError(), "AssertionError"),
+        (ZeroDivisionError("division by zero"), "division by zero"),
+        (OSError("gone"), "gone"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_network_raises_is_a_sentence(error, words):
+    learner = MAML(Failing(error).double())
+    with pytest.raises(ConfigError, match=rf"Failing fails on .*: {words}\. Give images"):
+        learner.adapt(EPISODES.support, steps=1)
+
+
+def test_memory_that_ends_is_no_fault_of_the_network():
+    learner = MAML(Failing(MemoryError()).double())
+    with pytest.raises(MemoryError):
+        learner.adapt(EPISODES.support, steps=1)
+
+
+def test_whatever_a_loss_raises_is_a_sentence():
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        raise TypeError("no loss")
+
+    learner = MAML(network(), loss_fn=loss)
+    with pytest.raises(
+        ConfigError, match=r"loss_fn fails on outputs of shape \(.*, 3\).*: no loss"
+    ):
+        learner.adapt(EPISODES.support, steps=1)
+
+
 def test_a_block_called_logits_is_refused():
     class Network(Conv4):
         @property

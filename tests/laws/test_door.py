@@ -797,6 +797,7 @@ def test_a_loss_that_is_no_mean_over_the_examples_is_refused(loss_fn, got):
         ({"query_batches": 1.5}, "query_batches must be a whole number: got 1.5"),
         ({"first_order": "no"}, "first_order must be true or false: got 'no'"),
         ({"loss_fn": 3}, "loss_fn must be a function of outputs and labels: got 3"),
+        ({"loss_fn": nn.MSELoss}, r"got <class '.*MSELoss'>. Give MSELoss\(\)"),
         (
             {"fresh_head_init": "one"},
             "fresh_head_init must be one of zero, glorot, prototypes: got 'one'",
@@ -809,6 +810,7 @@ def test_a_loss_that_is_no_mean_over_the_examples_is_refused(loss_fn, got):
         ({"fresh_head": "convs.3"}, "'convs.3' is a Conv2d. Name the last linear layer"),
         ({"fresh_head": "norms.0"}, "'norms.0' is a BatchNorm2d. Name the last linear layer"),
         ({"fresh_head": ""}, "no parameters under '' to be a fresh head"),
+        ({"fresh_head": "fc"}, "under 'fc' to be a fresh head.* fresh_head=None, --no-fresh-head"),
     ],
 )
 @pytest.mark.parametrize("kind", [MAML, MAMLpp])

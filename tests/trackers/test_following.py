@@ -1,6 +1,5 @@
 """Trackers follow a training, are found by name, and can neither stop nor change it."""
 
-import functools
 import os
 import signal
 import subprocess
@@ -12,12 +11,12 @@ from typing import Any
 import pytest
 
 from innerloop import cli
-from innerloop.data import strokes
 from innerloop.experiments import training
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.trackers import catalogue
 from innerloop.runs.trackers.base import Record, read_records
 from killing import Nursery, outcome, training_of, wait_for_step
+from making import few_strokes
 
 FILE = "events.out.tfevents.innerloop"
 calls: list[tuple[str, Any]] = []
@@ -66,11 +65,16 @@ REMEMBERING = f"{__name__}:Remembering"
 FAILING = f"{__name__}:Failing"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_data():
+    """100 synthetic characters."""
+    with few_strokes(drawings=4):
+        yield
+
+
 @pytest.fixture(autouse=True)
-def small_data(monkeypatch):
-    """100 synthetic characters; and nothing told yet."""
-    generate = functools.cache(functools.partial(strokes.generate, 100, drawings=4))
-    monkeypatch.setattr(strokes, "generate", lambda *, size: generate(size=size))
+def nothing_told(monkeypatch):
+    """And no figures."""
     monkeypatch.setattr("innerloop.report.figures_of", lambda run, suffixes: {})
     calls.clear()
     failing_calls.clear()
@@ -83,12 +87,10 @@ def train(path: Path, *options: str) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(small_data, tmp_path_factory) -> Path:
     """A run without a tracker."""
     path = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        generate = strokes.generate
-        patch.setattr(strokes, "generate", lambda *, size: generate(100, drawings=4, size=size))
         patch.setattr("innerloop.report.figures_of", lambda run, suffixes: {})
         train(path)
     return path

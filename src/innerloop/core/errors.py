@@ -71,7 +71,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """What another library's exception says first, to be quoted in a sentence."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    said = str(error).strip().partition("\n")[0].rstrip(".")
+    # The text of a KeyError is the key, that of the others is often a name alone.
+    if not said or isinstance(error, LookupError | AttributeError | AssertionError):
+        return f"{type(error).__name__}{said and ': '}{said}"
+    return said
+
+
+def described(value: object) -> str:
+    """What was given where something else is needed: a class, None, or something of a type."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else type(value).__name__
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:

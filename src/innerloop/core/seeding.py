@@ -2,8 +2,12 @@
 
 import hashlib
 from functools import lru_cache
+from numbers import Integral
+from typing import Any
 
 import numpy as np
+
+from innerloop.core.errors import ConfigError
 
 EVALUATION_SEED = 0
 """Seed of validation and test episodes: the same for every run, so that comparisons are paired."""
@@ -28,6 +32,14 @@ def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
     # (which count up the low words) never run into those of the next.
     counter = np.array([0, 0, index, 0], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=_key(seed, name), counter=counter))
+
+
+def refuse_wrong_stream(seed: Any, name: Any) -> None:
+    """Raise `ConfigError` unless seed and name are those of a stream."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ConfigError(f"A seed is a whole number from 0 on: got {seed!r}.")
+    if not isinstance(name, str):
+        raise ConfigError(f"A stream is named by a text, such as 'episodes/train': got {name!r}.")
 
 
 @lru_cache(maxsize=256)

@@ -56,9 +56,14 @@ class EpisodeBatch:
             query: inputs (E, queries, ...) and their targets.
 
         Raises:
-            DataError: if labels are classes.
+            DataError: if labels are classes, or not (E, examples, ...).
         """
         for part in (support, query):
+            if part.labels.ndim < 2:
+                raise DataError(
+                    f"Targets are (E, examples, ...): got shape {tuple(part.labels.shape)}. Of one "
+                    "episode E is 1: labels[None]."
+                )
             if not part.labels.is_floating_point():
                 raise DataError(
                     f"Labels are {part.labels.dtype}, and targets of a regression are floating: "

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,8 +205,29 @@ def refuse_wrong_classes(dataset: FewShotDataset, classes: Any) -> np.ndarray:
     return indices.astype(np.int64)
 
 
+def refuse_no_dataset(dataset: Any) -> None:
+    """Raise `ConfigError` unless it is a data set."""
+    if not isinstance(dataset, FewShotDataset):
+        raise ConfigError(
+            f"Samplers draw from a FewShotDataset: got {type(dataset).__name__}. "
+            "innerloop.load_dataset reads one; FewShotDataset(name, images, class_names) makes one."
+        )
+
+
+def refuse_no_flags(**flags: Any) -> None:
+    """Raise `ConfigError` unless all are True or False: any text would pass for True."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ConfigError(f"{name} is True or False: got {value!r}.")
+
+
 def refuse_wrong_range(start: int, count: int) -> None:
     """Raise `ConfigError` unless a batch of a stream begins at 0 or later and is not empty."""
+    for number in (start, count):
+        if isinstance(number, bool) or not isinstance(number, Integral):
+            raise ConfigError(
+                f"A batch is asked for by whole numbers, (start, count): got {number!r}."
+            )
     if start < 0 or count < 1:
         raise ConfigError(
             f"A batch has at least one example and begins at number 0 or later: got {count} from "

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from innerloop.core.errors import ConfigError
-from innerloop.core.seeding import stream
+from innerloop.core.seeding import refuse_wrong_stream, stream
 from innerloop.data.images import (
     FewShotDataset,
     LabelledImages,
+    refuse_no_dataset,
+    refuse_no_flags,
     refuse_wrong_classes,
     refuse_wrong_range,
 )
@@ -70,6 +72,9 @@ class ImageSampler:
         rotations_as_classes: bool = False,
         warps: float = 0.0,
     ):
+        refuse_no_dataset(dataset)
+        refuse_wrong_stream(seed, stream_name)
+        refuse_no_flags(rotations=rotations, rotations_as_classes=rotations_as_classes)
         if rotations:
             refuse_unless_square(dataset)
         refuse_wrong_warps(warps, dataset)

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from innerloop.core.errors import ConfigError
-from innerloop.core.seeding import stream
+from innerloop.core.seeding import refuse_wrong_stream, stream
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import (
     FewShotDataset,
     LabelledImages,
+    refuse_no_dataset,
+    refuse_no_flags,
     refuse_wrong_classes,
     refuse_wrong_range,
 )
@@ -86,6 +88,9 @@ class EpisodeSampler:
         disjoint: bool = False,
         within_groups: bool = False,
     ):
+        refuse_no_dataset(dataset)
+        refuse_wrong_stream(seed, stream_name)
+        refuse_no_flags(rotations=rotations, disjoint=disjoint, within_groups=within_groups)
         classes = refuse_wrong_classes(dataset, classes)
         _refuse_impossible(len(classes), ways, shots, queries)
         _refuse_too_few_examples(dataset, classes, shots, queries)
@@ -225,7 +230,7 @@ def _within_one(groups: list[np.ndarray], ways: int, random: np.random.Generator
 def _refuse_impossible(classes: int, ways: int, shots: int, queries: int) -> None:
     """Raise `ConfigError` if there are not enough classes, or a count is below one."""
     for name, count in (("ways", ways), ("shots", shots), ("queries", queries)):
-        if not isinstance(count, Integral):
+        if isinstance(count, bool) or not isinstance(count, Integral):
             raise ConfigError(f"{name} must be a whole number: got {count!r}.")
         if count < 1:
             raise ConfigError(f"{name} must be at least 1: got {count}.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.components import Design
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, described
 from innerloop.core.files import json_text, write_atomic
 from innerloop.core.intervals import mean_and_interval, what_is_covered
 from innerloop.data.episodes import EpisodeBatch
@@ -119,7 +119,18 @@ def evaluate(
 
     Returns:
         One evaluation for each mode, over the same episodes and the same adaptations.
+
+    Raises:
+        ConfigError: if learner or sampler is none, or there are too few episodes for an interval.
     """
+    if not isinstance(learner, Learner):
+        raise ConfigError(f"What is evaluated is a learner: got {described(learner)}.")
+    if not isinstance(sampler, EpisodeSampler):
+        raise ConfigError(
+            f"Accuracies are measured on the episodes of an EpisodeSampler: got "
+            f"{described(sampler)}. Of other episodes, of a regression for instance, take "
+            "learner.meta_loss(batch), or what learner.predict(...) gives."
+        )
     if episodes < 2:
         raise ConfigError(f"An interval needs at least 2 episodes: got {episodes}.")
 

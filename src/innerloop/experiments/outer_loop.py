@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import torch
 
-from innerloop.core.errors import ConfigError, DataError, NonFiniteError
+from innerloop.core.errors import ConfigError, DataError, NonFiniteError, described
 from innerloop.core.files import expanded
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
@@ -116,11 +116,14 @@ def meta_train(
         logs. An accuracy is NaN where labels are targets.
 
     Raises:
-        ConfigError: if a setting is out of its range, or not the checkpoint's.
+        ConfigError: if a setting is out of its range or not the checkpoint's, or the learner is
+            none that trains.
         DataError: if the sampler gives anything but the episodes asked for.
         NonFiniteError: within the step at which loss or gradient stops being finite.
         DiskError: if a checkpoint cannot be written.
     """
+    if not isinstance(learner, Learner):
+        raise ConfigError(f"What is trained is a learner: got {described(learner)}.")
     settings = TrainingSettings(
         meta_steps=meta_steps,
         outer_lr=outer_lr,
@@ -163,9 +166,17 @@ class _Checked:
 
     Args:
         sampler: it.
+
+    Raises:
+        ConfigError: if it is none.
     """
 
     def __init__(self, sampler: Sampler):
+        if not callable(getattr(sampler, "batch", None)):
+            raise ConfigError(
+                "A learner is trained on a sampler, anything with batch(start, count): got "
+                f"{described(sampler)}."
+            )
         self._sampler = sampler
 
     def batch(self, start: int, count: int, /) -> EpisodeBatch | LabelledImages:

@@ -16,7 +16,7 @@ from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.copies import PrivateCopy
 from innerloop.fast_weights.norms import measuring, normalising_by
-from innerloop.fast_weights.objectives import Losses, Objective, Watched, of_ways, refuse_wrong_loss
+from innerloop.fast_weights.objectives import Losses, Objective, Watched, of_ways
 from innerloop.fast_weights.sums import shared
 from innerloop.networks.batch_norm import (
     Moments,
@@ -173,8 +173,7 @@ class Network:
         objective.check(outputs)
         outputs = of_ways(outputs, objective.ways)
         pairs = zip(outputs, batch.labels, strict=True)
-        values = [objective.loss_fn(*pair) for pair in pairs]
-        refuse_wrong_loss(values[0])
+        values = [objective.loss_of(*pair) for pair in pairs]
         return Losses(torch.stack(values), outputs, seen, watched is not None and watched.alone)
 
     def laid_out(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -236,9 +235,9 @@ class Network:
         self._copy.lend(weights)
         try:
             values = self._all_episodes(of_one, weights, images, given)
-        except (InnerloopError, torch.OutOfMemoryError):
+        except (InnerloopError, MemoryError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:  # whatever a user's own network raises
             raise ConfigError(self._failure(images, error)) from error
         self._copy.refuse_changed_buffers()
         return values

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from innerloop.core.errors import ConfigError
+from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.networks.batch_norm import Moments, Statistics
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -31,6 +32,29 @@ class Objective(NamedTuple):
     measure: Callable[[Tensor], Moments] | None = None
     zero_head: str | None = None
     twice: bool = False
+
+    def loss_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Of one episode, a scalar.
+
+        Raises:
+            ConfigError: if a function of the user's fails, or gives no scalar.
+        """
+        try:
+            loss = self.loss_fn(outputs, labels)
+        except (InnerloopError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a user's own function raises
+            raise ConfigError(
+                f"loss_fn fails on outputs of shape {tuple(outputs.shape)}, {outputs.dtype}, and "
+                f"labels of shape {tuple(labels.shape)}, {labels.dtype}: {first_line(error)}."
+            ) from error
+        if not isinstance(loss, Tensor) or loss.shape:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ConfigError(
+                "loss_fn must return a tensor without dimensions, the mean over the examples "
+                f"of one episode: got {shape}."
+            )
+        return loss
 
 
 class Losses(NamedTuple):
@@ -74,13 +98,3 @@ def of_ways(outputs: Tensor, ways: int | None) -> Tensor:
     """Logits (E, n, ways) of outputs (E, n, more), the first so many; others as they are."""
     is_wider = ways is not None and outputs.ndim == 3 and outputs.shape[-1] > ways
     return outputs[..., :ways] if is_wider else outputs
-
-
-def refuse_wrong_loss(loss: Any) -> None:
-    """Raise `ConfigError` unless an episode's loss is a scalar."""
-    if not isinstance(loss, Tensor) or loss.shape:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigError(
-            "loss_fn must return a tensor without dimensions, the mean over the examples "
-            f"of one episode: got {shape}."
-        )

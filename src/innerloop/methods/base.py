@@ -143,10 +143,11 @@ class Learner(nn.Module):
         Returns:
             A scalar to minimise, and detached scalars by name, also means over the episodes or
             images.
+
+        Raises:
+            ConfigError: if the learner adapts and predicts, and is not trained.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} must define meta_loss."
-        )  # pragma: no cover
+        raise ConfigError(f"{type(self).__name__} defines no meta_loss, so it cannot be trained.")
 
     def _network(self, method: str = "forward") -> Network:
         """Its ``model``, to be called with each episode's own weights, by its engine."""

@@ -50,7 +50,7 @@ class Conv4(nn.Module):
         head_init: ``zero`` or ``glorot`` (uniform); the head's bias is zero.
 
     Raises:
-        ConfigError: if the image is too small for four halvings.
+        ConfigError: if the image is too small for four halvings, or an argument is of another kind.
     """
 
     def __init__(
@@ -72,6 +72,14 @@ class Conv4(nn.Module):
     ):
         super().__init__()
         refuse_other_kinds(
+            ways=ways,
+            channels=channels,
+            image_size=image_size,
+            filters=filters,
+            last_relu=last_relu,
+            feature_norm=feature_norm,
+            feature_scale=feature_scale,
+            conv_bias=conv_bias,
             downsample=downsample,
             features=features,
             conv_init=conv_init,

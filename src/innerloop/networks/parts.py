@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from innerloop.networks.batch_norm import BatchNorm2d
@@ -20,6 +21,14 @@ KINDS = {
     "conv_init": ConvInit,
     "head_init": HeadInit,
     "halvings": Annotated[int, between(0, 4)],
+    "ways": Annotated[int, between(1, 1_000_000)],
+    "channels": Annotated[int, between(1, 10_000)],
+    "image_size": Annotated[int, between(1, 10_000)],
+    "filters": Annotated[int, between(1, 100_000)],
+    "last_relu": bool,
+    "feature_norm": bool,
+    "conv_bias": bool,
+    "feature_scale": float,
 }
 """Of arguments of the networks here: another word would make another network, unsaid."""
 
@@ -27,7 +36,7 @@ KINDS = {
 def refuse_other_kinds(**values: Any) -> None:
     """Raise `ConfigError` unless arguments, by name, are of their `KINDS`."""
     for name, value in values.items():
-        check(name, KINDS[name], value)
+        check(name, KINDS[name], value.item() if isinstance(value, np.generic) else value)
 
 
 def initialise_convolutions(

@@ -107,13 +107,22 @@ class ResNet12(nn.Module):
     ):
         super().__init__()
         refuse_other_kinds(
+            ways=ways,
+            channels=channels,
+            image_size=image_size,
+            feature_norm=feature_norm,
+            feature_scale=feature_scale,
             features=features,
             conv_init=conv_init,
             head_init=head_init,
             halvings=halvings,
         )
-        if len(filters) != 4:
-            raise ConfigError(f"ResNet12 has four blocks: got filters for {len(filters)}.")
+        if not isinstance(filters, Sequence) or len(filters) != 4:
+            raise ConfigError(
+                f"ResNet12 has four blocks, and filters are four numbers: got {filters!r}."
+            )
+        for of_block in filters:
+            refuse_other_kinds(filters=of_block)
         side = image_size // 2**halvings
         if side < 1:
             raise ConfigError(

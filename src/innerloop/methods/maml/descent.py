@@ -81,8 +81,11 @@ class Descent(Learner):
         super().__init__()
         refuse_faults(model)
         Network(model)  # refuses what cannot be copied
-        if not callable(loss_fn):
-            raise ConfigError(f"loss_fn must be a function of outputs and labels: got {loss_fn!r}.")
+        if not callable(loss_fn) or isinstance(loss_fn, type):
+            remedy = f" Give {loss_fn.__name__}()." if isinstance(loss_fn, type) else ""
+            raise ConfigError(
+                f"loss_fn must be a function of outputs and labels: got {loss_fn!r}.{remedy}"
+            )
         if fresh_head is not None and not self.can_have_fresh_head:
             raise ConfigError(
                 f"{type(self).__name__} meta-learns its head, so that it cannot start anew in "
