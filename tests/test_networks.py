@@ -454,10 +454,12 @@ def test_an_adapted_resnet12_as_a_module_says_what_its_learner_says(method):
 )
 def test_words_that_a_network_does_not_know_are_refused(network, words):
     """They made another network, without a word."""
+    given: dict[str, Any] = {"ways": 5, **words}
+    if network is ResNet12 and "filters" in words:
+        given["filters"] = (64, 64, 0, 64)
+
     with pytest.raises(ConfigError, match=f"^{next(iter(words))} must be "):
-        if network is ResNet12 and "filters" in words:
-            words = {"filters": (64, 64, 0, 64)}
-        network(**{"ways": 5} | words)
+        network(**given)
 
 
 @pytest.mark.parametrize("filters", [64, (64, 64), "64"])

@@ -66,7 +66,7 @@ def _digest(batch: EpisodeBatch | LabelledImages) -> str:
     for part in parts:
         for tensor in (part.images, part.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

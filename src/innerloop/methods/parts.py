@@ -78,12 +78,13 @@ def linear_head(model: nn.Module, name: str) -> list[str]:
     Raises:
         ConfigError: if it is no linear layer of its own.
     """
-    if not parameters_under(model, [name]):
-        raise ConfigError(
-            f"{_without_parameters(model, name, 'to be a fresh head')} Name the last linear layer, "
-            "or leave the head to training: fresh_head=None, --no-fresh-head."
-        )
-    parameters = parameters_to_adapt(model, [name])
+    parameters = parameters_to_adapt(
+        model,
+        [name],
+        "to be a fresh head",
+        " Name the last linear layer, or leave the head to training: fresh_head=None, "
+        "--no-fresh-head.",
+    )
     head = model.get_submodule(name)
     if not isinstance(head, nn.Linear) or is_parametrized(head):
         raise ConfigError(
@@ -105,23 +106,22 @@ def linear_head(model: nn.Module, name: str) -> list[str]:
     return parameters
 
 
-def parameters_to_adapt(model: nn.Module, modules: Sequence[str]) -> list[str]:
+def parameters_to_adapt(
+    model: nn.Module, modules: Sequence[str], purpose: str = "to adapt", remedy: str = ""
+) -> list[str]:
     """Names of the parameters of some submodules, refusing one that has none."""
     if isinstance(modules, str):
         raise ConfigError(f"adapts is a list of names: write [{modules!r}].")
     for module in modules:
         if not parameters_under(model, [module]):
-            raise ConfigError(_without_parameters(model, module, "to adapt"))
+            names = [name for name, child in model.named_children() if [*child.parameters()]]
+            there = ", ".join(map(repr, names))
+            raise ConfigError(
+                f"The model has no parameters under {module!r} {purpose}. "
+                + (f"It has some under {there}." if there else "None of its submodules has any.")
+                + remedy
+            )
     return parameters_under(model, modules)
-
-
-def _without_parameters(model: nn.Module, module: str, purpose: str) -> str:
-    """Says that a submodule has none, and which have."""
-    names = [name for name, child in model.named_children() if [*child.parameters()]]
-    there = ", ".join(map(repr, names))
-    return f"The model has no parameters under {module!r} {purpose}. " + (
-        f"It has some under {there}." if there else "None of its submodules has any."
-    )
 
 
 def possible_modes(model: nn.Module, asked: tuple[BatchNormMode, ...]) -> tuple[BatchNormMode, ...]:

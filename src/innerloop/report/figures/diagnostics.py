@@ -134,7 +134,9 @@ def draw_gradient_norm(run: RunDirectory) -> Figure:
     if most := run.config.training.clip_gradient:
         axes.axhline(most, color=GREY, linestyle="--", linewidth=1, label=f"clipped to {most:g}")
         legend(axes)
-    axes.set_yscale("log")
+    # Of images without a pixel of ink no gradient is above zero, and no number has a logarithm.
+    if any(record.gradient_norm for record in records):
+        axes.set_yscale("log")
     axes.set_xlabel("outer step")
     axes.set_ylabel("gradient norm, before clipping")
     return figure
