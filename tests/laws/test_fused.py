@@ -471,7 +471,7 @@ def test_a_label_beyond_the_head_never_reaches_a_kernel(label):
     model, batch = conv4(), batch_of(episodes=1)
     batch.labels[0, 3] = label
 
-    with pytest.raises(ConfigError, match="loss_fn fails on .* out of bounds"):
+    with pytest.raises(ConfigError, match=r"loss_fn fails on .* out of bounds"):
         FusedNetwork(model).losses(different_weights(model, 1), batch, Objective(F.cross_entropy))
 
 

@@ -57,7 +57,15 @@ def test_what_has_no_solution_is_a_sentence(problem, faulty):
     features = features[:1].expand_as(features).clone()
     features[:, 0] = faulty
 
-    with pytest.raises(NonFiniteError, match="penalty 1e-06 is lost beside them"):
+    with pytest.raises(NonFiniteError, match="its features are not finite"):
+        fit_ridge(features, targets, 1e-6)
+
+
+def test_features_beside_which_the_penalty_is_lost_are_a_sentence(problem):
+    features, targets = problem
+    features = 1e12 * features[:1].expand_as(features)
+
+    with pytest.raises(NonFiniteError, match="so long that the penalty 1e-06 is lost beside them"):
         fit_ridge(features, targets, 1e-6)
 
 

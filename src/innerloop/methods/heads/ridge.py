@@ -59,10 +59,14 @@ def _solved(gram: Tensor, right: Tensor, penalty: float | Tensor) -> Tensor:
     try:
         factor = torch.linalg.cholesky(regular)
     except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+        why = "not finite. In training, lower --outer-lr."
+        if gram.isfinite().all():
+            why = (
+                f"so long that the penalty {penalty:g} is lost beside them. Give a larger penalty; "
+                "in training, lower --outer-lr."
+            )
         raise NonFiniteError(
-            "A ridge regression has no solution: its features are not finite, or so long that the "
-            f"penalty {penalty:g} is lost beside them. Give a larger penalty; in training, "
-            "lower --outer-lr."
+            f"A ridge regression has no solution: its features are {why}"
         ) from error
     return torch.cholesky_solve(right, factor)
 
