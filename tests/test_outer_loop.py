@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -191,6 +192,19 @@ def test_a_checkpoint_of_another_learner_is_refused(tmp_path, other, sentence):
 
     with pytest.raises(ConfigError, match=sentence):
         meta_train(other(), Lines(), **USUAL, checkpoints=tmp_path)
+
+
+@pytest.mark.parametrize("made", [torch.tensor, np.array])
+def test_arrays_that_a_learner_is_set_to_are_part_of_it(tmp_path, made):
+    def weighted(*weights: float) -> MAML:
+        of_lines = learner()
+        of_lines.__dict__["weights"] = made(weights)
+        return of_lines
+
+    meta_train(weighted(1.0, 2.0), Lines(), **USUAL, checkpoints=tmp_path)
+    meta_train(weighted(1.0, 2.0), Lines(), **USUAL, checkpoints=tmp_path)
+    with pytest.raises(ConfigError, match="the learner's weights was '"):
+        meta_train(weighted(1.0, 2.5), Lines(), **USUAL, checkpoints=tmp_path)
 
 
 def test_a_checkpoint_of_other_data_is_refused_unless_they_change_by_themselves(tmp_path):

@@ -7,8 +7,9 @@ from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
@@ -28,9 +29,9 @@ class Sampler(Protocol):
 def identity_of(learner: nn.Module) -> dict[str, Any]:
     """The class of a learner, its layers, and its settings, as JSON has them.
 
-    Settings are its public attributes: numbers, texts, functions by their names, tuples and
-    dataclasses of such. What begins with an underscore is a state, which checkpoints hold or which
-    follows from the rest.
+    Settings are its public attributes: numbers, texts, arrays, functions by their names, tuples and
+    dataclasses of such; of other objects it is the class alone. What begins with an underscore is
+    a state, which checkpoints hold or which follows from the rest.
     """
     settings = {
         f"the learner's {name}": _as_json(value)
@@ -65,15 +66,25 @@ def _digest(batch: EpisodeBatch | LabelledImages) -> str:
     digest = hashlib.sha256()
     for part in parts:
         for tensor in (part.images, part.labels):
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(_of_tensor(tensor).encode())
     return digest.hexdigest()
+
+
+def _of_tensor(tensor: Tensor) -> str:
+    """A hash of what a tensor holds, and of its type and shape."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    described = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    return hashlib.sha256(described + flat.numpy().tobytes()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:
     """A setting as a checkpoint of it is read; of what has no such form the class alone."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Tensor):
+        return _of_tensor(value)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        return _of_tensor(torch.from_numpy(np.array(value)))
     if isinstance(value, list | tuple):
         return [_as_json(one) for one in value]
     if isinstance(value, Mapping):
