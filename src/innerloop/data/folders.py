@@ -15,7 +15,7 @@ import numpy as np
 from innerloop.core.errors import DataError
 from innerloop.data import tables
 from innerloop.data.cache import images_path, read_images, write_images
-from innerloop.data.given import Classes, by_folders, folded, normal
+from innerloop.data.given import Classes, by_folders, normal, refuse_alike
 from innerloop.data.images import FewShotDataset
 from innerloop.data.listing import File, Listing, list_folder
 from innerloop.data.pictures import is_picture, read_picture, without_warnings
@@ -99,7 +99,7 @@ def class_folders(listing: Listing) -> dict[tuple[str, ...], str]:
             "FOLDER/<class>/<image> or FOLDER/<group>/<class>/<image>, or has images and tables."
         )
     _refuse_mixed_depths(listing, folders)
-    _refuse_alike(listing)
+    refuse_alike(("/".join(parts) for parts in listing.folders), listing.root)
     # In the order of the names alone: systems encode one letter in more than one way.
     return {parts: normal("/".join(parts)) for parts in folders}
 
@@ -132,20 +132,6 @@ def _refuse_mixed_depths(listing: Listing, folders: Sequence[tuple[str, ...]]) -
             f"{shallow[0][0]!r} has no folders in it and {deep[0][0]!r} has. Put every class into "
             "a group, or none."
         )
-
-
-def _refuse_alike(listing: Listing) -> None:
-    """Refuse names of which other systems, or a slip of the hand, would make one of two."""
-    seen: dict[str, str] = {}
-    for parts in listing.folders:
-        name = "/".join(parts)
-        other = seen.setdefault(folded(name), name)
-        if other != name:
-            raise DataError(
-                f"The folder {str(listing.root)!r} has {other!r} and {name!r}, which differ in "
-                "upper and lower case alone, or in how their letters are encoded: rename one, or "
-                "put their pictures together."
-            )
 
 
 def _refuse_misplaced(listing: Listing, file: File, *, in_class: bool) -> None:

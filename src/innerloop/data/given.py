@@ -1,7 +1,7 @@
 """The split that a folder of pictures comes with: by folders train, val and test, or by tables."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,27 @@ def normal(name: str) -> str:
 def folded(name: str) -> str:
     """A name without what a system, or a slip of the hand, may change in it."""
     return normal(normal(name).casefold())
+
+
+def refuse_alike(names: Iterable[str], root: Path) -> None:
+    """Refuse names of which other systems, or a slip of the hand, would make one of two.
+
+    Args:
+        names: of folders and files, as they lie in the folder.
+        root: the folder.
+
+    Raises:
+        DataError: if there are two.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(folded(name), name)
+        if other != name:
+            raise DataError(
+                f"The folder {str(root)!r} has {other!r} and {name!r}, which differ in upper and "
+                "lower case alone, or in how their letters are encoded: rename one, or put what "
+                "they hold together."
+            )
 
 
 def by_folders(classes: Classes, root: Path) -> Content:

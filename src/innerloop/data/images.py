@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from innerloop.core.errors import ConfigError, DataError
+from innerloop.core.errors import ConfigError, DataError, described
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,7 +209,7 @@ def refuse_no_dataset(dataset: Any) -> None:
     """Raise `ConfigError` unless it is a data set."""
     if not isinstance(dataset, FewShotDataset):
         raise ConfigError(
-            f"Samplers draw from a FewShotDataset: got {type(dataset).__name__}. "
+            f"Samplers draw from a FewShotDataset: got {described(dataset)}. "
             "innerloop.load_dataset reads one; FewShotDataset(name, images, class_names) makes one."
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.files import parse_json_object
-from innerloop.data.given import ALMOST, PARTS, Content, folded, normal, of_parts
+from innerloop.data.given import ALMOST, PARTS, Content, folded, normal, of_parts, refuse_alike
 from innerloop.data.listing import File, Listing
 from innerloop.data.pictures import is_picture
 
@@ -51,7 +51,8 @@ def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
             "tables of a split are called train.csv, val.csv and test.csv. Rename it, or move it "
             "away."
         )
-    _refuse_alike(listing)
+    at_top = {parts[0] for parts in (*listing.folders, *(file.parts for file in listing.files))}
+    refuse_alike(sorted(at_top), listing.root)
     pictures = Pictures(listing)
     if labels is not None:
         content = _meta_album(pictures, labels, at_root.get("info.json"))
@@ -63,20 +64,6 @@ def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
             f"first is {left[0]!r}."
         )
     return content
-
-
-def _refuse_alike(listing: Listing) -> None:
-    """Refuse two files or folders beside the tables of which one would be read for both."""
-    seen: dict[str, str] = {}
-    for name in {entry[0] for entry in (*listing.folders, *(file.parts for file in listing.files))}:
-        other = seen.setdefault(folded(name), name)
-        if other != name:
-            one, two = sorted((other, name))
-            raise DataError(
-                f"The folder {str(listing.root)!r} has {one!r} and {two!r}, which differ in upper "
-                "and lower case alone, or in how their letters are encoded: rename one, or move it "
-                "away."
-            )
 
 
 @dataclass(frozen=True)
