@@ -59,6 +59,12 @@ def measurements(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(measured, "FILE", file)
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch) -> None:
+    """The shell's own must not decide what a table looks like."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert cli.main(["methods", *arguments]) == 0
     return capsys.readouterr().out
@@ -85,6 +91,19 @@ def test_the_table_has_every_method_as_its_card_has_it(capsys):
         title, year, adapts, trains_on, transductive, *_ = table[card.name]
         assert (title, year, adapts) == (card.title, str(card.papers[0].year), card.adapts)
         assert (trains_on, transductive == "yes") == (card.trains_on, card.transductive)
+
+
+@pytest.mark.parametrize("width", [80, 100, 60])
+def test_in_a_narrow_shell_columns_without_a_place_follow_in_further_lines(
+    width, capsys, monkeypatch
+):
+    whole = table_of(printed(capsys))
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = printed(capsys).split("\n\n")[0].splitlines()
+
+    assert max(map(len, lines)) <= width
+    _, *rows = re.split(r"\n(?! )", "\n".join(lines))
+    assert {row[0]: row[1:] for row in (re.split(r"\n?  +", row) for row in rows)} == whole
 
 
 def test_the_table_shows_what_the_file_says_and_a_dash_where_it_says_nothing(capsys, measurements):

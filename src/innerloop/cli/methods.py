@@ -1,7 +1,9 @@
 """`innerloop methods`: all methods in a table, or all of one."""
 
 import dataclasses
+import itertools
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +53,9 @@ def _all(results: Measured, ways: int, shots: int, say: Say) -> dict[str, Any]:
     """The table of all methods, and a sentence for each card that cannot be used."""
     whole, faults = cards()
     rows = [cells(card, results.row(card.name, ways, shots)) for card in whole]
-    for line in columns([COLUMNS, *rows]):
+    # In a pipe a method has one line, for grep.
+    width = shutil.get_terminal_size(fallback=(sys.maxsize, 0)).columns
+    for line in columns([COLUMNS, *rows], width):
         say(line)
     for sentence in (caption(results, ways, shots), *faults):
         say("")
@@ -61,13 +65,26 @@ def _all(results: Measured, ways: int, shots: int, say: Say) -> dict[str, Any]:
     return {"methods": [_to_json(card, results) for card in whole], "faults": faults}
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines, each column as wide as its widest cell."""
+def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell.
+
+    Columns that have no place in the width follow in further, indented lines of each row.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    starts = [0]
+    used = 0
+    for index, wide in enumerate(widths):
+        if index > starts[-1] and used + wide > width:
+            starts.append(index)
+            used = 2
+        used += wide + 2
+    lines = []
+    for row in rows:
+        padded = [cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)]
+        for start, end in itertools.pairwise([*starts, len(row)]):
+            indent = "  " if start else ""
+            lines.append((indent + "  ".join(padded[start:end])).rstrip())
+    return lines
 
 
 def _one(card: Card, results: Measured, say: Say) -> dict[str, Any]:
