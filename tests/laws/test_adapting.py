@@ -9,6 +9,7 @@ from torch import nn
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.methods.base import Learner, sharing_weights
+from innerloop.methods.boil.learner import BOIL
 from innerloop.methods.catalogue import find_learner, names, settings_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.maml.learner import MAML
@@ -152,8 +153,8 @@ def test_a_fresh_head_starts_from_zero_or_from_glorots_draw_the_same_everywhere(
     zero, drawn = start("zero"), start("glorot")
 
     expected = nn.init.xavier_uniform_(
-        torch.empty(3, 4, dtype=torch.float64), generator=torch.Generator().manual_seed(0)
-    )
+        torch.empty(3, 4), generator=torch.Generator().manual_seed(0)
+    ).double()
     assert not zero["head.weight"].any() and not drawn["head.bias"].any()
     assert torch.equal(drawn["head.weight"], expected.expand(2, -1, -1))
 
@@ -265,6 +266,67 @@ def test_settings_say_what_the_learner_says_of_being_explained(method):
 def test_a_head_in_closed_form_takes_no_steps_beside_it(name):
     with pytest.raises(ConfigError, match="A logistic head is found on frozen features"):
         LEARNERS[name]().adapting("head+1", head="logistic")
+
+
+WRONG_WAYS: list[tuple[dict[str, Any], str]] = [
+    (dict(parts="everything"), "must be one of own, head, .*: got 'everything'"),
+    (dict(parts="ALL"), "got 'ALL'"),
+    (dict(parts=""), "got ''"),
+    (dict(parts="haed+1"), "got 'haed"),
+    (dict(parts="head+x"), "got 'head"),
+    (dict(parts="head", head="linear"), "head must be one of gradient, logistic, cosine"),
+    (dict(parts="head", head_init="ones"), "head_init must be one of zero, glorot, prototypes"),
+    (dict(parts="head", head="cosine", rate=0.1), "takes no inner steps"),
+    (dict(parts="head", head="cosine", head_init="glorot"), "takes no inner steps"),
+    (dict(parts="body", head_init="zero"), "takes a fixed uniform head"),
+    (dict(parts="own", penalty=-3.0), "penalty must be between"),
+    (dict(parts="head", rate=-1.0), "inner_lr must be between"),
+]
+
+
+@pytest.mark.parametrize(("asked", "sentence"), WRONG_WAYS)
+@pytest.mark.parametrize("method", names())
+def test_ways_that_there_are_not_are_refused_by_every_method(method, asked, sentence):
+    config = settings_of(method, filters=4)
+    learner = find_learner(method).from_config(config, network())
+
+    with pytest.raises(ConfigError, match=sentence):
+        learner.adapting(**asked)
+
+
+@pytest.mark.parametrize("parts", ["head", "head+1", "all", "body", "own"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_another_way_is_computed_by_the_same_engine_and_precision(name, parts):
+    learner = LEARNERS[name]()
+    learner.engine, learner.precision = "reference", "float32"
+
+    other = learner.adapting(parts, rate=0.1)
+
+    assert (other.engine, other.precision) == ("reference", "float32")
+
+
+def test_a_new_head_starts_as_the_methods_own_does():
+    learner = Transfer(network(), head_init="glorot")
+
+    heads = [
+        learner.adapting(parts, rate=0.1).adapt(EPISODES.support, steps=0).fast_weights
+        for parts in ("own", "head", "head+1", "all")
+    ]
+
+    weights = [head.get("weight", head.get("head.weight")) for head in heads]
+    assert weights[0].any() and all(torch.equal(of, weights[0]) for of in weights)
+
+
+def test_a_zero_head_that_stays_is_refused():
+    sentence = "starts from zero and takes no inner step tells nothing apart"
+
+    with pytest.raises(ConfigError, match=sentence):
+        MAML(network(), fresh_head="head", adapts=["convs"])
+    with pytest.raises(ConfigError, match=sentence):
+        BOIL(network()).adapting(head_init="zero")
+    with pytest.raises(ConfigError, match="takes no inner step would learn nothing"):
+        MAML(network(), fresh_head="head", inner_steps=0).meta_loss(EPISODES)
+    assert BOIL(network()).adapting(head_init="glorot").adapt(EPISODES.support, steps=1)
 
 
 def test_parts_of_a_network_without_names_are_refused():

@@ -1,5 +1,6 @@
 """Every learner answers wrong inputs with a sentence, a stranger's learner too."""
 
+import copy
 import dataclasses
 import re
 import warnings
@@ -80,7 +81,7 @@ class Stranger(Learner):
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "maml": lambda: MAML(network(), inner_steps=2),
     "maml, fresh head": lambda: MAML(network(7), inner_steps=2, fresh_head="head"),
-    "maml++": lambda: MAMLpp(network(), inner_steps=2).double(),
+    "maml++": lambda: MAMLpp(network(), inner_steps=2),
     "transfer": lambda: Transfer(network(7)),
     "frozen": lambda: FrozenFeatures(network(), batch_norm_modes=("transductive", "support")),
     "stranger's": lambda: Stranger(network()),
@@ -102,6 +103,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "simpleshot": lambda: SimpleShot(network(7)),
     "tim": lambda: TIM(network(7)),
 }
+MINI_BATCH = LabelledImages(QUERY.images.flatten(0, 1), QUERY.labels.flatten())
 BY_STORED = {"transfer", "baseline++", "simpleshot", "tim"}
 """Whose predictions normalise by stored statistics alone; they are pretrained on mini-batches."""
 BY_RULES = {name for name in LEARNERS if isinstance(LEARNERS[name](), EpisodicFeatures)}
@@ -344,6 +346,100 @@ def test_features_that_are_a_map_are_refused(kind):
     if isinstance(learner, PretrainedFeatures):
         with refused:
             learner.meta_loss(LabelledImages(SUPPORT.images[0], SUPPORT.labels[0]))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_predictions_are_of_what_numpy_wrote_into_the_images_and_not_into_the_support(learner):
+    of = LEARNERS[learner]()
+    drawn = np.random.default_rng(0)
+    frame, support = QUERY.images.clone().numpy(), SUPPORT.images.clone().numpy()
+    images = torch.from_numpy(frame)
+    adaptation = of.adapt(LabelledImages(torch.from_numpy(support), SUPPORT.labels), steps=1)
+    of.predict(adaptation, images)
+    frame[:] = drawn.random(frame.shape)
+    support[:] = drawn.random(support.shape)
+
+    for mode in of.batch_norm_modes:
+        fresh = of.predict(of.adapt(SUPPORT, steps=1), images.clone(), batch_norm=mode)
+        assert torch.equal(of.predict(adaptation, images, batch_norm=mode), fresh)
+    if learner != "stranger's":
+        frame[0, 0] = np.nan
+        with pytest.raises(DataError, match="query images hold NaN"):
+            of.predict(adaptation, images)
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS.keys() - {"frozen"}))
+def test_a_validation_loss_changes_nothing(learner):
+    of = LEARNERS[learner]()
+    batch = MINI_BATCH if learner in BY_STORED else EPISODES
+    trained, _ = of.meta_loss(batch)
+    of.end_outer_step()
+    before = {name: value.clone() for name, value in of.state_dict().items()}
+    again, _ = of.meta_loss(batch)
+    of.begin_outer_step(0, 1)
+    of.load_state_dict(before)
+
+    with torch.no_grad():
+        loss, _ = of.meta_loss(batch)
+    of.end_outer_step()
+
+    assert not loss.requires_grad and torch.allclose(loss, again, rtol=1e-12)
+    assert trained.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in of.state_dict().items())
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS.keys() - BY_STORED - {"frozen"}))
+def test_episodes_of_one_class_teach_nothing(learner):
+    def first(of: LabelledImages) -> LabelledImages:
+        images = torch.stack([x[y == 0] for x, y in zip(of.images, of.labels, strict=True)])
+        return LabelledImages(images, torch.zeros(images.shape[:2], dtype=torch.int64))
+
+    lone = dataclasses.replace(EPISODES, support=first(SUPPORT), query=first(QUERY))
+
+    with pytest.raises(DataError, match="one class each, so that there is nothing to tell apart"):
+        LEARNERS[learner]().meta_loss(lone)
+
+
+@pytest.mark.parametrize("modes", [("support", "transductive"), ("transductive", "support")])
+@pytest.mark.parametrize("kind", [MAML, MAMLpp, ANIL, BOIL, MetaSGD, IMAML, ProtoMAML, Reptile])
+def test_one_query_image_is_no_batch_whatever_mode_is_first(kind, modes):
+    lone = LabelledImages(QUERY.images[:, :1], QUERY.labels[:, :1])
+
+    with pytest.raises(ConfigError, match="One image alone"):
+        kind(network(), batch_norm_modes=modes).meta_loss(dataclasses.replace(EPISODES, query=lone))
+
+
+KINDS_OF_HEADS: dict[str, tuple[Callable[[], Learner], Callable[[], Learner]]] = {
+    "cosine": (lambda: FrozenFeatures(network()), lambda: FrozenFeatures(network(), head="cosine")),
+    "transform": (lambda: SimpleShot(network(7)), lambda: SimpleShot(network(7), transform="un")),
+    "context": (lambda: MatchingNet(network()), lambda: MatchingNet(network(), full_context=True)),
+    "distance": (lambda: ProtoNet(network()), lambda: ProtoNet(network(), distance="cosine")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_HEADS)
+def test_an_adaptation_with_a_head_of_another_kind_is_refused(kind):
+    one, other = (make() for make in KINDS_OF_HEADS[kind])
+    again, _ = (make() for make in KINDS_OF_HEADS[kind])
+
+    for of, another in ((one, other), (other, one)):
+        adaptation = of.adapt(SUPPORT, steps=1)
+        for given in (adaptation, adaptation.of_episode(0)):
+            images = QUERY.images[: len(given.support)]
+            with pytest.raises(ConfigError, match="which has heads of another kind: give what"):
+                another.predict(given, images)
+    assert again.predict(one.adapt(SUPPORT, steps=1), QUERY.images).isfinite().all()
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_adaptation_has_no_graph_and_can_be_copied(learner):
+    of = LEARNERS[learner]()
+    if learner == "stranger's":
+        return
+    adaptation = of.adapt(SUPPORT, steps=1)
+    copied = copy.deepcopy(adaptation)
+
+    assert torch.equal(of.predict(copied, QUERY.images), of.predict(adaptation, QUERY.images))
 
 
 @pytest.mark.parametrize("learner", sorted(BY_RULES | {"reptile"}))

@@ -18,7 +18,7 @@ from innerloop.methods.keys import key_of, name_of
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.mamlpp.learner import MAMLpp
 from innerloop.methods.mamlpp.schedules import EPOCHS, multi_step_weights
-from innerloop.networks.batch_norm import BatchNorm2d
+from innerloop.networks.batch_norm import BatchNorm2d, keep_running_statistics
 from laws.test_meta_gradient import SmallConv, flat, random_episodes, relative
 
 STEPS = 3
@@ -320,12 +320,83 @@ def test_only_training_moves_statistics_and_evaluation_leaves_every_tensor_bit_e
     made.end_outer_step()
     before = {name: value.clone() for name, value in made.state_dict().items()}
 
-    made.outer_loop(batch)
+    with torch.no_grad():
+        made.outer_loop(batch)
+        made.meta_loss(batch)
     for mode in made.batch_norm_modes:
         made.predict(made.adapt(batch.support, steps=4), batch.query.images, batch_norm=mode)
     made.end_outer_step()
 
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+def test_the_outer_loop_gathers_what_the_meta_loss_does():
+    batch = random_episodes(2)
+    states = []
+    for objective in ("meta_loss", "outer_loop"):
+        made = learner()
+        getattr(made, objective)(batch)
+        made.end_outer_step()
+        states.append(made.state_dict())
+
+    assert states[0]["running_mean/norm1"].any()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("switch", ["per_step_statistics", "per_step_affine"])
+def test_sets_of_a_batch_norm_of_pytorchs_own_are_refused(switch):
+    class TheirNorm(SmallConv):
+        def __init__(self):
+            super().__init__(F.softplus)
+            self.norm1 = nn.BatchNorm2d(4, track_running_stats=False).double()
+
+    off = dict(per_step_statistics=False, per_step_affine=False)
+
+    with pytest.raises(ConfigError, match="layer 'norm1' of PyTorch's own has not: use innerloop"):
+        MAMLpp(TheirNorm(), **(off | {switch: True}))
+    assert MAMLpp(TheirNorm(), **off).batch_norm_modes == ("transductive",)
+
+
+@pytest.mark.parametrize("modes", [("running",), ("running", "support"), ("transductive",)])
+def test_without_sets_of_statistics_batch_norm_is_mamls(modes):
+    def network() -> SmallConv:
+        torch.manual_seed(4)
+        made = SmallConv(F.softplus).double()
+        keep_running_statistics(made)
+        return made
+
+    plain = MAML(network(), inner_steps=2, batch_norm_modes=modes)
+    made = MAMLpp(network(), inner_steps=2, batch_norm_modes=modes, **OFF)
+    batch = random_episodes(2)
+
+    assert made.batch_norm_modes == modes
+    assert torch.equal(made.meta_loss(batch)[0], plain.meta_loss(batch)[0])
+    logits = [
+        of.predict(of.adapt(batch.support, steps=2), batch.query.images) for of in (made, plain)
+    ]
+    assert torch.equal(*logits)
+
+
+def test_sets_of_statistics_are_one_mode_wherever_it_stands():
+    made = learner(batch_norm_modes=("running", "support"))
+    batch = random_episodes(2)
+
+    assert made.batch_norm_modes == ("running", "support")
+    first, second = (of.meta_loss(batch)[0] for of in (made, learner()))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        *("multi_step_loss", "derivative_order_annealing", "cosine_annealing"),
+        *("per_step_statistics", "per_step_affine"),
+    ],
+)
+@pytest.mark.parametrize("value", ["off", 0.5, None])
+def test_a_switch_is_on_or_off(switch, value):
+    with pytest.raises(ConfigError, match=f"{switch} must be true or false"):
+        MAMLpp(SmallConv(F.softplus), **{switch: value})
 
 
 def test_running_statistics_are_used_where_the_mode_says_so_and_make_an_image_independent():

@@ -387,8 +387,8 @@ def test_running_statistics_are_saved_and_only_where_they_are_kept():
         (dict(adapts="tail"), "must be one of own, head"),
         (dict(head="logistic"), "needs --adapt head"),
         (dict(adapts="head", head="cosine", inner_lr=0.1), "takes no inner steps"),
-        (dict(adapts="all", inner_lr=float("nan")), "between 0 and 1,000"),
-        (dict(adapts="head", head="logistic", penalty=0.0), "penalty must be above 0"),
+        (dict(adapts="all", inner_lr=float("nan")), r"between 0.0 and 1,000.0: got nan"),
+        (dict(adapts="head", head="logistic", penalty=0.0), "penalty must be between 1e-12 and"),
     ],
 )
 def test_contradicting_variants_are_refused(settings, sentence):

@@ -96,6 +96,29 @@ def version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
 
 
+class Snapshot:
+    """What a tensor held, to tell later whether another, or the same one, holds it still.
+
+    On a CPU its values are kept and compared: NumPy, and ``.data``, write without being counted.
+    Elsewhere, where a comparison would wait for the device, it must be the very tensor, unwritten.
+
+    Args:
+        tensor: is read now.
+    """
+
+    def __init__(self, tensor: Tensor):
+        by_values = tensor.device.type == "cpu"
+        self._held = tensor.detach().clone() if by_values else tensor
+        self._version = None if by_values else version(tensor)
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether the tensor holds what was there."""
+        if self._version is not None:
+            return self._held is tensor and self._version == version(tensor) != -1
+        alike = (tensor.device, tensor.dtype) == (self._held.device, self._held.dtype)
+        return alike and torch.equal(tensor, self._held)
+
+
 def _copied_buffers(model: nn.Module) -> dict[int, Tensor]:
     return {
         id(buffer): buffer.detach().clone()

@@ -52,6 +52,9 @@ class Shared(torch.autograd.Function):
 
 def shared(weight: Tensor, episodes: int) -> Tensor:
     """θ (...) as each of E episodes has it, (E, ...); see `Shared`."""
+    if not torch.is_grad_enabled():
+        # A view by a function of ours would still say that it has a graph.
+        return weight.detach().expand(episodes, *weight.shape)
     return Shared.apply(weight, episodes)  # pyright: ignore[reportReturnType]
 
 

@@ -15,7 +15,7 @@ from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.precision import Wanted
 from innerloop.methods.door import OPERATIONS, guarded, is_guarded
-from innerloop.methods.parts import Head, HeadInit, Parts
+from innerloop.methods.parts import Head, HeadInit, Parts, refuse_contradictions
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.checks import refuse_random_layers
 from innerloop.settings.run import RunConfig
@@ -35,6 +35,7 @@ class Adaptation:
             NaN where the labels are not classes.
         memo: what `Learner.predict` may keep between the steps of one trajectory, which share it.
         made_by: the class of the learner; None: not said.
+        head_kind: what of the learner's settings says what its head means; None: nothing does.
     """
 
     fast_weights: FastWeights
@@ -43,6 +44,7 @@ class Adaptation:
     support_accuracy: Tensor
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     made_by: type | None = field(default=None, repr=False)
+    head_kind: Hashable | None = field(default=None, repr=False)
 
     @property
     def steps(self) -> int:
@@ -67,6 +69,7 @@ class Adaptation:
             self.support_loss[chosen],
             self.support_accuracy[chosen],
             made_by=self.made_by,
+            head_kind=self.head_kind,
         )
 
 
@@ -144,10 +147,18 @@ class Learner(nn.Module):
             A scalar to minimise, and detached scalars by name, also means over the episodes or
             images.
 
+        Under ``torch.no_grad()``, as of a validation loss, nothing is gathered, and no statistics
+        that the learner keeps move.
+
         Raises:
             ConfigError: if the learner adapts and predicts, and is not trained.
         """
         raise ConfigError(f"{type(self).__name__} defines no meta_loss, so it cannot be trained.")
+
+    @property
+    def training_mode(self) -> BatchNormMode:
+        """By which of the modes training and inner steps normalise."""
+        return self.batch_norm_modes[0]
 
     def _network(self, method: str = "forward") -> Network:
         """Its ``model``, to be called with each episode's own weights, by its engine."""
@@ -272,6 +283,7 @@ class Learner(nn.Module):
         Raises:
             ConfigError: if the method cannot be adapted so.
         """
+        refuse_contradictions(parts, rate, head, head_init, penalty)
         if (parts, rate, head, head_init) == ("own", None, "gradient", None):
             return self
         raise ConfigError(
@@ -324,6 +336,13 @@ def sharing_weights(learner: AnyLearner) -> AnyLearner:
     for name in ("_parameters", "_buffers", "_modules"):  # a plain copy would share the dicts
         vars(same)[name] = vars(learner)[name].copy()
     return same
+
+
+def computed_alike(made: AnyLearner, by: Learner) -> AnyLearner:
+    """A learner that was made of another one, by its engine and precision."""
+    made.engine = by.engine
+    made.precision = by.precision
+    return made
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,19 +15,26 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import get_total_norm
 
 from innerloop.core.errors import ConfigError, DataError, NonFiniteError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.copies import version
+from innerloop.fast_weights.copies import Snapshot, version
 from innerloop.networks.batch_norm import LONE, BatchNorm2d, BatchNormMode
 from innerloop.networks.checks import refuse_random_layers
 
 ON_SUPPORT = ("adapt", "trajectory", "inner_loop")
 """Operations of a learner that take support sets."""
-OPERATIONS = (*ON_SUPPORT, "predict", "block_outputs", "meta_loss", "outer_loop", "transfer_learn")
+OF_TRAINING = ("meta_loss", "outer_loop")
+"""Operations of a learner whose result is what training makes small."""
+OPERATIONS = (
+    *ON_SUPPORT,
+    *OF_TRAINING,
+    *("predict", "block_outputs", "transfer_learn", "begin_outer_step"),
+)
 """Operations of a learner whose arguments are checked."""
 
 
@@ -94,7 +101,10 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
                     f"{wanted.__name__}: got {type(value).__name__}."
                 )
             if isinstance(value, LabelledImages | EpisodeBatch):
-                given[name] = admit(learner, value, on_support)
+                admitted = admit(learner, value, on_support)
+                # An adaptation keeps its support set, whatever is written into the caller's later.
+                keeps = on_support and admitted is not value
+                given[name] = _of_its_own(admitted) if keeps else admitted
         if "steps" in given:
             refuse_wrong_steps(given["steps"])
         if "adaptation" in given and not hasattr(given["adaptation"], "fast_weights"):
@@ -109,10 +119,20 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
                 _warn_of_statistics(learner)
         if operation.__name__ == "trajectory":
             refuse_broken_weights(learner)
+        if operation.__name__ in OF_TRAINING:
+            refuse_one_class(learner, given)
+        if operation.__name__ == "begin_outer_step":
+            refuse_other_step(*bound.args[1:3])
         return operation(*bound.args, **bound.kwargs)
 
     _GUARDED.add(at_the_door)
     return at_the_door
+
+
+def _of_its_own(support: Checked) -> Checked:
+    """The same support sets, in memory that nobody else writes to."""
+    images, labels = support.images.clone(), support.labels.clone()
+    return checked(images, labels, support.ways, of_support=support.of_support)
 
 
 def is_guarded(operation: Callable[..., Any]) -> bool:
@@ -121,6 +141,23 @@ def is_guarded(operation: Callable[..., Any]) -> bool:
 
 
 _GUARDED: WeakSet[Callable[..., Any]] = WeakSet()
+
+
+def refuse_one_class(learner: nn.Module, given: dict[str, Any]) -> None:
+    """Raise `DataError` for episodes of one class, of which no loss of classes learns anything."""
+    by_classes = getattr(learner, "loss_fn", F.cross_entropy) is F.cross_entropy
+    episodes = [value for value in given.values() if isinstance(value, EpisodeBatch)]
+    if by_classes and any(ways_of(of.support) == 1 for of in episodes):
+        raise DataError(
+            "The episodes have one class each, so that there is nothing to tell apart: train on "
+            "episodes of at least two."
+        )
+
+
+def refuse_other_step(step: int, total: int) -> None:
+    """Raise `ConfigError` unless it is one of so many outer steps, counted from 0."""
+    if not 0 <= step < total:
+        raise ConfigError(f"Outer steps are 0 to total - 1: got step {step} of {total}.")
 
 
 def refuse_wrong_steps(steps: Any) -> None:
@@ -154,8 +191,7 @@ def admit(
 def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     support = _labelled(learner, batch.support, "support", True)
     query = _labelled(learner, batch.query, "query", False)
-    mode = _own_mode(learner)
-    _refuse_lone_images(learner, query.images, mode)
+    _refuse_lone_images(learner, query.images, _training_mode(learner))
     if (support.ways is None) != (query.ways is None):
         raise DataError(
             f"Support labels are {support.labels.dtype} and query labels {query.labels.dtype}: "
@@ -173,15 +209,15 @@ def _episodes(learner: nn.Module, batch: EpisodeBatch) -> EpisodeBatch:
     return EpisodeBatch(support, query, batch.classes, batch.support_drawings, batch.query_drawings)
 
 
-def _own_mode(learner: nn.Module) -> str:
-    return getattr(learner, "batch_norm_modes", ("",))[0]
+def _training_mode(learner: nn.Module) -> str:
+    return getattr(learner, "training_mode", "")
 
 
 def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: bool) -> Checked:
     if isinstance(batch, Checked) and batch.is_fresh and batch.of_support >= of_support:
         # By a learner, which need not be of this one's type or device.
         _refuse_misfit(learner, batch.images, what)
-        _refuse_lone_batch(learner, batch.images, what, _own_mode(learner))
+        _refuse_lone_batch(learner, batch.images, what, _training_mode(learner))
         return batch
     if torch.is_inference_mode_enabled():
         raise ConfigError(
@@ -196,7 +232,7 @@ def _labelled(learner: nn.Module, batch: LabelledImages, what: str, of_support: 
             f"{what} labels have shape {tuple(labels.shape)}: give (E, n), with one episode as a "
             "batch of one."
         )
-    _refuse_lone_batch(learner, images, what, _own_mode(learner))
+    _refuse_lone_batch(learner, images, what, _training_mode(learner))
     if not labels.is_floating_point():
         labels = labels.long()
     ways = _looked_at(images, labels, what, of_support)
@@ -356,12 +392,11 @@ def refuse_other_images(
     _refuse_lone_images(learner, images, mode)
     _refuse_lone_batch(learner, support, "support", mode)
     known = adaptation.memo.get("checked images")
-    stamp = version(images)
-    if known is not None and known[0] is images and known[1] == stamp != -1:
+    if known is not None and known.is_of(images):
         return
     _refuse_misfit(learner, images, "query")
     _refuse_not_finite(float(_total(images)), images, "query images")
-    adaptation.memo["checked images"] = images, stamp
+    adaptation.memo["checked images"] = Snapshot(images)
 
 
 def _warn_of_statistics(learner: nn.Module) -> None:

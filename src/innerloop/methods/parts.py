@@ -11,7 +11,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.networks.base import blocks_of, parameters_under
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.networks.checks import norms_by_batch_alone
-from innerloop.settings.fields import between, check
+from innerloop.settings.fields import Rate, between, check
 
 InnerSteps = Annotated[int, between(0, 1000)]
 """A number of inner steps."""
@@ -31,11 +31,39 @@ means of each class's support features."""
 PARTS: tuple[Parts, ...] = ("own", "head", "head+1", "head+2", "head+3", "all", "body")
 
 
-def refuse_steps_beside(head: Head, parts: Parts) -> None:
-    """Raise `ConfigError` if more than the head is to be adapted by a head in closed form."""
+Penalty = Annotated[float, between(1e-12, 1e6)]
+"""λ of a logistic head."""
+
+
+def refuse_contradictions(
+    parts: Parts, rate: float | None, head: Head, head_init: HeadInit | None, penalty: float
+) -> None:
+    """Raise `ConfigError` for a way to adapt that there is not, or that contradicts itself.
+
+    Args:
+        parts: what takes inner steps.
+        rate: of the inner steps; None: it is not asked for.
+        head: how the head is found.
+        head_init: where a new head starts; None: it is not asked for.
+        penalty: λ of a ``logistic`` head.
+    """
+    if parts not in PARTS:
+        raise ConfigError(f"What is adapted must be one of {', '.join(PARTS)}: got {parts!r}.")
+    checked("head", Head, head)
+    checked("penalty", Penalty, penalty)
+    if head_init is not None:
+        checked("head_init", HeadInit, head_init)
+    if rate is not None:
+        checked("inner_lr", Rate, rate)
     if head != "gradient" and parts != "head":
+        raise ConfigError(f"A {head} head is found on frozen features: it needs --adapt head.")
+    if head != "gradient" and (head_init or rate is not None):
         raise ConfigError(
-            f"A {head} head is found on frozen features: it adapts the head alone, not {parts!r}."
+            f"A {head} head takes no inner steps: it has no initial head and no rate."
+        )
+    if parts == "body" and head_init:
+        raise ConfigError(
+            "Adapting the body alone takes a fixed uniform head: leave --head-init out."
         )
 
 

@@ -1,11 +1,9 @@
 """Other ways to adapt a trained network: they tell better features from better adaptation."""
 
 from dataclasses import dataclass
-from typing import get_args
 
-from innerloop.core.errors import ConfigError
 from innerloop.methods.base import Learner
-from innerloop.methods.parts import Head, HeadInit, Parts
+from innerloop.methods.parts import Head, HeadInit, Parts, refuse_contradictions
 from innerloop.settings.run import RunConfig
 
 PENALTY = 0.1
@@ -39,28 +37,7 @@ class Variant:
     untrained: bool = False
 
     def __post_init__(self):
-        if self.adapts not in get_args(Parts):
-            raise ConfigError(
-                f"What is adapted must be one of {', '.join(get_args(Parts))}: got {self.adapts!r}."
-            )
-        if self.head != "gradient" and self.adapts != "head":
-            raise ConfigError(
-                f"A {self.head} head is found on frozen features: it needs --adapt head."
-            )
-        if self.head != "gradient" and (self.head_init or self.inner_lr is not None):
-            raise ConfigError(
-                f"A {self.head} head takes no inner steps: it has no initial head and no rate."
-            )
-        if self.adapts == "body" and self.head_init:
-            raise ConfigError(
-                "Adapting the body alone takes a fixed uniform head: leave --head-init out."
-            )
-        if self.inner_lr is not None and not 0 <= self.inner_lr <= 1000:
-            raise ConfigError(f"The inner rate must be between 0 and 1,000: got {self.inner_lr}.")
-        if not 0 < self.penalty <= 1e6:
-            raise ConfigError(
-                f"The penalty must be above 0 and at most 1,000,000: got {self.penalty}."
-            )
+        refuse_contradictions(self.adapts, self.inner_lr, self.head, self.head_init, self.penalty)
 
     def describe(self) -> str:
         """A short name for tables and files: ``own``, ``head-logistic``, ...; without the rate."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from innerloop.core.errors import ConfigError
 from innerloop.settings.fields import Rate, Section, between, setting
 
 if TYPE_CHECKING:
@@ -148,12 +149,31 @@ class InnerLoopSettings(MethodSettings):
         return f"inner optimiser {self.descent_in_words}; {super().fixed_in_words}"
 
 
+NO_STEP = (
+    "A head that starts from zero in every episode and takes no inner step would learn nothing, "
+    "and let nothing be learnt: take at least one inner step, at a rate above 0, or a meta-learned "
+    "head (fresh_head=None, --no-fresh-head)."
+)
+"""What is said of a training that could learn nothing."""
+
+
 @dataclass(frozen=True)
 class EpisodicSettings(MethodSettings):
     """Of methods that train on episodes."""
 
     meta_batch_size: Annotated[int, between(1, 10_000)] = 4
     """Episodes in an outer step."""
+
+    def starts_at_chance(self, config: "RunConfig") -> bool:
+        """A head that is new in every episode starts from zero, or there is none before a step."""
+        return self.has_fresh_head
+
+    def refuse_misfits(self, config: "RunConfig") -> None:
+        """A new head that starts from zero has to move."""
+        super().refuse_misfits(config)
+        still = self.adaptation_steps == 0 or self.adaptation_rate == 0
+        if still and not self.learns_rates and self.starts_at_chance(config):
+            raise ConfigError(NO_STEP)
 
     @property
     def batch(self) -> int:
@@ -183,6 +203,14 @@ class EpisodicFeaturesSettings(EpisodicSettings):
     """Classes in a training episode; 0: as many as ways."""
     training_shots: Annotated[int, between(0, 1000)] = 0
     """Support images of each class in a training episode; 0: as many as shots."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.training_ways == 1:
+            raise ConfigError(
+                "training_ways must be 0, as many as ways, or at least 2: with one class there is "
+                "nothing to tell apart."
+            )
 
     @property
     def can_be_explained(self) -> bool:

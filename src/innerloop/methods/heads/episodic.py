@@ -1,6 +1,6 @@
 """Features that are learnt on episodes, by a rule that tells classes apart with them."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -88,6 +88,11 @@ class EpisodicFeatures(FrozenFeatures):
             if weight.requires_grad and not name.startswith(self.training_only)
         }
 
+    @property
+    def head_kind(self) -> Hashable:
+        """That of the rule."""
+        return self.rule.kind
+
     def head_of(self, episodes: int, batch_norm: BatchNormMode) -> RuleHead:
         """The rule, with its weights in so many episodes."""
         return RuleHead(self.rule, expand(_of(self.params, "rule."), episodes), batch_norm)
@@ -143,8 +148,10 @@ class EpisodicFeatures(FrozenFeatures):
         return features
 
     def _keep(self, owner: str, seen: Statistics) -> None:
-        """Gather what batch norms saw in each episode."""
+        """Gather what batch norms saw in each episode; without gradients nothing is trained."""
         refuse_several_passes(seen, episodes=1)
+        if not torch.is_grad_enabled():
+            return
         for name, of_layer in seen.items():
             for part in Moments._fields:
                 rows = getattr(of_layer, part).detach()

@@ -1,7 +1,7 @@
 """A frozen network with a new head for every episode."""
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from collections.abc import Hashable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,13 @@ from torch.nn import functional as F
 from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
-from innerloop.fast_weights.copies import private_copy, version
+from innerloop.fast_weights.copies import Snapshot, private_copy, version
 from innerloop.fast_weights.network import FastWeights, Network
 from innerloop.methods.base import (
     Adaptation,
     Learner,
     accuracy,
+    computed_alike,
     refuse_another_function,
     sharing_weights,
 )
@@ -27,9 +28,10 @@ from innerloop.methods.parts import (
     HeadInit,
     InnerSteps,
     Parts,
+    Penalty,
     checked,
     possible_modes,
-    refuse_steps_beside,
+    refuse_contradictions,
     submodules,
 )
 from innerloop.networks.base import Embeds, last_of_blocks, refuse_other_features
@@ -43,7 +45,7 @@ from innerloop.networks.batch_norm import (
 )
 from innerloop.networks.checks import refuse_faults
 from innerloop.networks.plain import CutNetwork, plain_network, refusing_lone_images
-from innerloop.settings.fields import Rate, between
+from innerloop.settings.fields import Rate
 
 
 class FrozenFeatures(Learner):
@@ -116,7 +118,7 @@ class FrozenFeatures(Learner):
         self.model: nn.Module = model
         self.head: Head = checked("head", Head, head)
         self.head_init: HeadInit = checked("head_init", HeadInit, head_init)
-        self.penalty: float = checked("penalty", Annotated[float, between(1e-12, 1e6)], penalty)
+        self.penalty: float = checked("penalty", Penalty, penalty)
         self.inner_lr: float = checked("inner_lr", Rate, inner_lr)
         self.inner_steps: int = checked("inner_steps", InnerSteps, inner_steps)
 
@@ -168,7 +170,13 @@ class FrozenFeatures(Learner):
                 torch.stack(accuracies, 1),
                 memo,
                 type(self),
+                self.head_kind,
             )
+
+    @property
+    def head_kind(self) -> Hashable:
+        """What of the settings says what a head means, beside the learner's class."""
+        return "cosine" if self.head == "cosine" else "linear"
 
     def head_of(self, episodes: int, batch_norm: BatchNormMode) -> HeadOfFeatures:
         """How the heads of so many episodes are found; one that has batch norms has them so."""
@@ -180,21 +188,27 @@ class FrozenFeatures(Learner):
     ) -> Tensor:
         """Logits (E, n, ways), see `Learner.predict`; features of the same images computed once."""
         mode = self.mode(batch_norm)
-        # Heads of several classes look alike, and mean something else.
+        # Heads of several classes and kinds look alike, and mean something else.
         if adaptation.made_by not in (None, type(self)):
             raise ConfigError(
                 f"The adaptation is another learner's, of {adaptation.made_by.__name__}: give what "
                 f"this {type(self).__name__} returned."
             )
+        if adaptation.head_kind not in (None, self.head_kind):
+            raise ConfigError(
+                f"The adaptation is another {type(self).__name__}'s, which has heads of another "
+                "kind: give what this one returned."
+            )
         # The same tensor may hold other pixels by now, and the body other weights.
-        state = [images, *self.model.state_dict(keep_vars=True).values()]
+        weights = list(self.model.state_dict(keep_vars=True).values())
         # What is made in inference mode counts no changes: its features are computed each time.
-        counted = not any(tensor.is_inference() for tensor in state)
-        stamp = [(id(tensor), version(tensor)) for tensor in state]
-        known, _, features = adaptation.memo.get(mode, (None, None, None))
-        if known != stamp or not counted:
+        counted = not any(tensor.is_inference() for tensor in weights)
+        stamp = [(id(tensor), version(tensor)) for tensor in weights]
+        known, seen, features, _ = adaptation.memo.get(mode, (None, None, None, None))
+        if known != stamp or not counted or not seen.is_of(images):
             features = self.features(images, adaptation.support.images, mode)
-            adaptation.memo[mode] = stamp, images, features  # the images live on: so does their id
+            # The weights live on there, and so do their ids.
+            adaptation.memo[mode] = stamp, Snapshot(images), features, weights
         head = self._head_under(adaptation, mode)
         return self.head_of(len(features), mode).logits(head, features)
 
@@ -261,6 +275,7 @@ class FrozenFeatures(Learner):
         penalty: float = 0.1,
     ) -> Learner:
         """Another head, or parts of the body with it; see `Learner.adapting`."""
+        refuse_contradictions("head" if parts == "own" else parts, rate, head, head_init, penalty)
         if parts == "own":
             self._refuse_other_ways(rate, head, head_init)
         if parts == "own" and head == "gradient" and head_init is None:
@@ -270,10 +285,9 @@ class FrozenFeatures(Learner):
             same.inner_lr = checked("inner_lr", Rate, rate)
             return same
         parts = "head" if parts == "own" else parts
-        refuse_steps_beside(head, parts)
         named = submodules(self.model, parts)
         if parts == "head":
-            return FrozenFeatures(
+            frozen = FrozenFeatures(
                 self.model,
                 batch_norm_modes=self.batch_norm_modes,
                 head=head,
@@ -282,18 +296,20 @@ class FrozenFeatures(Learner):
                 inner_steps=self.inner_steps,
                 penalty=penalty,
             )
+            return computed_alike(frozen, self)
         from innerloop.methods.maml.learner import MAML  # which gives heads of this file
 
-        return MAML(
+        tuned = MAML(
             self.model,
             inner_lr=self.inner_lr if rate is None else rate,
             inner_steps=self.inner_steps,
             fresh_head="head",
             # A zero head gives the body no gradient.
-            fresh_head_init="glorot" if parts == "body" else head_init or "zero",
+            fresh_head_init="glorot" if parts == "body" else head_init or self.head_init,
             adapts=named,
             batch_norm_modes=self.batch_norm_modes,
         )
+        return computed_alike(tuned, self)
 
     def _refuse_other_ways(
         self, rate: float | None, head: Head, head_init: HeadInit | None

@@ -1,5 +1,7 @@
 """A linear head for each episode: where it starts and what it says."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,14 +24,22 @@ def initial_head(features: Tensor, labels: Tensor, ways: int, init: HeadInit) ->
         return prototype_head(features, labels, ways)
     weight = features.new_zeros(ways, size)
     if init == "glorot":
-        generator = torch.Generator().manual_seed(0)
-        # On the CPU, so that every device starts from the same numbers.
-        draw = nn.init.xavier_uniform_(torch.empty(ways, size), generator=generator)
-        weight = draw.to(features)
+        weight = glorot_weight(weight.shape, features.dtype, features.device)
     return {
         "weight": weight.expand(episodes, -1, -1),
         "bias": features.new_zeros(episodes, ways),
     }
+
+
+@lru_cache(maxsize=8)
+def glorot_weight(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Uniform weights, the same at every call; read, never written."""
+    # In float32 and on the CPU, so that every type and device starts from the same numbers; once,
+    # since a GPU waits; and not of an inference mode, which it outlives.
+    with torch.inference_mode(False), torch.no_grad():
+        draw = torch.Generator().manual_seed(0)
+        weight = nn.init.xavier_uniform_(torch.empty(shape, dtype=torch.float32), generator=draw)
+        return weight.to(device, dtype)
 
 
 def prototype_head(features: Tensor, labels: Tensor, ways: int) -> FastWeights:

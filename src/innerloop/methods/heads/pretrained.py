@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +12,7 @@ from innerloop.methods.door import ways_of
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.methods.parts import Parts, checked
 from innerloop.networks.base import refuse_other_features
+from innerloop.networks.batch_norm import Stored
 from innerloop.settings.fields import Smoothing
 
 
@@ -66,7 +68,7 @@ class PretrainedFeatures(FrozenFeatures):
         """Loss and accuracy on images (n, channels, height, width) with labels (n,)."""
         classes = classes_of(batch)
         # One set of images with the network's own weights: an episode dimension of one.
-        features = self._network("embed").call({}, batch.images[None], "update")
+        features = self._network("embed").call({}, batch.images[None], by_batch())
         refuse_other_features(features, self.model, "embed")
         logits = self.class_logits(features[0])
         refuse_few_outputs(classes, logits)
@@ -76,6 +78,11 @@ class PretrainedFeatures(FrozenFeatures):
     def class_logits(self, features: Tensor) -> Tensor:
         """Logits (n, training classes) of the features (n, features) of a mini-batch."""
         return self.classification(features)
+
+
+def by_batch() -> Stored | None:
+    """A mini-batch's own statistics, towards which stored ones move; not without gradients."""
+    return "update" if torch.is_grad_enabled() else None
 
 
 def classes_of(batch: LabelledImages) -> int:

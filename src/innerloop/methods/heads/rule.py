@@ -1,6 +1,6 @@
 """Rules that tell an episode's classes apart by features, from those of its support set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import cast
 
 import torch
@@ -57,11 +57,28 @@ class Rule(nn.Module):
         """What training makes small: of logits (m, ways) and labels (m,), a mean over them."""
         return F.cross_entropy(logits, labels)
 
+    @property
+    def kind(self) -> Hashable:
+        """What says what is fitted: the classes of its modules, and their numbers and texts."""
+        return tuple(
+            (path, type(module).__name__, *_settings_of(module))
+            for path, module in self.named_modules()
+        )
+
     def module(self, fitted: Fitted) -> nn.Module:
         """What is fitted, as a module of its own: features (n, features) -> logits (n, ways)."""
         if fitted.keys() == {"weight", "bias"} and type(self).logits is Rule.logits:
             return linear_module({name: of[None] for name, of in fitted.items()}, 0)
         return FittedRule(self, fitted)
+
+
+def _settings_of(module: nn.Module) -> list[tuple[str, int | float | str]]:
+    """What a module was made with, and not whether it is in training."""
+    return [
+        (name, value)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name != "training" and isinstance(value, int | float | str)
+    ]
 
 
 class FittedRule(nn.Module):
@@ -120,10 +137,13 @@ class RuleHead:
         ways = int(labels.max()) + 1
         head: FastWeights = {UNKNOWING: features.new_zeros(len(features), ways)}
         for index in range(steps + 1):
-            if index == 1:
-                head = self.fit(features, labels, ways)
-            logits = self.logits(head, features)
-            yield head, self.losses(logits, labels).detach(), accuracy(logits, labels)
+            # An adaptation has no graph to the rule's own parameters.
+            with torch.no_grad():
+                if index == 1:
+                    head = self.fit(features, labels, ways)
+                logits = self.logits(head, features)
+                losses = self.losses(logits, labels)
+            yield head, losses, accuracy(logits, labels)
 
     def fit(self, features: Tensor, labels: Tensor, ways: int) -> FastWeights:
         """What the rule keeps of each support set, stacked: (E, ...) each.

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Hashable
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,16 +110,18 @@ class IMAML(Descent):
         batches = [batch.support] * self.inner_steps
         last, _, accuracies = self._last_weights(network, start, batches)
         adapted = {name: of.requires_grad_() for name, of in last.items()}
-        query, after = self._losses(network, adapted, batch.query, self.inner_steps)
-        target = gradient(query.values, adapted, create_graph=False)
-        support, _ = self._losses(network, adapted, batch.support, self.inner_steps, twice=True)
-        slope = gradient(support.values, adapted, create_graph=True)
+        # The implicit gradient is a number of this step: whoever asks for the loss alone gets both.
+        with torch.enable_grad():
+            query, after = self._losses(network, adapted, batch.query, self.inner_steps)
+            target = gradient(query.values, adapted, create_graph=False)
+            support, _ = self._losses(network, adapted, batch.support, self.inner_steps, twice=True)
+            slope = gradient(support.values, adapted, create_graph=True)
 
-        def product(vectors: Tensor) -> Tensor:
-            curved = hessian_product(slope, adapted, by_name(vectors, adapted))
-            return vectors + rows_of(curved) / self.proximal
+            def product(vectors: Tensor) -> Tensor:
+                curved = hessian_product(slope, adapted, by_name(vectors, adapted))
+                return vectors + rows_of(curved) / self.proximal
 
-        implicit, residual = conjugate_gradient(product, rows_of(target), self.cg_steps)
+            implicit, residual = conjugate_gradient(product, rows_of(target), self.cg_steps)
         gradients = by_name(implicit, adapted)
         values = with_gradient(query.values, start, {name: gradients[name] for name in self.params})
         pulled = rows_of(self._pulled(adapted, slope, start)).detach()

@@ -51,6 +51,7 @@ class AdaptationSettings(EpisodicSettings, InnerLoopSettings):
 
     def refuse_misfits(self, config: RunConfig) -> None:
         """Mini-batches of the query set are equally large."""
+        super().refuse_misfits(config)
         if config.episode.queries % self.query_batches:
             raise ConfigError(
                 f"query_batches={self.query_batches} must divide queries={config.episode.queries}."

@@ -1,7 +1,7 @@
 """Gradient descent of a network on every support set, each episode with weights of its own."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, LossFunction, Objective, of_ways
 from innerloop.methods.base import Adaptation, Learner, accuracy, refuse_another_function
 from innerloop.methods.door import ways_of
-from innerloop.methods.heads.linear import prototype_head
+from innerloop.methods.heads.linear import glorot_weight, prototype_head
 from innerloop.methods.parts import (
     HeadInit,
     checked,
@@ -111,6 +111,16 @@ class Descent(Learner):
         self._is_cut_known = False
         self._adapted = None if adapts is None else set(parameters_to_adapt(model, adapts))
         self._refuse_nothing_to_adapt()
+        self.refuse_still_head()
+
+    def refuse_still_head(self) -> None:
+        """Raise `ConfigError` for a head that starts from zero in every episode and stays there."""
+        from_zero = bool(self._fresh) and self.fresh_head_init == "zero"
+        if from_zero and self._adapted is not None and not self._adapted & {*self._fresh}:
+            raise ConfigError(
+                "A fresh head that starts from zero and takes no inner step tells nothing apart, "
+                "and hands on no gradient: adapt it too, or let it start otherwise (glorot)."
+            )
 
     def _refuse_nothing_to_adapt(self) -> None:
         names = {*self.params, *self._fresh}
@@ -119,6 +129,11 @@ class Descent(Learner):
                 f"No parameter of {type(self.model).__name__} would take inner steps: give it "
                 "trainable parameters (requires_grad=True), and adapt submodules that have some."
             )
+
+    @property
+    def training_mode(self) -> BatchNormMode:
+        """A batch's own statistics, unless stored ones come first."""
+        return "running" if self.batch_norm_modes[0] == "running" else "transductive"
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -217,7 +232,7 @@ class Descent(Learner):
                 rows = len(weight) if ways is None else ways
                 head = weight.new_zeros(rows, *weight.shape[1:])
                 if self.fresh_head_init == "glorot" and head.ndim > 1:
-                    head = _glorot(head.shape, head.dtype, head.device)
+                    head = glorot_weight(head.shape, head.dtype, head.device)
                 fast_weights[name] = head.repeat(len(support), *[1] * head.ndim).requires_grad_()
         return fast_weights
 
@@ -430,14 +445,6 @@ class Descent(Learner):
                 f"The network's outputs have shape {tuple(outputs.shape)} and the targets "
                 f"{tuple(targets.shape)}: give both the same."
             )
-
-
-@lru_cache(maxsize=8)
-def _glorot(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Uniform weights, the same at every call; read, never written."""
-    # On the CPU, so that every device starts from the same numbers; once, since a GPU waits.
-    draw = torch.Generator().manual_seed(0)
-    return nn.init.xavier_uniform_(torch.empty(shape, dtype=dtype), generator=draw).to(device)
 
 
 def _are_shares(targets: Tensor, outputs: Tensor) -> bool:

@@ -10,7 +10,7 @@ from innerloop.fast_weights.objectives import LossFunction
 from innerloop.methods.base import Learner, sharing_weights
 from innerloop.methods.maml.other_parts import other_parts
 from innerloop.methods.maml.unrolled import Unrolled, arguments_of
-from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, checked
+from innerloop.methods.parts import PARTS, Head, HeadInit, Parts, checked, refuse_contradictions
 from innerloop.networks.batch_norm import BatchNormMode
 from innerloop.settings.fields import Rate
 from innerloop.settings.run import RunConfig
@@ -116,6 +116,7 @@ class MAML(Unrolled):
         penalty: float = 0.1,
     ) -> Learner:
         """Other parts of the network by the same steps; see `Learner.adapting`."""
+        refuse_contradictions(parts, rate, head, head_init, penalty)
         if parts == "own" and head == "gradient" and head_init is None:
             same = sharing_weights(self)
             same.inner_lr = self.inner_lr if rate is None else checked("inner_lr", Rate, rate)
@@ -123,4 +124,5 @@ class MAML(Unrolled):
         tuned = other_parts(self, parts, rate=rate, head=head, head_init=head_init, penalty=penalty)
         if parts == "own" and isinstance(tuned, MAML):
             tuned._adapted = self._adapted
+            tuned.refuse_still_head()
         return tuned

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from torch.nn import functional as F
 
 from innerloop.core.errors import ConfigError
-from innerloop.methods.base import Learner
+from innerloop.methods.base import Learner, computed_alike
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.parts import Head, HeadInit, Parts, refuse_steps_beside, submodules
+from innerloop.methods.parts import Head, HeadInit, Parts, submodules
 
 if TYPE_CHECKING:
     from innerloop.methods.maml.learner import MAML
@@ -23,13 +23,12 @@ def other_parts(
     penalty: float,
 ) -> Learner:
     """What `MAML.adapting` gives where something else than the rate is to be another."""
-    refuse_steps_beside(head, parts)
     named = submodules(learner.model, parts)
     kept = learner.meta_learned_head and head_init is None
     if parts == "head" and not (kept and head == "gradient"):
         if learner.loss_fn is not F.cross_entropy:
             raise ConfigError("A new head on frozen features is fitted by cross-entropy alone.")
-        return FrozenFeatures(
+        frozen = FrozenFeatures(
             learner.model,
             batch_norm_modes=learner.batch_norm_modes,
             head=head,
@@ -38,12 +37,15 @@ def other_parts(
             inner_steps=learner.inner_steps,
             penalty=penalty,
         )
+        return computed_alike(frozen, learner)
     if not learner.computes_as_maml:
         # What a subclass does in its inner loop would be lost without a word.
-        return Learner.adapting(learner, parts, rate=rate, head=head, head_init=head_init)
+        return Learner.adapting(
+            learner, parts, rate=rate, head=head, head_init=head_init, penalty=penalty
+        )
     from innerloop.methods.maml.learner import MAML
 
-    return MAML(
+    tuned = MAML(
         learner.model,
         inner_lr=learner.inner_lr if rate is None else rate,
         inner_steps=learner.inner_steps,
@@ -54,3 +56,4 @@ def other_parts(
         loss_fn=learner.loss_fn,
         batch_norm_modes=learner.batch_norm_modes,
     )
+    return computed_alike(tuned, learner)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.functional import FastWeights
@@ -18,7 +19,7 @@ from innerloop.methods.door import part_of, ways_of
 from innerloop.methods.maml.descent import Descent
 from innerloop.methods.parts import InnerSteps, checked
 from innerloop.settings.fields import between
-from innerloop.settings.method import MethodSettings
+from innerloop.settings.method import NO_STEP, MethodSettings
 
 
 class Unrolled(Descent):
@@ -86,9 +87,11 @@ class Unrolled(Descent):
             The mean query loss at φ_K, a scalar whose gradient with respect to θ is the
             meta-gradient; and (E,) each: ``support_accuracy_before``, ``support_accuracy_after``,
             ``query_accuracy_before``, ``query_accuracy_after``. The model is not changed.
+
+        It trains as `meta_loss` does, which is all that training needs.
         """
         network = self._network()
-        losses, fast_weights, logged = self._objective(network, episodes)
+        losses, fast_weights, logged = self._training_objective(network, episodes)
         with torch.no_grad():
             start = self._start(network, self.params, episodes.support)
             outputs = self._outputs(network, start, episodes.query.images, 0)
@@ -103,8 +106,16 @@ class Unrolled(Descent):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of `outer_loop`, without the forward passes that only its metrics need."""
-        losses, _, logged = self._objective(self._network(), batch)
+        losses, _, logged = self._training_objective(self._network(), batch)
         return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
+
+    def _training_objective(
+        self, network: Network, batch: EpisodeBatch
+    ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+        """`_objective`; a subclass gathers there what training sees."""
+        if self._fresh and self.fresh_head_init == "zero" and not self.inner_steps:
+            raise ConfigError(NO_STEP)
+        return self._objective(network, batch)
 
     def _objective(
         self, network: Network, batch: EpisodeBatch

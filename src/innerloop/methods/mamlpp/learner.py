@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.errors import ConfigError
 from innerloop.data.episodes import EpisodeBatch
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
@@ -78,11 +77,13 @@ class MAMLpp(LearntRates):
             learned_rates=learned_rates,
             **settings,
         )
-        self.multi_step_loss = multi_step_loss
+        self.multi_step_loss: bool = checked("multi_step_loss", bool, multi_step_loss)
         self.multi_step_fraction = checked("multi_step_fraction", Fraction, multi_step_fraction)
-        self.derivative_order_annealing = derivative_order_annealing
+        self.derivative_order_annealing: bool = checked(
+            "derivative_order_annealing", bool, derivative_order_annealing
+        )
         self.first_order_fraction = checked("first_order_fraction", Fraction, first_order_fraction)
-        self.cosine_annealing = cosine_annealing
+        self.cosine_annealing: bool = checked("cosine_annealing", bool, cosine_annealing)
         self.outer_lr_floor = checked("outer_lr_floor", Fraction, outer_lr_floor)
         self._fraction = 0.0
 
@@ -95,8 +96,6 @@ class MAMLpp(LearntRates):
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Take the schedules to outer step ``step`` of ``total``; returns the outer-rate factor."""
-        if not (total >= 1 and 0 <= step < total):
-            raise ConfigError(f"Outer steps are 0 to total - 1: got step {step} of {total}.")
         super().begin_outer_step(step, total)
         self._fraction = step / total
         # Outer steps before the switch are of first order: exactly step < fraction * total.

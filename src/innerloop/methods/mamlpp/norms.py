@@ -13,10 +13,10 @@ from innerloop.fast_weights.copies import private_copy
 from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses
-from innerloop.fast_weights.sums import tree_mean
 from innerloop.methods.base import Adaptation
 from innerloop.methods.keys import key_of
 from innerloop.methods.maml.learner import MAML
+from innerloop.methods.parts import checked
 from innerloop.networks.batch_norm import (
     BatchNormMode,
     Moments,
@@ -26,6 +26,7 @@ from innerloop.networks.batch_norm import (
     refuse_several_passes,
     unbiased_moments,
 )
+from innerloop.networks.checks import norms_by_batch_alone
 
 
 class PerStepNorms(MAML):
@@ -41,7 +42,7 @@ class PerStepNorms(MAML):
         settings: those of `MAML`.
 
     Raises:
-        ConfigError: if there is no inner step.
+        ConfigError: if there is no inner step, or a batch norm of which there can be no sets.
     """
 
     def __init__(
@@ -58,10 +59,18 @@ class PerStepNorms(MAML):
                 "MAML++ has sets of batch norm and rates for each inner step: got "
                 f"{self.inner_steps}."
             )
-        self.per_step_statistics = per_step_statistics
+        self.per_step_statistics: bool = checked("per_step_statistics", bool, per_step_statistics)
+        by_batch = norms_by_batch_alone(model)
+        if by_batch and (per_step_statistics or per_step_affine):
+            raise ConfigError(
+                f"MAML++ keeps batch norm's sets for each inner step, which layer {by_batch[0]!r} "
+                "of PyTorch's own has not: use innerloop.BatchNorm2d, or switch "
+                "per_step_statistics and per_step_affine off."
+            )
         self._norms = batch_norm_layers(model)
         self._gathered: dict[str, list[Tensor]] = {}
-        self.affine = self._affine_sets() if per_step_affine else nn.ParameterDict()
+        with_sets = checked("per_step_affine", bool, per_step_affine)
+        self.affine = self._affine_sets() if with_sets else nn.ParameterDict()
         if per_step_statistics:
             self._keep_statistics()
 
@@ -79,11 +88,18 @@ class PerStepNorms(MAML):
 
     def _keep_statistics(self) -> None:
         """Running mean and variance (N, channels) of every batch norm, in the learner's state."""
-        self.batch_norm_modes = (*self.batch_norm_modes, "running")
+        if "running" not in self.batch_norm_modes:
+            self.batch_norm_modes = (*self.batch_norm_modes, "running")
+        like = next(self.model.parameters())
         for name, layer in self._norms.items():
             shape = self.inner_steps, layer.channels
-            self.register_buffer(f"running_mean/{key_of(name)}", torch.zeros(shape))
-            self.register_buffer(f"running_var/{key_of(name)}", torch.ones(shape))
+            self.register_buffer(f"running_mean/{key_of(name)}", like.new_zeros(shape))
+            self.register_buffer(f"running_var/{key_of(name)}", like.new_ones(shape))
+
+    @property
+    def training_mode(self) -> BatchNormMode:
+        """A batch's own statistics, wherever there are sets of them."""
+        return "transductive" if self.per_step_statistics else super().training_mode
 
     def begin_outer_step(self, step: int, total: int) -> float:
         """Nothing is gathered yet; see `Learner.begin_outer_step`."""
@@ -101,19 +117,21 @@ class PerStepNorms(MAML):
             stored.lerp_(rows.flatten(0, 1).mean(0), self._norms[name].momentum)
         self._gathered = {}
 
-    def meta_loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective of `outer_loop`; `end_outer_step` adds what it sees to the statistics."""
-        if not self.per_step_statistics:
-            return super().meta_loss(batch)
-        network = self._network()
+    def _training_objective(
+        self, network: Network, batch: EpisodeBatch
+    ) -> tuple[Tensor, FastWeights, dict[str, Tensor]]:
+        """The objective; `end_outer_step` adds what its passes see to the statistics."""
+        if not (self.per_step_statistics and torch.is_grad_enabled()):
+            return super()._training_objective(network, batch)
         network.gathered = {}
-        losses, _, logged = self._objective(network, batch)
-        for number, passes in network.gathered.items():
+        found = super()._training_objective(network, batch)
+        gathered, network.gathered = network.gathered, None
+        for number, passes in gathered.items():
             for name in self._norms:
                 for part in Moments._fields:
                     rows = torch.stack([getattr(of[name], part) for of in passes], dim=1)
                     self._gathered.setdefault(f"{number}/{name}/{part}", []).append(rows)
-        return tree_mean(losses), {name: tree_mean(value) for name, value in logged.items()}
+        return found
 
     def gathered(self) -> dict[str, Tensor]:
         """Moments (E, passes, channels) of every set and batch norm; see `Learner.gathered`."""
@@ -130,7 +148,7 @@ class PerStepNorms(MAML):
     def _statistics(
         self, network: Network, weights: FastWeights, adaptation: Adaptation, mode: BatchNormMode
     ) -> Statistics | Stored | None:
-        if mode != "running":
+        if mode != "running" or not self.per_step_statistics:
             return super()._statistics(network, weights, adaptation, mode)
         episodes = len(adaptation.support)
         return {
@@ -165,7 +183,10 @@ class PerStepNorms(MAML):
     def _call(
         self, network: Network, fast_weights: FastWeights, index: int
     ) -> tuple[FastWeights, Stored | None]:
-        return self._with_affine(network, fast_weights, self._set(index)), None
+        weights, statistics = super()._call(network, fast_weights, index)
+        # Training and inner loop normalise by the batch, wherever there are sets of statistics.
+        statistics = None if self.per_step_statistics else statistics
+        return self._with_affine(network, weights, self._set(index)), statistics
 
     def _losses(
         self,

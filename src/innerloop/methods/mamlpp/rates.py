@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from innerloop.core.errors import ConfigError
@@ -33,8 +32,10 @@ class LearntRates(PerStepNorms):
             )
         self._rate_of = self._rate_names(learned_rates) if learned_rates else {}
         self.rates = nn.ParameterDict()
+        like = next(self.model.parameters())
         for key in dict.fromkeys(self._rate_of.values()):
-            self.rates[key] = nn.Parameter(torch.full((self.inner_steps,), float(self.inner_lr)))
+            rates = like.new_full((self.inner_steps,), float(self.inner_lr))
+            self.rates[key] = nn.Parameter(rates)
 
     def _rate_names(self, unit: str) -> dict[str, str]:
         """Name of each tensor that takes inner steps -> key of its rates."""

@@ -95,8 +95,10 @@ class MatchingNet(EpisodicFeatures):
     ):
         scale = checked("scale", Annotated[float, between(0.001, 1000.0)], scale)
         steps = checked("reading_steps", Annotated[int, between(0, 100)], reading_steps)
-        context = FullContext(feature_size(model), steps) if full_context else None
-        rule = Attention(scale, learn_scale=learn_scale, context=context)
+        in_view = checked("full_context", bool, full_context)
+        context = FullContext(feature_size(model), steps) if in_view else None
+        learnt = checked("learn_scale", bool, learn_scale)
+        rule = Attention(scale, learn_scale=learnt, context=context)
         super().__init__(model, rule, batch_norm_modes=batch_norm_modes)
 
     @classmethod

@@ -78,7 +78,9 @@ class MetaSGD(MAML):
         penalty: float = 0.1,
     ) -> Learner:
         """Itself: it has learnt how to adapt; see `Learner.adapting`."""
-        return Learner.adapting(self, parts, rate=rate, head=head, head_init=head_init)
+        return Learner.adapting(
+            self, parts, rate=rate, head=head, head_init=head_init, penalty=penalty
+        )
 
     def diagnostics(self) -> dict[str, Any]:
         """Of each tensor's rates the mean, and how many are negative, as a fraction."""

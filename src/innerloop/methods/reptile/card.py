@@ -87,6 +87,7 @@ class Settings(EpisodicSettings, InnerLoopSettings):
 
     def refuse_misfits(self, config: RunConfig) -> None:
         """Mini-batches are of images that an episode has, and a fresh head needs a second step."""
+        super().refuse_misfits(config)
         there = config.episode.shots + config.episode.queries
         if self.train_shots > there:
             raise ConfigError(

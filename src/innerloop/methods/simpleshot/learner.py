@@ -91,13 +91,19 @@ class SimpleShot(PretrainedFeatures):
         """The transform is a setting of the same name."""
         return cls(model, transform=config.own.transform)
 
+    @property
+    def head_kind(self) -> Hashable:
+        """That of the rule."""
+        return self.rule.kind
+
     def head_of(self, episodes: int, batch_norm: BatchNormMode) -> RuleHead:
         """The nearest mean, in so many episodes."""
         return RuleHead(self.rule, {})
 
     def class_logits(self, features: Tensor) -> Tensor:
         """As of `PretrainedFeatures`; the mean feature moves towards the mini-batch's."""
-        self.rule.gather(features)
+        if torch.is_grad_enabled():
+            self.rule.gather(features)
         return super().class_logits(features)
 
     def step_signature(self) -> Hashable | None:

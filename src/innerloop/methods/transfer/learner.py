@@ -10,7 +10,12 @@ from torch.nn import functional as F
 from innerloop.data.images import LabelledImages
 from innerloop.fast_weights.objectives import Objective
 from innerloop.methods.heads.frozen import FrozenFeatures
-from innerloop.methods.heads.pretrained import classes_of, fraction_right, refuse_few_outputs
+from innerloop.methods.heads.pretrained import (
+    by_batch,
+    classes_of,
+    fraction_right,
+    refuse_few_outputs,
+)
 from innerloop.settings.run import RunConfig
 
 
@@ -50,5 +55,5 @@ class Transfer(FrozenFeatures):
         # One set of images with the network's own weights: an episode dimension of one.
         one = LabelledImages(batch.images[None], batch.labels[None])
         objective = Objective(F.cross_entropy, partial(refuse_few_outputs, classes))
-        losses = self._network().losses({}, one, objective, "update")
+        losses = self._network().losses({}, one, objective, by_batch())
         return losses.values[0], {"accuracy": fraction_right(losses.outputs[0], batch.labels)}
