@@ -476,6 +476,41 @@ def test_a_wrong_setting_is_refused_in_a_sentence_and_nothing_is_written(options
     assert refusal(["train", "fomaml", *TINY, *options], capsys, 2).startswith(sentence)
 
 
+WITHOUT_EFFECT = [
+    ("metaoptnet --solver ridge --cost 5", "--cost", "solver is svm, and that is ridge"),
+    ("metaoptnet --ridge-penalty 3", "--ridge-penalty", "solver is ridge, and that is svm"),
+    ("matchingnet --reading-steps 9", "--reading-steps", "full_context is on, and that is off"),
+    ("protonet --initial-scale 77", "--initial-scale", "distance is cosine, and that is euclidean"),
+    (
+        "mamlpp --no-multi-step-loss --multi-step-fraction 0.2",
+        "--multi-step-fraction",
+        "multi_step_loss is on, and that is off",
+    ),
+    (
+        "mamlpp --no-derivative-order-annealing --first-order-fraction 0.2",
+        "--first-order-fraction",
+        "derivative_order_annealing is on, and that is off",
+    ),
+    (
+        "mamlpp --preset paper-5w1s --no-cosine-annealing --outer-lr-floor 0.2",
+        "--outer-lr-floor",
+        "cosine_annealing is on, and that is off",
+    ),
+    *(
+        (f"{method} --head-init glorot", "--head-init", "here every episode's is new")
+        for method in ("maml", "fomaml", "anil", "mamlpp", "reptile", "imaml", "protomaml")
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "option", "reason"), WITHOUT_EFFECT)
+def test_an_option_that_would_decide_nothing_is_refused(arguments, option, reason, here, capsys):
+    sentence = refusal(["train", *arguments.split()], capsys, 2)
+
+    assert sentence.startswith(f"{option} would decide nothing: it is ")
+    assert sentence.endswith(f"{reason}.")
+
+
 def test_training_without_a_method_is_refused(capsys):
     sentence = (
         "Say which method, before the options: innerloop train METHOD. There are: "
@@ -756,10 +791,14 @@ def test_an_unfinished_run_is_not_evaluated(paused, capsys):
             ["--adapt", "head", "--head", "logistic", "--inner-lr", "0.1"],
             "A logistic head takes no inner steps",
         ),
-        (["--inner-lr=-1"], "The inner rate must be between 0 and 1,000: got -1"),
+        (["--inner-lr=-1"], "inner_lr must be between 0.0 and 1,000.0: got -1"),
         (
             ["--adapt", "head", "--head", "logistic", "--penalty=0"],
-            "The penalty must be above 0 and at most 1,000,000",
+            "penalty must be between 1e-12 and 1,000,000.0: got 0",
+        ),
+        (
+            ["--adapt", "head", "--head", "cosine", "--inner-steps", "3"],
+            "A cosine head takes no inner steps: leave --inner-steps out.",
         ),
         (["--penalty", "5"], "--penalty is of a logistic head: add --adapt head --head logistic."),
     ],

@@ -487,3 +487,38 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
 def test_a_name_near_none_is_answered_with_all_of_them():
     assert did_you_mean("FOMALM", ["fomaml", "maml"]) == " Did you mean 'fomaml'?"
     assert did_you_mean("zebra", ["fomaml", "maml"]) == " There are: fomaml, maml."
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        *((method, dict(inner_steps=0)) for method in ("maml", "fomaml", "anil")),
+        *((method, dict(inner_lr=0.0)) for method in ("maml", "fomaml", "anil", "imaml")),
+        ("reptile", dict(eval_inner_steps=0)),
+        ("reptile", dict(inner_lr=0.0, fresh_head=False)),
+        ("mamlpp", dict(multi_step_fraction=0.004)),
+        ("protonet", dict(training_ways=1)),
+        ("r2d2", dict(training_ways=1)),
+    ],
+)
+def test_a_training_that_could_learn_nothing_is_refused(method, changes):
+    with pytest.raises(
+        ConfigError, match=r"learn nothing|learns from|less than one of|nothing to tell apart"
+    ):
+        settings_of(method, **changes)
+
+
+def test_steps_that_stay_are_taken_where_something_else_is_learnt():
+    for method in ("maml", "fomaml", "anil"):
+        assert settings_of(method, inner_steps=0, fresh_head=False).own.inner_steps == 0
+        assert settings_of(method, inner_lr=0.0, fresh_head=False).own.inner_lr == 0
+    assert settings_of("mamlpp", inner_lr=0.0).own.learns_rates
+    assert settings_of("protomaml", inner_steps=0).own.inner_steps == 0
+
+
+@pytest.mark.parametrize("method", names())
+def test_only_a_head_from_zero_is_at_chance_before_a_step(method):
+    config = settings_of(method)
+    at_chance = method not in ("boil", "metasgd", "protomaml", "baselinepp")
+
+    assert config.own.starts_at_chance(config) == at_chance

@@ -139,6 +139,8 @@ def _refuse_unsaid_steps(options: EvaluateOptions, config: "RunConfig") -> None:
             f"{config.method} takes no inner steps: leave --inner-steps out, or say what takes "
             "them, by --adapt."
         )
+    if options.head != "gradient" and options.inner_steps is not None:
+        raise ConfigError(f"A {options.head} head takes no inner steps: leave --inner-steps out.")
     unsaid = options.inner_steps is None or options.inner_lr is None
     takes_steps = options.adapt != "own" and options.head == "gradient"
     if takes_steps and unsaid and config.own.adaptation_rate is None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from innerloop.cli.command import Field, option
+from innerloop.core.errors import ConfigError
 from innerloop.settings.fields import Section, flag_of, plain_type
 from innerloop.settings.run import RunConfig
 
@@ -60,8 +61,20 @@ def _options_of(section: Section, sentences: dict[str, str], *, seldom: bool) ->
 
 
 def chosen(options: Any, config: RunConfig) -> RunConfig:
-    """The settings that were typed, checked; ``options`` has the groups of `groups_of`."""
+    """The settings that were typed, checked; ``options`` has the groups of `groups_of`.
+
+    Args:
+        options: what was parsed.
+        config: what the options started from.
+
+    Raises:
+        ConfigError: if a value is wrong, or one that was typed would decide nothing.
+    """
     values: dict[str, Any] = {}
     for sections in GROUPS.values():
         values |= dataclasses.asdict(getattr(options, _attribute(sections)))
-    return config.replace(**values)
+    changed = config.replace(**values)
+    for name, why in changed.own.without_effect().items():
+        if changed.flat()[name] != config.flat()[name]:
+            raise ConfigError(f"--{name.replace('_', '-')} would decide nothing: {why}.")
+    return changed

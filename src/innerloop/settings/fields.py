@@ -42,6 +42,7 @@ def setting(
     formerly: Any = dataclasses.MISSING,
     place: bool = False,
     networks: tuple[str, ...] = (),
+    when: tuple[str, Any] | None = None,
 ) -> Any:
     """A field of which more is said than its type and default.
 
@@ -53,12 +54,14 @@ def setting(
         formerly: what files of this version mean that lack it, since they are older.
         place: where something lies, which decides no number: kept in files, and no option.
         networks: names of the networks that have it; none: whatever the network, it is there.
+        when: another attribute of the section and the value at which this one decides something.
     """
     metadata: dict[str, Any] = {
         "seldom": seldom,
         "formerly": formerly,
         "place": place,
         "networks": networks,
+        "when": when,
     }
     if flag:
         metadata["flag"] = flag
@@ -68,6 +71,13 @@ def setting(
 def flag_of(field: dataclasses.Field) -> str:
     """What a setting is called among all settings, on the command line and in tables."""
     return field.metadata.get("flag", field.name)
+
+
+def value_in_words(value: Any) -> str:
+    """Of a setting, as sentences have it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,18 @@ class Section:
         kinds = self.kinds()
         for field in dataclasses.fields(self):
             check(flag_of(field), kinds[field.name], getattr(self, field.name))
+
+    def without_effect(self) -> dict[str, str]:
+        """Settings that decide nothing beside the others, with the reason, by their names."""
+        found = {}
+        for field in dataclasses.fields(self):
+            other, value = field.metadata.get("when") or ("", None)
+            if other and getattr(self, other) != value:
+                found[flag_of(field)] = (
+                    f"it is read where {other} is {value_in_words(value)}, and that is "
+                    f"{value_in_words(getattr(self, other))}"
+                )
+        return found
 
     def flat(self) -> dict[str, Any]:
         """The settings by their names among all settings; not the places."""

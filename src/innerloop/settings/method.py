@@ -168,6 +168,13 @@ class EpisodicSettings(MethodSettings):
         """A head that is new in every episode starts from zero, or there is none before a step."""
         return self.has_fresh_head
 
+    def without_effect(self) -> dict[str, str]:
+        """Also the start of a head that is learnt, where every episode's is new."""
+        found = super().without_effect()
+        if self.has_fresh_head and self.adaptation_rate is not None:
+            found["head_init"] = "it is of a head that is learnt, and here every episode's is new"
+        return found
+
     def refuse_misfits(self, config: "RunConfig") -> None:
         """A new head that starts from zero has to move."""
         super().refuse_misfits(config)

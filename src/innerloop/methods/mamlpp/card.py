@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from innerloop.core.errors import ConfigError
 from innerloop.methods.card import Card, DiagnosticFigure, Paper
 from innerloop.methods.maml import card as maml
 from innerloop.settings.fields import Fraction, setting
@@ -16,11 +17,13 @@ class Settings(maml.AdaptationSettings):
 
     multi_step_loss: bool = True
     """Early on, learn from the loss at every inner step."""
-    multi_step_fraction: Fraction = setting(0.1, seldom=True)
+    multi_step_fraction: Fraction = setting(0.1, seldom=True, when=("multi_step_loss", True))
     """Part of the run over which the multi-step loss moves its weight to the last step."""
     derivative_order_annealing: bool = True
     """First order early on, then second."""
-    first_order_fraction: Fraction = setting(1 / 3, seldom=True)
+    first_order_fraction: Fraction = setting(
+        1 / 3, seldom=True, when=("derivative_order_annealing", True)
+    )
     """Part of the run with first-order gradients, where derivative-order annealing is on."""
     per_step_statistics: bool = True
     """Batch-norm statistics by inner step."""
@@ -30,7 +33,7 @@ class Settings(maml.AdaptationSettings):
     """Learn inner rates by step and layer or tensor; off: keep inner_lr."""
     cosine_annealing: bool = True
     """Let the outer rate fall along a cosine."""
-    outer_lr_floor: Fraction = setting(0.5, seldom=True)
+    outer_lr_floor: Fraction = setting(0.5, seldom=True, when=("cosine_annealing", True))
     """Where the cosine ends, as a fraction of the outer rate."""
 
     @property
@@ -48,6 +51,15 @@ class Settings(maml.AdaptationSettings):
         if not self.cosine_annealing:
             return ""
         return f", falling along a cosine to {self.outer_lr_floor * outer_lr:g}"
+
+    def refuse_misfits(self, config: RunConfig) -> None:
+        """The multi-step loss is on for whole epochs, a hundredth of the run each."""
+        super().refuse_misfits(config)
+        if self.multi_step_loss and round(100 * self.multi_step_fraction) == 0:
+            raise ConfigError(
+                f"multi_step_fraction={self.multi_step_fraction} is less than one of the run's 100 "
+                "epochs: take 0.01 or more, or switch multi_step_loss off."
+            )
 
     def image_passes(self, config: RunConfig, steps: int) -> int:
         """As for MAML, and N − 1 query passes more while the multi-step loss is on."""

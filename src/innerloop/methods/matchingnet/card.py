@@ -14,7 +14,7 @@ class Settings(EpisodicFeaturesSettings):
 
     full_context: bool = False
     """Embed each image in view of the whole support set, by two LSTMs."""
-    reading_steps: Annotated[int, between(0, 100)] = 5
+    reading_steps: Annotated[int, between(0, 100)] = setting(5, when=("full_context", True))
     """How often a query image reads the support set, where full_context is on."""
     scale: Annotated[float, between(0.001, 1000.0)] = 10.0
     """Factor on cosines before the softmax; 1 is the paper's."""

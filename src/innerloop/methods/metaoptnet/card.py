@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import between
+from innerloop.settings.fields import between, setting
 from innerloop.settings.method import EpisodicFeaturesSettings
 
 
@@ -15,9 +15,9 @@ class Settings(EpisodicFeaturesSettings):
     solver: Literal["svm", "ridge"] = "svm"
     """What is fitted to the support set: a support vector machine of many classes, or a ridge
     regression."""
-    cost: Annotated[float, between(1e-6, 1e6)] = 0.1
+    cost: Annotated[float, between(1e-6, 1e6)] = setting(0.1, when=("solver", "svm"))
     """C of the support vector machine."""
-    ridge_penalty: Annotated[float, between(1e-6, 1e6)] = 50.0
+    ridge_penalty: Annotated[float, between(1e-6, 1e6)] = setting(50.0, when=("solver", "ridge"))
     """Penalty of the ridge regression."""
     initial_scale: Annotated[float, between(1e-6, 1e6)] = 10.0
     """Where the learnt scale of the logits starts."""

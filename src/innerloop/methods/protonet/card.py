@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from innerloop.methods.card import Card, Paper
-from innerloop.settings.fields import between
+from innerloop.settings.fields import between, setting
 from innerloop.settings.method import HalvingSettings
 from innerloop.settings.presets import paper_presets
 
@@ -58,7 +58,7 @@ class Settings(HalvingSettings):
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Of features from prototypes: the squared Euclidean one (the paper's), or the cosine, times a
     learnt scale."""
-    initial_scale: Scale = 10.0
+    initial_scale: Scale = setting(10.0, when=("distance", "cosine"))
     """Where the cosine's learnt scale starts."""
 
 

@@ -101,6 +101,11 @@ class Settings(EpisodicSettings, InnerLoopSettings):
             )
         if self.fresh_head and self.inner_steps == 1:
             raise ConfigError(ONE_STEP)
+        if self.inner_lr == 0:
+            raise ConfigError(
+                "inner_lr=0 leaves the weights where they are, whose difference is what Reptile "
+                "learns from: take a rate above 0."
+            )
 
 
 _TRAIN_SHOTS = 10
