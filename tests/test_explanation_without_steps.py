@@ -160,7 +160,7 @@ def test_its_sentences_speak_of_no_steps_and_no_rate_of_its_own(measured):
     text = "\n".join(measured.verdict)
 
     assert "At each method's own budget (no steps and 2 steps)" in text
-    assert "protonet takes no inner steps: its own adaptation is found in one go" in text
+    assert "protonet takes no inner steps: its own adaptation is whole at once" in text
     assert "from the run's own head" in text and "the head's steps" not in text
     assert "In the median episode fomaml's rate of 0.4 is" in text and "protonet's rate" not in text
     assert measured.change["protonet"].weights == {}

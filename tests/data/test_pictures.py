@@ -81,6 +81,54 @@ def test_sixteen_bits_that_hold_fewer_are_refused_and_not_read_as_black(kind, br
         read(saved(Image.fromarray(values), "TIFF"))
 
 
+COLOUR_TYPES = {2: 3, 4: 2, 6: 4}
+"""Of a PNG: colours, grey with transparency, colours with it; and how many channels each has."""
+
+
+def png_of_sixteen_bits(values: np.ndarray, colour_type: int) -> io.BytesIO:
+    """Shades (height, width), the same in each colour, opaque."""
+    channels = [values] * COLOUR_TYPES[colour_type]
+    if colour_type != 2:
+        channels[-1] = np.full_like(values, 65535)
+    rows = np.stack(channels, axis=-1).astype(">u2")
+    height, width = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("colour_type", COLOUR_TYPES)
+def test_colours_of_sixteen_bits_become_eight_and_few_bits_are_refused(colour_type):
+    values = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * 257
+    channels = 1 if colour_type == 4 else 3
+
+    pixels = read(png_of_sixteen_bits(values, colour_type))
+
+    assert np.array_equal(pixels, np.tile(values // 257, (channels, 1, 1)))
+    with pytest.raises(DataError, match=r"brightest pixel has \d+ of 65535"):
+        read(png_of_sixteen_bits(values // 16, colour_type))
+    assert not read(png_of_sixteen_bits(values * 0, colour_type)).any()
+
+
+@pytest.mark.parametrize("sixteen", [False, True])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_a_tiff_in_which_zero_is_white_is_turned_round(sixteen, white_is_zero):
+    kind, white = (np.uint16, 65535) if sixteen else (np.uint8, 255)
+    shades = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * (white // 255)
+    held = white - shades if white_is_zero else shades
+    tags = {262: 0 if white_is_zero else 1}
+    # Pillow turns round what it writes, in 8 bits alone, as it does what it reads.
+    written = held if sixteen or not white_is_zero else shades
+
+    file = saved(Image.fromarray(written.astype(kind)), "TIFF", tiffinfo=tags)
+
+    with Image.open(file) as image:
+        assert image.tag_v2[262] == tags[262]
+    file.seek(0)
+    assert np.array_equal(read(file)[0], np.arange(SIDE * SIDE).reshape(SIDE, SIDE))
+
+
 def test_what_is_transparent_is_white_whatever_lies_under_it():
     alpha = np.full((SIDE, SIDE), 255, dtype=np.uint8)
     alpha[: SIDE // 2] = 0

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +25,8 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 WHITE = 65535
 TWELVE_BITS = 4095
 """What scientific cameras have at most, in files of 16 bits; of 255 it would be 16."""
+PHOTOMETRIC = 262
+"""A tag of TIFF: 0 where zero is white."""
 ROWS = 256
 """Of a transparent picture that are laid on white together."""
 
@@ -83,9 +85,10 @@ def decoded(file: BinaryIO, path: str) -> np.ndarray:
     try:
         with Image.open(file, formats=FORMATS) as image:
             _refuse_huge(image, path)
+            stored = _stored(image)
             # Nobody else has it: a copy would be as large again.
             ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_in_eight_bits(image))
+            return np.asarray(_in_eight_bits(image, stored))
     except DataError:
         raise
     # A decoder may raise anything at bytes that somebody made up.
@@ -127,7 +130,8 @@ def pixels_of(image: Image.Image, path: str) -> np.ndarray:
         DataError: if it is too large.
     """
     _refuse_huge(image, path)
-    return np.asarray(_in_eight_bits(ImageOps.exif_transpose(image)))
+    stored = _stored(image)
+    return np.asarray(_in_eight_bits(ImageOps.exif_transpose(image), stored))
 
 
 def _refuse_huge(image: Image.Image, path: str) -> None:
@@ -140,13 +144,39 @@ def _refuse_huge(image: Image.Image, path: str) -> None:
         )
 
 
-def _in_eight_bits(image: Image.Image) -> Image.Image:
+class _Stored(NamedTuple):
+    """How a file has its pixels, which is not known any more once they are decoded."""
+
+    cut: bool
+    """In 16 bits a channel, of which Pillow keeps the upper 8."""
+    grey: bool
+    """Grey with transparency, which Pillow may give as colour."""
+    white_is_zero: bool
+    """The smaller, the brighter; Pillow turns that round in 8 bits alone."""
+
+
+def _stored(image: Image.Image) -> _Stored:
+    """Of a picture that is not decoded yet."""
+    tiles = getattr(image, "tile", None)
+    how = tiles[0][3] if tiles else ""
+    raw = str(how[0] if isinstance(how, tuple) and how else how)
+    tags = getattr(image, "tag_v2", {})
+    return _Stored(
+        ";16" in raw and image.mode not in SIXTEEN_BITS,
+        raw.startswith("LA"),
+        tags.get(PHOTOMETRIC) == 0,
+    )
+
+
+def _in_eight_bits(image: Image.Image, stored: _Stored) -> Image.Image:
     """The picture in mode L or RGB, without transparency."""
     if image.mode in (*SIXTEEN_BITS, "I"):
-        return _from_sixteen_bits(image)
+        return _from_sixteen_bits(image, stored.white_is_zero)
     if image.mode == "F":
         raise Unusable("its pixels are floating-point numbers: save it in 8 bits a channel")
-    mode = "L" if image.mode in GREY else "RGB"
+    if stored.cut:
+        _refuse_few_bits(_brightest(image) * 257)
+    mode = "L" if image.mode in GREY or stored.grey else "RGB"
     if image.has_transparency_data:
         return _on_white(image, mode)
     return image if image.mode == mode else image.convert(mode)
@@ -164,16 +194,30 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
     return result
 
 
-def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+def _brightest(image: Image.Image) -> int:
+    """Of all channels but transparency."""
+    colours = image.convert("RGB") if image.mode in ("RGBA", "LA", "CMYK") else image
+    ranges = colours.getextrema()
+    return max(most for _, most in (ranges if isinstance(ranges[0], tuple) else [ranges]))
+
+
+def _refuse_few_bits(brightest: int) -> None:
+    """Raise `Unusable` for values of 12 bits or fewer in 16."""
+    if 0 < brightest <= TWELVE_BITS:
+        raise Unusable(
+            f"its brightest pixel has {brightest} of {WHITE}, as if its values were of fewer "
+            "bits; it would be almost black: save it in 8 bits a channel"
+        )
+
+
+def _from_sixteen_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
     """Scaled: Pillow's own conversion would cut off all that is brighter than 255."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > WHITE:
         raise Unusable("its pixels have more than 16 bits: save it in 8 bits a channel")
-    if 0 < values.max() <= TWELVE_BITS:
-        raise Unusable(
-            f"its brightest pixel has {values.max()} of {WHITE}, as if its values were of fewer "
-            "bits; it would be almost black: save it in 8 bits a channel"
-        )
+    _refuse_few_bits(int(values.max()))
+    if white_is_zero:
+        values = WHITE - values
     # 65535 is 255 * 257; with half of that added, the division rounds.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 

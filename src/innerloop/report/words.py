@@ -37,11 +37,16 @@ def table_of_rows(rows: Sequence[ResultRow]) -> str:
     lines += [
         f"{row.shots:5d}  {row.batch_norm:12s}  {100 * row.query_accuracy_before:10.2f} "
         f"%  {100 * row.query_accuracy:6.2f} ± {100 * row.query_accuracy_ci95:.2f} %  "
-        f"{100 * row.support_accuracy_before:12.2f} %  {100 * row.support_accuracy:11.2f} %"
+        f"{100 * row.support_accuracy_before:12.2f} %  {_percent_or_dash(row.support_accuracy)}"
         for row in rows
     ]
     lines += [_line_of_steps(row) for row in rows if _was_measured_by_step(row)]
     return "\n".join(lines)
+
+
+def _percent_or_dash(accuracy: float) -> str:
+    """Of the support set, where it is known without the images that are predicted."""
+    return f"{'-':>11s}" if math.isnan(accuracy) else f"{100 * accuracy:11.2f} %"
 
 
 def _was_measured_by_step(row: ResultRow) -> bool:

@@ -56,6 +56,13 @@ class MethodSettings(Section):
         )
 
     @property
+    def inner_loop_in_words(self) -> str:
+        """What is done in an episode, as tables of settings say it."""
+        if self.adaptation_rate is None:
+            return "no gradient steps: what is adapted is computed from the support set in one go"
+        return f"{self.adaptation_steps} steps of {self.descent_in_words} at {self.rate_in_words}"
+
+    @property
     def can_be_explained(self) -> bool:
         """Whether its learner can be adapted in other ways than its own, as explanations do."""
         return False

@@ -58,7 +58,7 @@ def _budget(subject: SubjectRow) -> str:
 def without_steps(subjects: tuple[SubjectRow, SubjectRow]) -> list[str]:
     """What an explanation, which is of steps and rates, measured of a run without."""
     return [
-        f"{subject.name} takes no inner steps: its own adaptation is found in one go, and is the "
+        f"{subject.name} takes no inner steps: its own adaptation is whole at once, and the "
         f"same from one step on and at every rate; other parts of its network took "
         f"{STEPS_OF_PARTS} steps."
         for subject in subjects

@@ -33,6 +33,16 @@ class Settings(PretrainingSettings):
     """Of pretraining: how much of a target is spread over all training classes."""
 
     @property
+    def adaptation_in_words(self) -> str:
+        """Its steps are of the images that are predicted, and not of inner loops."""
+        return f"{self.query_steps} steps of Adam at {self.query_lr:g} on support and query images"
+
+    @property
+    def inner_loop_in_words(self) -> str:
+        """The same, and of what."""
+        return f"{self.adaptation_in_words} together, of the class weights"
+
+    @property
     def can_be_explained(self) -> bool:
         """Features take any head."""
         return True

@@ -40,18 +40,19 @@ class InformedHead:
     ) -> Iterator[tuple[FastWeights, Tensor, Tensor]]:
         """Heads that are to see no query image, and after one step heads that are to see them.
 
-        Losses and accuracies on the support set are those of the class means, for all steps: what
-        becomes of them follows from the images that are predicted. See `HeadOfFeatures`.
+        Losses and accuracies on the support set are those of the class means, and after a step
+        NaN: what becomes of them follows from the images that are predicted. See `HeadOfFeatures`.
         """
         z = F.normalize(features, dim=-1)
         targets = F.one_hot(labels, int(labels.max()) + 1).to(z)  # (E, n, ways)
         means = targets.mT @ z / targets.sum(1)[..., None]
         head = {"weight": means}
         logits = self._scores(means, z)
-        for index in range(steps + 1):
-            if index == 1:
-                head = head | {"support": z, "targets": targets}
-            yield head, episode_losses(logits, labels), accuracy(logits, labels)
+        yield head, episode_losses(logits, labels), accuracy(logits, labels)
+        head = head | {"support": z, "targets": targets}
+        unknown = z.new_full((len(z),), math.nan)
+        for _ in range(steps):
+            yield head, unknown, unknown
 
     def logits(self, head: FastWeights, features: Tensor) -> Tensor:
         """Logits (E, n, ways) of features (E, n, features); they depend on one another.

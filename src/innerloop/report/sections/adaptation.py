@@ -1,5 +1,6 @@
 """What adaptation does: before and after, on support and query set, step by step, by shots."""
 
+import math
 from dataclasses import dataclass
 
 from innerloop.analysis.explanation.rows import ShotsRow
@@ -70,6 +71,8 @@ def in_words(results: list[Adapted]) -> list[str]:
             result.name, result.row.support_accuracy, result.row.query_accuracy
         )
         for result in results
+        # It is not known where it depends on which images are predicted.
+        if math.isfinite(result.row.support_accuracy)
     ]
     steps = [
         findings.more_steps(result.name, result.row.query_accuracy_per_step, result.row.inner_steps)

@@ -150,19 +150,12 @@ def key_settings(config: RunConfig, name: str) -> Table:
         ["setting", "value"],
         [
             ["episode", shape],
-            ["inner loop", _inner_loop(config)],
+            ["inner loop", config.own.inner_loop_in_words],
             ["outer loop", _outer_loop(config)],
             ["network", config.network.in_words],
             ["final weights", f"the last ones{averaged}"],
         ],
     )
-
-
-def _inner_loop(config: RunConfig) -> str:
-    own = config.own
-    if own.adaptation_rate is None:
-        return "no gradient steps: what is adapted is computed from the support set in one go"
-    return f"{own.adaptation_steps} steps of {own.descent_in_words} at {own.rate_in_words}"
 
 
 def _outer_loop(config: RunConfig) -> str:
