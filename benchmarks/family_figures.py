@@ -4,6 +4,7 @@ python benchmarks/family_figures.py
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -196,7 +197,7 @@ def draw_shifts() -> Figure:
     for (i, j), value in np.ndenumerate(values):
         colour = "black" if below[i, j] < 20 * (1 - BESIDE) else "white"
         panel.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour)
-    panel.set_xticks(range(len(domains)), [name.replace(" ", "\n", 1) for name in domains])
+    panel.set_xticks(range(len(domains)), [textwrap.fill(name, 17) for name in domains])
     panel.set_yticks(range(len(methods)), titles(methods))
     panel.tick_params(labelsize=9)
     panel.grid(visible=False)
