@@ -328,6 +328,24 @@ def test_targets_without_an_episode_dimension_are_refused():
         EpisodeBatch.of_regression(one, one)
 
 
+@pytest.mark.parametrize("shape", [(10, 1), (1, 10)])
+def test_inputs_without_an_episode_dimension_are_refused(shape):
+    """Ten examples would be ten episodes of one."""
+    wave = LabelledImages(torch.zeros(shape), torch.zeros(shape))
+
+    with pytest.raises(DataError, match=r"Inputs are \(E, examples, ...\): got shape \("):
+        EpisodeBatch.of_regression(wave, wave)
+    whole = LabelledImages(torch.zeros(1, 10, 1), torch.zeros(1, 10, 1))
+    assert len(EpisodeBatch.of_regression(whole, whole)) == 1
+
+
+def test_targets_of_numpy_are_refused_in_a_sentence():
+    wave = LabelledImages(np.zeros((1, 10, 1)), np.zeros((1, 10, 1)))  # type: ignore[arg-type]
+
+    with pytest.raises(DataError, match=r"of type ndarray: give a torch.Tensor"):
+        EpisodeBatch.of_regression(wave, wave)
+
+
 def points(count: int) -> LabelledImages:
     """Of two episodes, all of them different numbers."""
     x = torch.arange(2.0 * count).view(2, count, 1)

@@ -341,5 +341,7 @@ def test_more_shots_are_better_only_where_every_step_rises():
         "A has 80.0 ± 1.0 % with 1, 90.0 ± 1.0 % with 5 support images a class: more is better at "
         "every step."
     )
+    unsure = [*rows, ShotsRow(shots=10, mean=0.95, ci95=1.27)]
+    assert findings.over_shots("A", unsure).endswith("with 10 support images a class.")
     level = [*rows, ShotsRow(shots=10, mean=0.9, ci95=0.01)]
     assert findings.over_shots("A", level).endswith("with 10 support images a class.")

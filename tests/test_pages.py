@@ -203,12 +203,34 @@ def test_runs_of_another_split_stand_apart(runs, tmp_path):
 def test_shots_from_1_to_10_fill_their_place(tmp_path):
     run, other = make_run(tmp_path, "fomaml"), make_run(tmp_path, "transfer")
     for shots in range(1, 11):
-        evaluate(run, 0.9 + shots / 1000, shots=shots, queries=10)
+        evaluate(run, 0.4 + shots / 20, shots=shots, queries=10)
 
     made = of([run.path, other.path], explanation=EXPLANATION)
 
     assert not any("K from 1 to 10" in what for what in made.missing)
     assert "with 10 support images a class: more is better at every step." in text_of(made)
+
+
+def test_shots_are_compared_over_as_many_episodes_each(tmp_path):
+    run = make_run(tmp_path, "fomaml")
+    for shots, episodes in ((1, 8), (5, 8), (10, 8), (5, 40), (2, 40)):
+        name = f"evaluation-{shots}-{episodes}.json"
+        over = dict(episodes=episodes, query_accuracy_per_episode=[0.9] * episodes)
+        evaluate(run, 0.9, shots=shots, queries=10, query_accuracy=0.9, name=name, **over)
+
+    assert [row.shots for row in over_shots(run)] == [1, 5, 10]
+
+
+def test_what_one_training_says_of_its_method_names_its_seed(tmp_path):
+    first = make_run(tmp_path, "fomaml", 0, evaluated=0.95)
+    # On more episodes than the other seed has: the table's are those of both.
+    over = dict(episodes=40, query_accuracy=0.99, query_accuracy_per_episode=[0.99] * 40)
+    evaluate(first, 0.99, support_accuracy=0.123, name="evaluation-more.json", **over)
+    alone = text_of(general([first.path]))
+    both = text_of(general([first.path, make_run(tmp_path, "fomaml", 1, evaluated=0.95).path]))
+
+    assert "After adaptation FO-MAML has 12.3 % on the support" in alone
+    assert "After adaptation FO-MAML (training seed 0) has 99.9 % on the support" in both
 
 
 def test_an_evaluation_at_other_steps_is_no_row_of_shots(tmp_path):

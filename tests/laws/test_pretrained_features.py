@@ -8,8 +8,12 @@ from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
+from innerloop.methods.baselinepp.learner import BaselinePP
 from innerloop.methods.heads.pretrained import PretrainedFeatures
+from innerloop.methods.simpleshot.learner import SimpleShot
+from innerloop.methods.tim.learner import TIM
 from innerloop.methods.transfer.learner import Transfer
+from innerloop.networks.batch_norm import BatchNorm2d
 from innerloop.networks.conv4 import Conv4
 from laws.test_meta_gradient import random_episodes, relative
 from laws.test_transfer import images_of_classes, network
@@ -33,6 +37,29 @@ def test_the_objective_is_the_cross_entropy_of_all_training_classes():
     assert relative(gradient(ours, batch) - (exact := gradient(theirs, batch)), exact) < 1e-12
     for name, value in ours.state_dict().items():
         assert torch.allclose(value, theirs.state_dict()[name], rtol=1e-12), name
+
+
+@pytest.mark.parametrize("kind", [Transfer, PretrainedFeatures, BaselinePP, SimpleShot, TIM])
+def test_a_batch_norm_at_several_places_is_refused(kind):
+    """One pair of running statistics would serve inputs of other layers."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList([nn.Conv2d(c, 4, 3, stride=2) for c in (1, 4)])
+            self.norm = BatchNorm2d(4)
+            self.head = nn.Linear(4, 12)
+
+        def embed(self, images: Tensor) -> Tensor:
+            for conv in self.convs:
+                images = self.norm(conv(images)).relu()
+            return images.mean((2, 3))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.embed(images))
+
+    with pytest.raises(ConfigError, match="Layer 'norm' runs more than once in a forward pass"):
+        kind(Shared().double()).meta_loss(images_of_classes())
 
 
 def test_smoothed_labels_are_spread_over_all_classes():

@@ -83,6 +83,13 @@ def test_a_preset_is_what_the_settings_start_from(tmp_path):
     assert mamlpp.own == settings_of("mamlpp", "paper").own
 
 
+@pytest.mark.parametrize("name", ["preset", "method", "self"])
+@pytest.mark.parametrize("place", ["settings", "method.maml.settings"])
+def test_what_is_no_setting_is_refused_among_the_settings(place, name, tmp_path):
+    with pytest.raises(ConfigError, match=f"has no setting '{name}'"):
+        planned(tmp_path, f"methods = ['maml']\n[{place}]\n{name} = 'course'\n")
+
+
 RANGES = """
 [sample]
 kind = "{kind}"

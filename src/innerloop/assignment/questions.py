@@ -100,7 +100,7 @@ def _rows_over_shots(material: Material) -> dict[str, Sequence[ShotsRow]]:
     """Accuracies at several shots by method: of the runs, else those of the explanation."""
     firsts = {method: material.first(method) for method in material.methods}
     measured: dict[str, Sequence[ShotsRow]] = {
-        named(method): rows
+        adaptation.name_of_first(material, method): rows
         for method, run in firsts.items()
         if run and (rows := adaptation.over_shots(run))
     }

@@ -11,7 +11,8 @@ DIVERGED_POINTS = 0.10
 REGAINED_WITHIN = 0.20
 """Soon enough: within this fraction of the run."""
 DIVERGED = (
-    "The training diverged: its validation accuracy fell more than 10 points under its best and "
+    "The training diverged: its validation accuracy fell more than 10 points, and more than both "
+    "intervals cover, under its best and "
     "had not come back after 20 % of the run, or at its end. Lower --outer-lr, or "
     "--inner-lr where the method has it, or try --clip-gradient 0.3."
 )
@@ -51,20 +52,30 @@ def first_step_at(steps: Sequence[int], accuracy: Sequence[float], level: float)
     return next((step for step, value in zip(steps, accuracy, strict=True) if value >= level), None)
 
 
-def diverged(steps: Sequence[int], accuracy: Sequence[float | None]) -> bool:
+def diverged(
+    steps: Sequence[int],
+    accuracy: Sequence[float | None],
+    half_widths: Sequence[float] | None = None,
+) -> bool:
     """Not finite, or fallen far from a former best and not back soon.
 
     Far is more than 10 points under it, back is within 10 of it, soon is in 20 % of the run.
+
+    Args:
+        steps: outer steps done at each validation.
+        accuracy: at each.
+        half_widths: of its intervals: a fall that both, added in squares, cover is none.
     """
     values = _finite_or_none(accuracy)
     if values is None:
         return True
     patience = REGAINED_WITHIN * (steps[-1] - steps[0])
-    best = -math.inf
+    halves = [0.0] * len(values) if half_widths is None else half_widths
+    best = (-math.inf, 0.0)
     fallen_since: int | None = None
-    for step, value in zip(steps, values, strict=True):
-        best = max(best, value)
-        if value >= best - DIVERGED_POINTS:
+    for step, value, half in zip(steps, values, halves, strict=True):
+        best = max(best, (value, half))
+        if best[0] - value <= max(DIVERGED_POINTS, math.hypot(best[1], half)):
             fallen_since = None
         elif fallen_since is None:
             fallen_since = step

@@ -56,9 +56,19 @@ class EpisodeBatch:
             query: inputs (E, queries, ...) and their targets.
 
         Raises:
-            DataError: if labels are classes, or not (E, examples, ...).
+            DataError: if labels are classes, or inputs or labels not (E, examples, ...).
         """
         for part in (support, query):
+            if not isinstance(part.labels, torch.Tensor):
+                raise DataError(
+                    f"Targets are of type {type(part.labels).__name__}: give a torch.Tensor."
+                )
+            if part.images.ndim < 3:
+                raise DataError(
+                    f"Inputs are (E, examples, ...): got shape {tuple(part.images.shape)}. Of one "
+                    "episode E is 1: images[None]; of one number each example has a dimension of "
+                    "its own: images[..., None]."
+                )
             if part.labels.ndim < 2:
                 raise DataError(
                     f"Targets are (E, examples, ...): got shape {tuple(part.labels.shape)}. Of one "

@@ -385,7 +385,8 @@ def divergence(run: RunDirectory) -> str:
     """A sentence if the run's validation accuracy fell and did not come back; else nothing."""
     records = run.validations()
     curve = [record.query_accuracy for record in records]
-    return DIVERGED if diverged([record.step for record in records], curve) else ""
+    halves = [record.query_accuracy_ci95 for record in records]
+    return DIVERGED if diverged([record.step for record in records], curve, halves) else ""
 
 
 def save_episode(experiment: Experiment, run: RunDirectory, learner: Learner) -> None:

@@ -17,6 +17,7 @@ from innerloop.networks.batch_norm import (
     Stored,
     in_one,
     of_pass,
+    several_passes,
 )
 
 
@@ -30,13 +31,19 @@ def normalising_by(
         layers: by name.
         statistics: None, each pass's own; given moments (channels,) by layer; or what the layers
             keep. A layer that is not named has its own.
+
+    Raises:
+        ConfigError: if a layer runs again where its running statistics are to move.
     """
 
-    def giving(value: Moments | Stored):
+    def giving(name: str, value: Moments | Stored):
         passes = itertools.count()
 
         def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
-            return inputs, named | {"statistics": of_pass(value, next(passes))}
+            number = next(passes)
+            if number and value == "update":
+                raise several_passes(name)
+            return inputs, named | {"statistics": of_pass(value, number)}
 
         return hook
 
@@ -44,7 +51,7 @@ def normalising_by(
         for name, layer in layers.items() if statistics is not None else ():
             value = statistics.get(name) if isinstance(statistics, dict) else statistics
             if value is not None:
-                hook = giving(value)
+                hook = giving(name, value)
                 hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
         yield
 

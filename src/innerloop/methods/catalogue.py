@@ -115,7 +115,7 @@ def title_of(method: str) -> str:
     return f"{own.title} ({', '.join(remarks)})" if remarks else own.title
 
 
-def settings_of(method: str, preset: str | None = None, **changes: Any) -> RunConfig:
+def settings_of(method: str, preset: str | None = None, /, **changes: Any) -> RunConfig:
     """A method's default settings, or those that a preset and some changes make of them.
 
     Args:

@@ -87,10 +87,15 @@ def refuse_several_passes(statistics: Statistics, episodes: int) -> None:
     """
     for name, of in statistics.items():
         if of.mean.ndim > episodes + 1:
-            raise ConfigError(
-                f"Layer {name!r} runs more than once in a forward pass, so no one pair of "
-                "statistics can be kept for it: give every place a BatchNorm2d of its own."
-            )
+            raise several_passes(name)
+
+
+def several_passes(name: str) -> ConfigError:
+    """That one pair of statistics would have to serve several places."""
+    return ConfigError(
+        f"Layer {name!r} runs more than once in a forward pass, so no one pair of statistics can "
+        "be kept for it: give every place a BatchNorm2d of its own."
+    )
 
 
 class BatchNorm2d(nn.Module):

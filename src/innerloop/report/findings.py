@@ -150,9 +150,11 @@ def _around(rows: Sequence[PartRow], best: PartRow) -> list[float]:
 
 
 def over_shots(name: str, rows: Sequence[ShotsRow]) -> str:
-    """What more support images per class do."""
+    """What more support images per class do; better is what the intervals tell apart."""
     shown = ", ".join(f"{percent(row.mean, row.ci95, 1)} with {row.shots}" for row in rows)
-    rising = len(rows) > 1 and all(b.mean > a.mean for a, b in pairwise(rows))
+    rising = len(rows) > 1 and all(
+        b.mean - a.mean > math.hypot(a.ci95, b.ci95) for a, b in pairwise(rows)
+    )
     return f"{name} has {shown} support images a class" + (
         ": more is better at every step." if rising else "."
     )

@@ -104,11 +104,11 @@ def primary_rows(run: RunDirectory, part: str, episodes: int | None = None) -> l
     return [row for row in evaluations(run, part, episodes) if is_primary(run, row)]
 
 
-def primary_row(run: RunDirectory, part: str) -> EvaluationRow | None:
-    """A run's evaluation in its own way on the most episodes of a part, or None."""
+def primary_row(run: RunDirectory, part: str, episodes: int | None = None) -> EvaluationRow | None:
+    """A run's evaluation in its own way on so many episodes of a part, or on the most; or None."""
     if not run.weights_path.is_file() or not run.validations():
         return None
-    return next(iter(primary_rows(run, part)), None)
+    return next(iter(primary_rows(run, part, episodes)), None)
 
 
 def common_episodes(runs: Sequence[RunDirectory], part: str) -> int | None:
@@ -144,15 +144,14 @@ def over_other_shapes(run: RunDirectory) -> list[EvaluationRow]:
 def over_shots(run: RunDirectory) -> list[EvaluationRow]:
     """A run's validation at several shots, in its own way, by rising number of shots.
 
-    Of each number of shots, that on the most episodes.
+    All are over as many episodes: of several such series the longest, then that on the most.
     """
-    most: dict[int, EvaluationRow] = {}
+    series: dict[int, dict[int, EvaluationRow]] = {}
     for row in run.evaluations():
-        if not _is_over_shots(run, row):
-            continue
-        if row.shots not in most or row.episodes > most[row.shots].episodes:
-            most[row.shots] = row
-    return [most[shots] for shots in sorted(most)]
+        if _is_over_shots(run, row):
+            series.setdefault(row.episodes, {})[row.shots] = row
+    longest = max(series, key=lambda episodes: (len(series[episodes]), episodes), default=0)
+    return [row for _, row in sorted(series.get(longest, {}).items())]
 
 
 def _is_over_shots(run: RunDirectory, row: EvaluationRow) -> bool:

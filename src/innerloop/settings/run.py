@@ -90,7 +90,7 @@ class RunConfig(Generic[Own]):
             sentences |= section.descriptions()
         return sentences
 
-    def replace(self, **changes: Any) -> "RunConfig[Own]":
+    def replace(self, /, **changes: Any) -> "RunConfig[Own]":
         """A copy with some settings changed, by their names, checked again.
 
         Raises:

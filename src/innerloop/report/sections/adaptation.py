@@ -21,7 +21,7 @@ class Adapted:
     """A method's first run, and its evaluation in its own way.
 
     Attributes:
-        name: of the method, for tables.
+        name: of the method, and of the run's training seed where the method has several.
         config: of the run.
         row: of the evaluation.
     """
@@ -32,10 +32,19 @@ class Adapted:
 
 
 def adapted(material: Material, method: str) -> Adapted | None:
-    """The first run of a method, if it was evaluated."""
+    """The first run of a method, if it was evaluated; on the episodes of the report's table."""
     run = material.first(method)
-    row = primary_row(run, "val") if run else None
-    return Adapted(named(method), run.config, row) if run and row else None
+    row = None
+    if run:
+        row = primary_row(run, "val", material.episodes) or primary_row(run, "val")
+    return Adapted(name_of_first(material, method), run.config, row) if run and row else None
+
+
+def name_of_first(material: Material, method: str) -> str:
+    """A method, and where it has several trainings the seed of the first, of which it is said."""
+    runs = material.of(method)
+    several = f" (training seed {runs[0].config.training.seed})" if len(runs) > 1 else ""
+    return f"{named(method)}{several}"
 
 
 def blocks(material: Material, method: str) -> list[Block]:
