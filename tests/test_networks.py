@@ -17,7 +17,7 @@ from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.experiments.experiment import build_learner
 from innerloop.methods.catalogue import read_config, settings_of
-from innerloop.methods.check import check_model
+from innerloop.methods.check import check_model, refuse_faults_in_passes
 from innerloop.networks.base import Embeds
 from innerloop.networks.build import build_network
 from innerloop.networks.conv4 import Conv4
@@ -389,6 +389,106 @@ def test_a_method_that_needs_embed_refuses_a_network_without_it(mine, capsys):
             sentences[name] = str(error)
 
     assert list(sentences) == ["Small"] and "embed" in sentences["Small"]
+
+
+NOISY = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from innerloop import BatchNorm2d
+
+
+class Base(nn.Module):
+    def __init__(self, outputs, channels, image_size):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 5, stride=4)
+        self.norm = BatchNorm2d(8)
+        self.head = nn.Linear(8, outputs)
+
+    def embed(self, images):
+        return self.norm(self.conv(images)).relu().mean(dim=(2, 3))
+
+    def forward(self, images):
+        return self.head(self.embed(images))
+
+
+class Dropping(Base):
+    def embed(self, images):
+        return F.dropout(super().embed(images), 0.5, training=True)
+
+
+class Noise(Base):
+    def embed(self, images):
+        return super().embed(images) + torch.randn(8)
+
+
+class OfTheBatch(Base):
+    def embed(self, images):
+        norm = F.batch_norm(self.conv(images), None, None, training=True)
+        return norm.relu().mean(dim=(2, 3))
+
+
+class Centred(Base):
+    def embed(self, images):
+        features = super().embed(images)
+        return features - features.mean(0)
+
+
+class Counting(Base):
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def embed(self, images):
+        self.seen += 1
+        return super().embed(images)
+
+
+class Pair(Base):
+    def embed(self, images):
+        return (super().embed(images),)
+
+
+def Double(**sizes):
+    return Base(**sizes).double()
+"""
+FAULTS_OF_PASSES = {
+    "Dropping": "changes from pass to pass, by random numbers",
+    "Noise": "changes from pass to pass, by random numbers",
+    "OfTheBatch": "depends on the other images: let only innerloop.BatchNorm2d layers look at",
+    "Centred": "depends on the other images: let only innerloop.BatchNorm2d layers look at",
+    "Counting": "Buffer 'seen' is changed by a forward pass",
+    "Pair": "The network's output is of type tuple",
+    "Double": "weights are torch.float64, and images are torch.float32: let its factory return it",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS_OF_PASSES)
+@pytest.mark.parametrize("method", ["protonet", "simpleshot"])
+def test_what_only_a_pass_tells_of_a_network_is_refused_before_anything_is_written(
+    method, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("noisy_nets.py").write_text(NOISY)
+
+    small = [one for one in SMALL if method == "protonet" or "meta-batch" not in one]
+
+    assert cli.main(["train", method, "--network", f"noisy_nets:{name}", *small]) == 2
+    assert FAULTS_OF_PASSES[name] in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_network_without_those_faults_passes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("noisy_nets.py").write_text(NOISY)
+    config = settings_of("protonet", network="noisy_nets:Base", device="cpu", image_size=20)
+    learner = build_learner(config, 3)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+
+    refuse_faults_in_passes(learner, torch.rand(4, 3, 20, 20))
+
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
 
 
 # ResNet-12 in runs

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from innerloop.core.errors import DataError
 from innerloop.data.images import resize
@@ -124,6 +124,7 @@ def test_a_tiff_in_which_zero_is_white_is_turned_round(sixteen, white_is_zero):
     file = saved(Image.fromarray(written.astype(kind)), "TIFF", tiffinfo=tags)
 
     with Image.open(file) as image:
+        assert isinstance(image, TiffImagePlugin.TiffImageFile)
         assert image.tag_v2[262] == tags[262]
     file.seek(0)
     assert np.array_equal(read(file)[0], np.arange(SIDE * SIDE).reshape(SIDE, SIDE))

@@ -350,7 +350,7 @@ def test_sets_of_a_batch_norm_of_pytorchs_own_are_refused(switch):
             super().__init__(F.softplus)
             self.norm1 = nn.BatchNorm2d(4, track_running_stats=False).double()
 
-    off = dict(per_step_statistics=False, per_step_affine=False)
+    off: dict[str, Any] = dict(per_step_statistics=False, per_step_affine=False)
 
     with pytest.raises(ConfigError, match="layer 'norm1' of PyTorch's own has not: use innerloop"):
         MAMLpp(TheirNorm(), **(off | {switch: True}))

@@ -8,6 +8,7 @@ import tyro
 
 from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
 from innerloop.core.errors import ConfigError
+from innerloop.settings.sections import NETWORKS
 
 if TYPE_CHECKING:
     from innerloop.analysis.explanation.results import Explanation
@@ -56,7 +57,9 @@ def run(arguments: list[str]) -> int:
 def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanation":
     from innerloop.analysis.comparison import check_runs, refuse_differences
     from innerloop.analysis.explanation.explain import explain_runs
+    from innerloop.analysis.explanation.measurements import refuse_what_cannot_be_explained
     from innerloop.cli.actions import evaluate_if_needed
+    from innerloop.experiments.experiment import open_run
     from innerloop.experiments.ranks import refuse_others
 
     say = sayer(options)
@@ -70,6 +73,11 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
     check_runs(runs, options.episodes)
     refuse_differences(runs, "val", options.episodes)
     refuse_others({f"weights of {run.path.name}": run.weights_sha256() for run in runs})
+    for directory in runs:
+        if directory.config.network.name not in NETWORKS:
+            _, learner = open_run(directory, data_dir=options.data_dir, device=options.device)
+            takes_steps = directory.config.own.adaptation_rate is not None
+            refuse_what_cannot_be_explained(directory.path.name, learner, takes_steps=takes_steps)
     for directory in runs:
         evaluate_if_needed(
             directory,

@@ -197,8 +197,7 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
 def _brightest(image: Image.Image) -> int:
     """Of all channels but transparency."""
     colours = image.convert("RGB") if image.mode in ("RGBA", "LA", "CMYK") else image
-    ranges = colours.getextrema()
-    return max(most for _, most in (ranges if isinstance(ranges[0], tuple) else [ranges]))
+    return int(np.asarray(colours).max())
 
 
 def _refuse_few_bits(brightest: int) -> None:

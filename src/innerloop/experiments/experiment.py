@@ -11,7 +11,7 @@ import torch
 from innerloop.core.errors import ConfigError, DataError
 from innerloop.core.seeding import EVALUATION_SEED, stream
 from innerloop.data import load_dataset
-from innerloop.data.images import FewShotDataset
+from innerloop.data.images import FewShotDataset, LabelledImages
 from innerloop.data.minibatches import ImageSampler
 from innerloop.data.sampling import EpisodeSampler
 from innerloop.data.splits import Split, find_split
@@ -21,6 +21,7 @@ from innerloop.experiments.machine import device_for, on_this_machine, usable_de
 from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import find_card, find_learner, read_config
+from innerloop.methods.check import refuse_faults_in_passes
 from innerloop.methods.variants import Variant
 from innerloop.networks.build import build_network
 from innerloop.networks.usual import usual_torch
@@ -28,6 +29,7 @@ from innerloop.runs.directory import RunDirectory
 from innerloop.runs.results import Origin
 from innerloop.runs.weights import load_weights, weights_settings
 from innerloop.settings.run import RunConfig
+from innerloop.settings.sections import NETWORKS
 
 OWN = Variant()
 """Adaptation in the method's own way."""
@@ -161,7 +163,20 @@ class Experiment:
         """Build once what a training needs, to refuse wrong settings before anything is written."""
         self.training_sampler()
         self.evaluation_sampler("val")
-        self.build_learner()
+        self.try_network(self.build_learner())
+
+    @usual_torch()
+    def try_network(self, learner: Learner) -> None:
+        """Pass images of the training through a network of its user's own.
+
+        Raises:
+            ConfigError: for what only a pass can tell, see `refuse_faults_in_passes`.
+        """
+        if self.config.network.name in NETWORKS:
+            return
+        batch = self.training_sampler().batch(0, 1 if not self._trains_on_images else 8)
+        images = batch.images if isinstance(batch, LabelledImages) else batch.query.images[0]
+        refuse_faults_in_passes(learner, images.to(self.config.machine.device))
 
     @torch.no_grad()
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
@@ -303,6 +318,7 @@ def open_run(
         experiment.gather_statistics(learner)
     else:
         load_trained(learner, run.weights_path)
+    experiment.try_network(learner)
     return experiment, learner
 
 

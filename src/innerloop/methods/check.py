@@ -14,6 +14,7 @@ from innerloop.core.errors import ConfigError, InnerloopError, first_line
 from innerloop.fast_weights.copies import changed_buffer
 from innerloop.fast_weights.functional import expand
 from innerloop.fast_weights.network import Network, refuse_wrong_outputs
+from innerloop.methods.base import Learner
 from innerloop.methods.maml.learner import MAML
 from innerloop.methods.meta_gradients import (
     STEPS,
@@ -89,14 +90,48 @@ def check_model(model: nn.Module, images: Tensor) -> list[str]:
     return remarks(model) + found
 
 
-def _in_one_pass(trial: nn.Module, images: Tensor) -> tuple[list[str], list[str]]:
+def refuse_faults_in_passes(learner: Learner, images: Tensor) -> None:
+    """Raise `ConfigError` for what passes of a learner's network tell and nothing else does.
+
+    A network that fails, draws random numbers, changes its buffers, computes with other weights
+    than its own, or sees other images where only `innerloop.BatchNorm2d` may. It is a part of
+    `check_model`, of what the learner uses of the network, and takes three passes.
+
+    Args:
+        learner: stays as it is.
+        images: at least two, (n, channels, height, width).
+    """
+    model = getattr(learner, "model", None)
+    if not isinstance(model, nn.Module):  # a stranger's method may keep its network elsewhere
+        return
+    weight = next(model.parameters(), images)
+    if weight.dtype != images.dtype:
+        raise ConfigError(
+            f"The network's weights are {weight.dtype}, and images are {images.dtype}: let its "
+            "factory return it as float()."
+        )
+    method = learner.network_method
+    Network(model, method)
+    trial = copy.deepcopy(model)
+    with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        found, _ = _in_one_pass(trial, images, method)
+        found = found or _of_a_lone_image(trial, images, method)
+    if found:
+        raise ConfigError(found[0])
+
+
+def _in_one_pass(
+    trial: nn.Module, images: Tensor, method: str = "forward"
+) -> tuple[list[str], list[str]]:
     """What one forward and backward pass tells: faults, and parameters that have no influence."""
+    compute = getattr(trial, method)
     buffers = {name: buffer.clone() for name, buffer in trial.named_buffers()}
     try:
         # Of copies, here and below: a network may change its input in place.
-        outputs = trial(images.clone())
+        outputs = compute(images.clone())
         refuse_wrong_outputs(outputs, images)
-        again = trial(images.clone())
+        again = compute(images.clone())
         unused = _without_influence(trial, outputs)
     except InnerloopError as error:
         return [str(error)], []
@@ -185,11 +220,11 @@ def _in_two_steps(trial: nn.Module, images: Tensor) -> list[str]:
     return _of_a_lone_image(trial, images)
 
 
-def _of_a_lone_image(trial: nn.Module, images: Tensor) -> list[str]:
+def _of_a_lone_image(trial: nn.Module, images: Tensor, method: str = "forward") -> list[str]:
     if norms_by_batch_alone(trial):  # there is no support mode, which is said elsewhere
         return []
     weights = expand(dict(trial.named_parameters()), 1)
-    network = Network(trial)
+    network = Network(trial, method)
     try:
         with torch.no_grad():
             lone, among = (

@@ -103,7 +103,7 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(value, LabelledImages | EpisodeBatch):
                 admitted = admit(learner, value, on_support)
                 # An adaptation keeps its support set, whatever is written into the caller's later.
-                keeps = on_support and admitted is not value
+                keeps = on_support and isinstance(admitted, Checked) and admitted is not value
                 given[name] = _of_its_own(admitted) if keeps else admitted
         if "steps" in given:
             refuse_wrong_steps(given["steps"])

@@ -10,10 +10,11 @@ from innerloop.analysis.explanation.representations import mean_change
 from innerloop.analysis.explanation.results import Explanation
 from innerloop.analysis.explanation.rows import DisjointMeans, PairedMeans
 from innerloop.analysis.explanation.steps import STEPS, step_curves
-from innerloop.analysis.explanation.subjects import Subject, Subjects
+from innerloop.analysis.explanation.subjects import Subjects
 from innerloop.analysis.explanation.table import FeaturesByRun, head_table
 from innerloop.core.errors import ConfigError
 from innerloop.data.sampling import EpisodeSampler
+from innerloop.methods.base import Learner
 from innerloop.methods.heads.frozen import FrozenFeatures
 from innerloop.networks.base import HasBlocks
 
@@ -38,7 +39,9 @@ def explain(
             known.
     """
     for subject in subjects:
-        refuse_what_cannot_be_explained(subject)
+        refuse_what_cannot_be_explained(
+            subject.name, subject.learner, takes_steps=subject.takes_steps
+        )
     a, b = subjects
     sampler = a.experiment.evaluation_sampler("val")
     say(f"1/8  Features of {episodes} episodes.")
@@ -78,10 +81,14 @@ def explain(
     )
 
 
-def refuse_what_cannot_be_explained(subject: Subject) -> None:
-    """Raise `ConfigError` if other heads and other adaptations are not to be had of a run."""
-    name = subject.name
-    learner = subject.learner
+def refuse_what_cannot_be_explained(name: str, learner: Learner, *, takes_steps: bool) -> None:
+    """Raise `ConfigError` if other heads and other adaptations are not to be had of a run.
+
+    Args:
+        name: what the run is called.
+        learner: its trained one.
+        takes_steps: whether it takes inner steps of a rate.
+    """
     if not isinstance(getattr(learner, "model", None), HasBlocks):
         raise ConfigError(
             f"{name} has a network whose blocks are not known: it needs embed, head and blocks, as "
@@ -98,7 +105,7 @@ def refuse_what_cannot_be_explained(subject: Subject) -> None:
             f"{name} has a meta-learned head, and an explanation gives new heads to both networks: "
             "train it with --fresh-head."
         )
-    if not subject.takes_steps and not isinstance(learner, FrozenFeatures):
+    if not takes_steps and not isinstance(learner, FrozenFeatures):
         raise ConfigError(
             f"{name} takes no inner steps of a rate, nor finds a head on frozen features, and an "
             "explanation varies one or the other: compare its accuracy alone, with innerloop "
