@@ -351,9 +351,10 @@ def test_sets_of_a_batch_norm_of_pytorchs_own_are_refused(switch):
             self.norm1 = nn.BatchNorm2d(4, track_running_stats=False).double()
 
     off: dict[str, Any] = dict(per_step_statistics=False, per_step_affine=False)
+    asked: dict[str, Any] = off | {switch: True}
 
     with pytest.raises(ConfigError, match="layer 'norm1' of PyTorch's own has not: use innerloop"):
-        MAMLpp(TheirNorm(), **(off | {switch: True}))
+        MAMLpp(TheirNorm(), **asked)
     assert MAMLpp(TheirNorm(), **off).batch_norm_modes == ("transductive",)
 
 
