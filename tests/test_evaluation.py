@@ -13,8 +13,9 @@ from innerloop.core.errors import ConfigError
 from innerloop.core.intervals import mean_and_interval
 from innerloop.data.images import FewShotDataset
 from innerloop.data.sampling import EpisodeSampler
+from innerloop.data.splits import find_split
 from innerloop.experiments.evaluation import evaluate, save_evaluation
-from innerloop.experiments.experiment import build_learner, prepare
+from innerloop.experiments.experiment import Experiment, build_learner, prepare
 from innerloop.methods.base import Adaptation, Learner, accuracy
 from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.methods.variants import Variant
@@ -318,3 +319,18 @@ def test_rows_of_a_transductive_method_say_so_but_not_those_of_another_head(
     assert row.to_json()["transductive"] == (adapts == "own")
     assert ("fomaml (transductive)" in describe_row(row)) == (adapts == "own")
     assert not Origin(method="fomaml", training_seed=0, inner_lr=0.4).transductive
+
+
+@pytest.mark.parametrize("method", ["transfer", "simpleshot", "protonet", "mamlpp"])
+def test_an_untrained_learners_statistics_are_of_its_first_batches(method, drawings):
+    settings: dict[str, Any] = dict(ways=3, shots=2, queries=4, filters=4, device="cpu")
+    config = settings_of(method, data="strokes", image_size=28, **settings)
+    experiment = Experiment(config, drawings, find_split("alphabets", drawings))
+    learner = experiment.build_learner()
+    weights = {name: weight.clone() for name, weight in learner.named_parameters()}
+
+    experiment.gather_statistics(learner, batches=2)
+
+    moved = [of for name, of in learner.named_buffers() if "mean" in name]
+    assert moved and all(bool(of.any()) for of in moved)
+    assert all(torch.equal(weight, weights[name]) for name, weight in learner.named_parameters())

@@ -178,9 +178,11 @@ class Experiment:
         images = batch.images if isinstance(batch, LabelledImages) else batch.query.images[0]
         refuse_faults_in_passes(learner, images.to(self.config.machine.device))
 
-    @torch.no_grad()
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
-        """Fill an untrained learner's running statistics, if any, from its first batches."""
+        """Fill an untrained learner's running statistics, if any, from its first batches.
+
+        Without gradients none would move: see `Learner.meta_loss`.
+        """
         if "running" not in learner.batch_norm_modes:
             return
         sampler = self.training_sampler()
