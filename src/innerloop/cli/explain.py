@@ -75,7 +75,13 @@ def _explained(runs: "list[RunDirectory]", options: ExplainOptions) -> "Explanat
     refuse_others({f"weights of {run.path.name}": run.weights_sha256() for run in runs})
     for directory in runs:
         if directory.config.network.name not in NETWORKS:
-            _, learner = open_run(directory, data_dir=options.data_dir, device=options.device)
+            _, learner = open_run(
+                directory,
+                data_dir=options.data_dir,
+                device=options.device,
+                engine=options.engine or "auto",
+                say=say,
+            )
             takes_steps = directory.config.own.adaptation_rate is not None
             refuse_what_cannot_be_explained(directory.path.name, learner, takes_steps=takes_steps)
     for directory in runs:

@@ -174,7 +174,7 @@ class Experiment:
         """
         if self.config.network.name in NETWORKS:
             return
-        batch = self.training_sampler().batch(0, 1 if not self._trains_on_images else 8)
+        batch = self.training_sampler().batch(0, 8 if self._trains_on_images else 1)
         images = batch.images if isinstance(batch, LabelledImages) else batch.query.images[0]
         refuse_faults_in_passes(learner, images.to(self.config.machine.device))
 

@@ -102,9 +102,10 @@ def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
                 )
             if isinstance(value, LabelledImages | EpisodeBatch):
                 admitted = admit(learner, value, on_support)
-                # An adaptation keeps its support set, whatever is written into the caller's later.
-                keeps = on_support and isinstance(admitted, Checked) and admitted is not value
-                given[name] = _of_its_own(admitted) if keeps else admitted
+                if on_support and isinstance(admitted, Checked) and admitted is not value:
+                    # An adaptation keeps it, whatever is written into the caller's later.
+                    admitted = _of_its_own(admitted)
+                given[name] = admitted
         if "steps" in given:
             refuse_wrong_steps(given["steps"])
         if "adaptation" in given and not hasattr(given["adaptation"], "fast_weights"):
