@@ -1,6 +1,7 @@
 """Which network a run has: one by its name with its own settings, or a stranger's by its place."""
 
 import dataclasses
+import html
 import json
 import re
 import subprocess
@@ -374,7 +375,10 @@ def test_a_strangers_network_is_trained_resumed_evaluated_and_described(mine, ca
 
     assert paused.weights_sha256() == whole.weights_sha256()
     assert "engine: reference, because the network is a Small and not a" in capsys.readouterr().out
-    assert "A network of its user's own" in (paused.path / "MODEL_CARD.md").read_text("utf-8")
+    card = (paused.path / "MODEL_CARD.md").read_text("utf-8")
+    assert "A network of its user's own" in card and "no batch norm predicts each image" in card
+    page = Path("report/report.html").read_text("utf-8")
+    assert "has no batch norm predicts each image by itself" in html.unescape(page)
     table = (paused.path / "hyperparameters.md").read_text("utf-8")
     assert f"{mine}:Small" in table and "`filters`" not in table
 

@@ -8,6 +8,11 @@ from innerloop.analysis.compared import LearningCurve, Pair
 from innerloop.analysis.explanation.rows import Mean, PartRow, ShotsRow
 from innerloop.runs.directory import RunDirectory
 
+WITHOUT_BATCH_NORM = (
+    "A network of its user's own that has no batch norm predicts each image by itself, whatever "
+    "the mode of batch norm is called."
+)
+"""What is said beside a mode's meaning where a network may have none."""
 ROUGHLY = 0.01
 """Accuracies that are nearer to one another than this are called level."""
 

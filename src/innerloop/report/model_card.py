@@ -10,14 +10,15 @@ from innerloop.core.intervals import intervals_in_words
 from innerloop.methods.catalogue import find_card
 from innerloop.report.document import code
 from innerloop.report.figures.run import data_name
-from innerloop.report.findings import counted
+from innerloop.report.findings import WITHOUT_BATCH_NORM, counted
 from innerloop.report.material import named
 from innerloop.report.render.markdown import table, text
 from innerloop.runs import reading
 from innerloop.runs.directory import RunDirectory
 from innerloop.runs.evaluations import evaluations, is_own, over_other_shapes
 from innerloop.runs.results import EvaluationRow
-from innerloop.settings.sections import DataSettings
+from innerloop.settings.run import RunConfig
+from innerloop.settings.sections import NETWORKS, DataSettings
 
 LICENCES = {
     "omniglot": (
@@ -70,7 +71,7 @@ def model_card(run: RunDirectory, weights: Path | None = None) -> str:
         "## Limits",
         "",
         _made_for(config.data),
-        _other_pictures(config.method),
+        _other_pictures(config),
         _classes(config.data),
         "",
         "## Licence",
@@ -112,13 +113,15 @@ def _made_for(data: DataSettings) -> str:
     return "- Made for research and teaching, and tried on the pictures named here alone."
 
 
-def _other_pictures(method: str) -> str:
-    if find_card(method).transductive:
+def _other_pictures(config: RunConfig) -> str:
+    if find_card(config.method).transductive:
         return (
             "- It is transductive: every accuracy uses the other query pictures of an episode, as "
             "many of each class as there are here."
         )
-    return "- Accuracies under batch norm transductive use the other query pictures of an episode."
+    words = "Accuracies under batch norm transductive use the other query pictures of an episode."
+    own = f" {WITHOUT_BATCH_NORM}" if config.network.name not in NETWORKS else ""
+    return f"- {words}{own}"
 
 
 def _classes(data: DataSettings) -> str:

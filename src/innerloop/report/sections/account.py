@@ -3,9 +3,11 @@
 from innerloop.core.intervals import covers_seeds
 from innerloop.methods.catalogue import find_card, settings_of
 from innerloop.report.document import Bullets, Section, code
+from innerloop.report.findings import WITHOUT_BATCH_NORM
 from innerloop.report.material import Material, named
 from innerloop.runs.directory import RunDirectory
 from innerloop.settings.run import RunConfig
+from innerloop.settings.sections import NETWORKS
 
 BATCH_NORM = {
     "transductive": "every forward pass by its own batch, so the query images help one another",
@@ -188,6 +190,8 @@ def limits(material: Material) -> Section:
             "Under transductive batch norm the query images of an episode are classified "
             "together, and help one another."
         )
+    if any(run.config.network.name not in NETWORKS for run in material.runs):
+        sentences.append(WITHOUT_BATCH_NORM)
     if names := [named(method) for method in material.methods if find_card(method).transductive]:
         sentences.append(
             f"{', '.join(names)}: the query images of an episode are classified together, and help "
