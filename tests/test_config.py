@@ -494,7 +494,6 @@ def test_a_name_near_none_is_answered_with_all_of_them():
     [
         *((method, dict(inner_steps=0)) for method in ("maml", "fomaml", "anil")),
         *((method, dict(inner_lr=0.0)) for method in ("maml", "fomaml", "anil", "imaml")),
-        ("reptile", dict(eval_inner_steps=0)),
         ("reptile", dict(inner_lr=0.0, fresh_head=False)),
         ("mamlpp", dict(multi_step_fraction=0.004)),
         ("protonet", dict(training_ways=1)),
@@ -514,6 +513,8 @@ def test_steps_that_stay_are_taken_where_something_else_is_learnt():
         assert settings_of(method, inner_lr=0.0, fresh_head=False).own.inner_lr == 0
     assert settings_of("mamlpp", inner_lr=0.0).own.learns_rates
     assert settings_of("protomaml", inner_steps=0).own.inner_steps == 0
+    # Reptile's training takes its own steps, however evaluation adapts.
+    assert settings_of("reptile", eval_inner_steps=0).own.adaptation_steps == 0
 
 
 @pytest.mark.parametrize("method", names())

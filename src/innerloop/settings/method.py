@@ -185,7 +185,8 @@ class EpisodicSettings(MethodSettings):
     def refuse_misfits(self, config: "RunConfig") -> None:
         """A new head that starts from zero has to move."""
         super().refuse_misfits(config)
-        still = self.adaptation_steps == 0 or self.adaptation_rate == 0
+        # Of training: how evaluation adapts may be another matter.
+        still = isinstance(self, InnerLoopSettings) and 0 in (self.inner_steps, self.inner_lr)
         if still and not self.learns_rates and self.starts_at_chance(config):
             raise ConfigError(NO_STEP)
 
