@@ -29,7 +29,9 @@ from family_protocol import (
     BUDGET,
     EPISODES,
     LONGER,
+    OTHER_SCALES,
     OUTER_RATES,
+    SCALED,
     SEEDS,
     SHAPES,
     TRIAL_BUDGET,
@@ -110,10 +112,16 @@ def plan_trainings(folder: Path) -> None:
     """
     for shape, seeds in SEEDS.items():
         for seed in seeds:
-            plan_setting(folder, shape, shape, seed, lengths(shape))
+            plan_setting(folder, shape, shape, seed, lengths(shape), chosen())
     shape, seed = UNTRAINED
     fewer = {method: LONGER for method, steps in lengths(shape).items() if steps < LONGER}
-    plan_setting(folder, BESIDE, shape, seed, fewer)
+    plan_setting(folder, BESIDE, shape, seed, fewer, chosen())
+    scaled = {
+        method: chosen()[method] | {"feature_scale": of} for method, of in OTHER_SCALES.items()
+    }
+    for shape, name in SCALED.items():
+        steps = {method: lengths(shape)[method] for method in scaled}
+        plan_setting(folder, name, shape, 0, steps, scaled)
 
 
 def lengths(shape: str) -> dict[str, int]:
@@ -121,7 +129,14 @@ def lengths(shape: str) -> dict[str, int]:
     return {method: length(method, shape, BUDGET, of) for method, of in chosen().items()}
 
 
-def plan_setting(folder: Path, name: str, shape: str, seed: int, steps: dict[str, int]) -> None:
+def plan_setting(
+    folder: Path,
+    name: str,
+    shape: str,
+    seed: int,
+    steps: dict[str, int],
+    settings: dict[str, dict[str, Any]],
+) -> None:
     """Plan the trainings of some methods, of so many outer steps each, under a name."""
     target = folder / f"{name}-s{seed}"
     if target.is_dir():
@@ -130,13 +145,13 @@ def plan_setting(folder: Path, name: str, shape: str, seed: int, steps: dict[str
     for method, count in steps.items():
         if not is_whole(published(name, method, seed)):
             of_length = {"meta_steps": count} | validations(count, VALIDATIONS)
-            methods[method] = {"settings": fixed(shape) | chosen()[method] | of_length}
+            methods[method] = {"settings": fixed(shape) | settings[method] | of_length}
     if methods:
         plan({"split": SPLIT}, [seed], VALIDATION_EPISODES, methods, target)
 
 
 def published(name: str, method: str, seed: int) -> Path:
-    """The folder of a training's results; the name is a setting, or `BESIDE`."""
+    """The folder of a training's results; the name is a setting, or of `BESIDE` and `SCALED`."""
     return RESULTS / name / f"{method}-s{seed}"
 
 
@@ -208,8 +223,9 @@ def is_whole(folder: Path) -> bool:
 
 
 def runs_of(folder: Path) -> Iterator[tuple[str, RunDirectory]]:
-    """All runs of the sweeps that are done, each with its setting, or `BESIDE`."""
-    for name, seeds in (SEEDS | {BESIDE: [UNTRAINED[1]]}).items():
+    """All runs of the sweeps that are done, each with its setting, or a name beside them."""
+    beside = {BESIDE: [UNTRAINED[1]]} | {name: [0] for name in SCALED.values()}
+    for name, seeds in (SEEDS | beside).items():
         for seed in seeds:
             path = folder / f"{name}-s{seed}"
             if path.is_dir():

@@ -11,13 +11,13 @@ from statistics import mean
 
 import numpy as np
 from family_tables import (
-    IN_WORDS,
     KINDS,
     RESULTS,
     compared,
     difference,
     has_costs,
     leaders,
+    named,
     ranked,
     rows,
     seconds,
@@ -81,7 +81,7 @@ def draw_accuracy() -> Figure:
             panel.errorbar(value, place, xerr=half, fmt="o", markersize=4, capsize=2, color=colour)
         low, high = panel.get_xlim()
         panel.set_xlim(low, min(high, 100.2))
-        panel.set_title(IN_WORDS[shape], fontsize=10)
+        panel.set_title(named(shape), fontsize=10)
         panel.set_xlabel("query accuracy, %")
     if has_costs():
         took = [seconds("5w5s", method) / 60 for method in methods]
@@ -119,10 +119,10 @@ def draw_pairs() -> Figure:
                 points[i, j] = 100 * pair["mean"] if pair and pair["apart"] else 0
         image = panel.imshow(points, cmap="PuOr", vmin=-SATURATED, vmax=SATURATED)
         _write_numbers(panel, points)
-        named = titles(methods)
-        panel.set_xticks(range(len(methods)), named, rotation=60, ha="right", fontsize=8)
-        panel.set_yticks(range(len(methods)), named, fontsize=8)
-        panel.set_title(IN_WORDS[shape], fontsize=10)
+        labels = titles(methods)
+        panel.set_xticks(range(len(methods)), labels, rotation=60, ha="right", fontsize=8)
+        panel.set_yticks(range(len(methods)), labels, fontsize=8)
+        panel.set_title(named(shape), fontsize=10)
         panel.grid(visible=False)
     assert image is not None
     figure.colorbar(image, ax=axes, shrink=0.4, extend="both", label="points")

@@ -29,6 +29,11 @@ LONGER = 1000
 once more, beside the benchmark."""
 BESIDE = f"{UNTRAINED[0]}-{LONGER}"
 """What stands for a setting in the names of these trainings."""
+OTHER_SCALES = {"maml": 0.3, "mamlpp": 1.0}
+"""The features' scale of each of the two is the other's, once more in 20-way, beside the benchmark:
+their best trials, of 5-way 5-shot, had different ones."""
+SCALED = {shape: f"{shape}-scale" for shape in ("20w1s", "20w5s")}
+"""What stands for each setting in the names of these trainings; their seed is 0."""
 OUTER_RATES = [0.001, 0.003]
 
 KAIMING: dict[str, Any] = {"conv_init": "kaiming", "clip_gradient": 0.3}

@@ -13,7 +13,16 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from family_protocol import BESIDE, LONGER, SEEDS, SHAPES, TRIALS, UNTRAINED
+from family_protocol import (
+    BESIDE,
+    LONGER,
+    OTHER_SCALES,
+    SCALED,
+    SEEDS,
+    SHAPES,
+    TRIALS,
+    UNTRAINED,
+)
 from pages import table
 
 from innerloop.analysis.comparison import shared_design
@@ -345,12 +354,12 @@ def own_rows(shape: str) -> list[dict[str, Any]]:
 
 
 def training(method: str, name: str = UNTRAINED[0]) -> RunDirectory:
-    """What is kept of a training of the seed of `UNTRAINED`, in its setting or of `BESIDE`.
+    """What is kept of a training of seed 0, of a setting, of `BESIDE` or of `SCALED`.
 
     Raises:
         DataError: if it is not there.
     """
-    folder = RESULTS / name / f"{method}-s{UNTRAINED[1]}"
+    folder = RESULTS / name / f"{method}-s0"
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} is not there yet.")
     return RunDirectory(folder)
@@ -364,7 +373,7 @@ def beside_untrained(method: str, name: str = UNTRAINED[0]) -> tuple[EvaluationR
         DataError: if there is none of it.
     """
     run = training(method, name)
-    trained = next(row for row in run.evaluations() if is_primary(run, row))
+    trained = primary(method, name)
     untrained = [
         row
         for row in training(method).evaluations()
@@ -408,6 +417,31 @@ def of_longer() -> str:
             cells.append([titled(method), str(budget), *accuracies, gain])
     head = f"method | outer steps of the budget | then, % | after {LONGER:,}, %"
     return table(f"{head} | gained over initial weights, points", cells)
+
+
+def primary(method: str, name: str) -> EvaluationRow:
+    """What a training of seed 0 reached, by its method's own batch norm."""
+    run = training(method, name)
+    return next(row for row in run.evaluations() if is_primary(run, row))
+
+
+def of_scales() -> str:
+    """family.md's: two methods in 20-way by the scale of features that each had chosen."""
+    cells = []
+    for shape, beside in SCALED.items():
+        of_scale: dict[float, dict[str, EvaluationRow]] = {}
+        for method in OTHER_SCALES:
+            for name in (shape, beside):
+                scale = training(method, name).config.network.feature_scale
+                of_scale.setdefault(scale, {})[method] = primary(method, name)
+        for scale, rows in sorted(of_scale.items()):
+            first, second = (np.array(row.query_accuracy_per_episode) for row in rows.values())
+            more = paired_difference(second, first, shared_design(tuple(rows.values())))
+            points = f"{100 * more.mean:+.2f} ± {100 * more.ci95:.2f}"
+            accuracies = [shown(vars(row)) for row in rows.values()]
+            cells.append([IN_WORDS[shape], str(scale), *accuracies, points])
+    heads = " | ".join(titled(method) for method in OTHER_SCALES)
+    return table(f"setting, seed 0 | scale of features | {heads} | difference, points", cells)
 
 
 def of_modes() -> str:
@@ -656,6 +690,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "family orders": orders,
     "family untrained": of_untrained,
     "family longer": of_longer,
+    "family scales": of_scales,
     "family modes": of_modes,
     "family costs": of_costs,
     "family trials": of_trials,

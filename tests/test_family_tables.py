@@ -281,6 +281,24 @@ def test_training_gives_every_method_fifteen_points_and_more(method):
     assert last >= family_protocol.LONGER
 
 
+def test_both_scales_of_features_are_told_of_both_methods_on_the_same_episodes():
+    """By plain means of what is kept, in 20-way 1-shot."""
+    rows = [line.split(" | ") for line in family_tables.of_scales().splitlines()[2:]]
+    assert [row[1] for row in rows] == ["0.3", "1.0", "0.3", "1.0"]
+    of_scale = {
+        "0.3": ("20w1s-scale/maml-s0", "20w1s/mamlpp-s0"),
+        "1.0": ("20w1s/maml-s0", "20w1s-scale/mamlpp-s0"),
+    }
+    for row in rows[:2]:
+        means = []
+        for folder in of_scale[row[1]]:
+            (path,) = (family_tables.RESULTS / folder).glob("*-transductive.json")
+            kept = json.loads(path.read_text())["query_accuracy_per_episode"]
+            means.append(100 * sum(kept) / len(kept))
+        assert [cell.split()[0] for cell in row[2:4]] == [f"{mean:.2f}" for mean in means]
+        assert row[4].split()[0] == f"{means[1] - means[0]:+.2f}"
+
+
 def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():
     of_kinds = [name for methods in family_tables.KINDS.values() for name in methods]
 
