@@ -8,6 +8,7 @@ all of its trainings are published.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -85,14 +86,14 @@ class Relation:
     b: str
     words: str
     sign: int = 1
-    """1: not below; -1: not above."""
+    """1: not below; -1: not above; 0: near, of which no difference is the other way round."""
     shapes: tuple[str, ...] = tuple(IN_WORDS)
     """The settings that it is said of, as far as the paper says."""
 
 
 TWENTY_WAY = ("20w1s", "20w5s")
 RELATIONS = [
-    Relation("fomaml", "maml", "nearly as good (Finn and others, 2017, mini-ImageNet)"),
+    Relation("fomaml", "maml", "nearly as good (Finn and others, 2017, mini-ImageNet)", sign=0),
     Relation("mamlpp", "maml", "above, most in 20-way (Antoniou and others, 2019, Omniglot)"),
     Relation("anil", "maml", "as good (Raghu and others, 2020, Omniglot and mini-ImageNet)"),
     Relation("boil", "maml", "above (Oh and others, 2021, mini-ImageNet and other images)"),
@@ -308,7 +309,7 @@ def reversed_relations() -> str:
     """A line for each setting: relations told apart here the other way round than a paper says."""
     lines = []
     for shape in settled():
-        said = [relation for relation in RELATIONS if shape in relation.shapes]
+        said = [relation for relation in RELATIONS if relation.sign and shape in relation.shapes]
         found = []
         for relation in said:
             of = difference(shape, relation.a, relation.b)
@@ -454,6 +455,54 @@ def of_modes() -> str:
             accuracies = [shown(found[mode]) if mode in found else "-" for mode in modes]
             cells.append([titled(method), *accuracies])
     return table("method, 5-way 5-shot | transductive | support | running", cells)
+
+
+def by_one_norm() -> str:
+    """A line for each setting: pairs that only their own batch norms tell apart.
+
+    Of all pairs whose two methods normalise a query set differently and are told apart, those that
+    are not, or are the other way round, where both take the support set's statistics.
+    """
+    lines = []
+    for shape in settled():
+        own = rows(shape)
+        unlike = [
+            (a, b)
+            for a, b in combinations(sorted(own, key=lambda name: -own[name]["query_accuracy"]), 2)
+            if own[a]["batch_norm"] != own[b]["batch_norm"] and difference(shape, a, b)["apart"]
+        ]
+        both = [(a, b) for a, b in unlike if by_support(shape, a) and by_support(shape, b)]
+        of_norm = [
+            f"{titled(a)} above {titled(b)}"
+            for a, b in both
+            if by_support_difference(shape, a, b).verdict != "better"
+        ]
+        lines.append(
+            f"- **{named(shape)}**: {len(of_norm)} of {len(both)} pairs"
+            f"{': ' if of_norm else ''}{'; '.join(of_norm)}."
+        )
+    return "\n".join(lines)
+
+
+@cache
+def by_support(shape: str, method: str) -> tuple[EvaluationRow, ...]:
+    """A method's evaluations of each training seed by the support set's statistics, if any."""
+    folders = [RESULTS / shape / f"{method}-s{seed}" for seed in SEEDS[shape]]
+    return tuple(
+        row
+        for folder in folders
+        for row in RunDirectory(folder).evaluations()
+        if (row.adaptation, row.batch_norm) == ("own", "support")
+    )
+
+
+def by_support_difference(shape: str, a: str, b: str) -> Difference:
+    """Method A minus method B, both by the support set's statistics, over the same episodes."""
+    of_a, of_b = by_support(shape, a), by_support(shape, b)
+    first, second = (
+        np.array([row.query_accuracy_per_episode for row in of]) for of in (of_a, of_b)
+    )
+    return paired_difference(first, second, shared_design((*of_a, *of_b)))
 
 
 def of_costs() -> str:
@@ -691,6 +740,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "family untrained": of_untrained,
     "family longer": of_longer,
     "family scales": of_scales,
+    "family by one norm": by_one_norm,
     "family modes": of_modes,
     "family costs": of_costs,
     "family trials": of_trials,

@@ -299,6 +299,32 @@ def test_both_scales_of_features_are_told_of_both_methods_on_the_same_episodes()
         assert row[4].split()[0] == f"{means[1] - means[0]:+.2f}"
 
 
+def test_what_is_told_apart_by_batch_norm_alone_is_said():
+    """5-way 5-shot: MAML is above MatchingNet by own norms, and below by the support set's."""
+    _, line, *_ = family_tables.by_one_norm().splitlines()
+    assert line.startswith("- **5-way 5-shot**: 4 of 27 pairs: ")
+    assert "; MAML above MatchingNet;" in line
+    assert "Reptile above ProtoNet" not in line
+
+    def mean(method: str, mode: str) -> float:
+        ends = f"5w5s/{method}-s?/*steps-{mode}.json"
+        rows = [json.loads(path.read_text()) for path in family_tables.RESULTS.glob(ends)]
+        each = [value for row in rows for value in row["query_accuracy_per_episode"]]
+        assert len(each) == 2 * 600
+        return sum(each) / len(each)
+
+    assert mean("maml", "transductive") > mean("matchingnet", "running")
+    assert mean("maml", "support") < mean("matchingnet", "support")
+    assert mean("reptile", "support") > mean("protonet", "support")
+
+
+def test_a_near_method_is_never_said_to_be_the_other_way_round():
+    near = [relation for relation in family_tables.RELATIONS if not relation.sign]
+
+    assert [(relation.a, relation.b) for relation in near] == [("fomaml", "maml")]
+    assert "FO-MAML" not in family_tables.reversed_relations()
+
+
 def test_every_method_is_of_one_kind_and_has_as_many_trials_as_the_others():
     of_kinds = [name for methods in family_tables.KINDS.values() for name in methods]
 

@@ -48,7 +48,7 @@ class IMAML(Descent):
     Deviations from the paper: a mean over the episodes instead of a sum. A fresh head is held near
     the zero that it starts from, a constant: it is part of the inner problem and of H, and its part
     of x is left out. Where I + H/λ is not positive, x is what it was before, or g itself. There is
-    no damping, as in the paper; the authors' code solves (2 I + H / (λ + 1)) x = g, and takes the
+    no damping, as in the paper; the authors' code solves (2 I + H / (λ + 10)) x = g, and takes the
     proximal term into one step at the end of the inner loop.
 
     Args:
