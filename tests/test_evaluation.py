@@ -69,6 +69,13 @@ def test_accuracy_is_the_fraction_of_right_argmaxes_per_episode():
     assert accuracy(logits, torch.tensor([[0, 1], [0, 1]])).tolist() == [1.0, 0.5]
 
 
+def test_logits_without_numbers_are_never_right():
+    nan = math.nan
+    logits = torch.tensor([[[nan, nan], [nan, 3.0]], [[0.0, 1.0], [2.0, 1.0]]])
+
+    assert accuracy(logits, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.0, 1.0]
+
+
 def test_accuracy_of_a_regression_is_not_a_number():
     assert accuracy(torch.zeros(2, 3), torch.zeros(2, 3)).isnan().all()
 

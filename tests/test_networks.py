@@ -456,6 +456,31 @@ class Pair(Base):
 
 def Double(**sizes):
     return Base(**sizes).double()
+
+
+class PairOfFeatures(Base):
+    def embed(self, images):
+        return super().embed(images), 1
+
+    def forward(self, images):
+        return self.head(self.embed(images)[0])
+
+
+class Halved(Base):
+    def embed(self, images):
+        return super().embed(images).half()
+
+    def forward(self, images):
+        return self.head(self.embed(images).float())
+
+
+class Wide(Base):
+    def embed(self, images):
+        features = super().embed(images)
+        return torch.cat([features, features], 1)
+
+    def forward(self, images):
+        return self.head(self.embed(images)[:, :8])
 """
 FAULTS_OF_PASSES = {
     "Dropping": "changes from pass to pass, by random numbers",
@@ -480,6 +505,21 @@ def test_what_only_a_pass_tells_of_a_network_is_refused_before_anything_is_writt
 
     assert cli.main(["train", method, "--network", f"noisy_nets:{name}", *small]) == 2
     assert FAULTS_OF_PASSES[name] in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["PairOfFeatures", "Halved", "Wide"])
+@pytest.mark.parametrize("method", ["anil", "protomaml", "tim", "baselinepp"])
+def test_features_that_a_head_cannot_take_are_refused_before_anything_is_written(
+    method, name, tmp_path, monkeypatch, capsys
+):
+    """The networks' own logits are right; their features are of another kind, type or number."""
+    monkeypatch.chdir(tmp_path)
+    Path("noisy_nets.py").write_text(NOISY)
+    small = [one for one in SMALL if method in ("anil", "protomaml") or "meta-batch" not in one]
+
+    assert cli.main(["train", method, "--network", f"noisy_nets:{name}", *small]) == 2
+    assert "Traceback" not in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -1,5 +1,6 @@
 """`innerloop evaluate`: the accuracy of a finished run on fixed episodes."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,6 +113,14 @@ def _evaluate(options: EvaluateOptions) -> int:
     for row in rows:
         say(describe_row(row))
     say(table_of_rows(rows))
+    for row in rows:
+        # A loss that is not a number in one episode makes the mean so.
+        if math.isnan(row.query_loss):
+            say(
+                f"{row.shots}-shot {row.batch_norm}: adaptation ended in no numbers in some of the "
+                "episodes; none of their images counts as right. Adapt at a lower rate, or by "
+                "fewer steps."
+            )
     print_json(options, {"run": str(directory.path), "rows": [row.to_json() for row in rows]})
     return 0
 

@@ -21,7 +21,7 @@ from innerloop.experiments.machine import device_for, on_this_machine, usable_de
 from innerloop.fast_weights.engine import Engine
 from innerloop.methods.base import Learner
 from innerloop.methods.catalogue import find_card, find_learner, read_config
-from innerloop.methods.check import refuse_faults_in_passes
+from innerloop.methods.check import refuse_failing_steps, refuse_faults_in_passes
 from innerloop.methods.variants import Variant
 from innerloop.networks.build import build_network
 from innerloop.networks.usual import usual_torch
@@ -170,13 +170,16 @@ class Experiment:
         """Pass images of the training through a network of its user's own.
 
         Raises:
-            ConfigError: for what only a pass can tell, see `refuse_faults_in_passes`.
+            ConfigError: for what only a pass can tell, see `refuse_faults_in_passes`, and a step,
+                see `refuse_failing_steps`.
         """
         if self.config.network.name in NETWORKS:
             return
-        batch = self.training_sampler().batch(0, 8 if self._trains_on_images else 1)
+        device = self.config.machine.device
+        batch = self.training_sampler().batch(0, 8 if self._trains_on_images else 1).to(device)
         images = batch.images if isinstance(batch, LabelledImages) else batch.query.images[0]
-        refuse_faults_in_passes(learner, images.to(self.config.machine.device))
+        refuse_faults_in_passes(learner, images)
+        refuse_failing_steps(learner, batch, self.evaluation_sampler("val").batch(0, 1).to(device))
 
     def gather_statistics(self, learner: Learner, batches: int = 100) -> None:
         """Fill an untrained learner's running statistics, if any, from its first batches.

@@ -353,12 +353,14 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (E, n) int64; other labels (a regression's targets) have no accuracy.
 
     Returns:
-        (E,) in [0, 1], or NaN.
+        (E,) in [0, 1], or NaN. An image without numbers for logits is not classified right.
     """
     if labels.dtype != torch.int64 or logits.ndim != 3:
         return torch.full((len(labels),), torch.nan, device=labels.device)
     # Where all logits are equal, as of a zero head, the first class wins: one in `ways` is right.
-    return (logits.argmax(dim=-1) == labels).float().mean(dim=-1)
+    # The largest of logits that are NaN is the first of them, as if class 0 had been said.
+    right = (logits.argmax(dim=-1) == labels) & ~logits.isnan().any(dim=-1)
+    return right.float().mean(dim=-1)
 
 
 def refuse_another_function(

@@ -6,11 +6,13 @@ with plain autograd on copies of the network that hold the weights of each step.
 
 import copy
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.core.errors import ConfigError, InnerloopError, first_line
+from innerloop.data.episodes import EpisodeBatch
 from innerloop.fast_weights.copies import changed_buffer
 from innerloop.fast_weights.functional import expand
 from innerloop.fast_weights.network import Network, refuse_wrong_outputs
@@ -119,6 +121,31 @@ def refuse_faults_in_passes(learner: Learner, images: Tensor) -> None:
         found = found or _of_a_lone_image(trial, images, method)
     if found:
         raise ConfigError(found[0])
+
+
+def refuse_failing_steps(learner: Learner, batch: Any, episode: EpisodeBatch) -> None:
+    """Raise `ConfigError` if a learner fails with its network in training or in adaptation.
+
+    Args:
+        learner: stays as it is.
+        batch: what it is trained on, for one outer step.
+        episode: what is adapted to, one inner step, and predicted.
+    """
+    trial = copy.deepcopy(learner)
+    try:
+        with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            trial.begin_outer_step(0, 1)
+            trial.meta_loss(batch)
+            trial.end_outer_step()
+            trial.predict(trial.adapt(episode.support, steps=1), episode.query.images)
+    except InnerloopError:
+        raise
+    except Exception as error:  # whatever a user's own network leads to
+        raise ConfigError(
+            f"{type(learner).__name__} fails with this network: {_why(error)}. What embed returns "
+            "is features (n, features) of the weights' type, as many as its head takes."
+        ) from error
 
 
 def _in_one_pass(
