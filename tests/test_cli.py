@@ -1,6 +1,7 @@
 """The command line: what it does, and what it says and leaves untouched where it refuses."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from innerloop.cli.progress import TrainingProgress
 from innerloop.data import omniglot
 from innerloop.data.cache import cache_directory
 from innerloop.methods.catalogue import find_card, names, settings_of
+from innerloop.methods.maml.learner import MAML
 from innerloop.runs.directory import RunDirectory
 from making import few_strokes, make_run
 
@@ -741,6 +743,18 @@ def test_debug_shows_the_traceback_with_the_same_exit_code(capsys):
 
 
 # Resume and evaluate
+
+
+def test_an_adaptation_that_ends_in_no_numbers_is_said_and_nothing_of_it_is_right(
+    finished, monkeypatch, capsys
+):
+    predict = MAML.predict
+    monkeypatch.setattr(MAML, "predict", lambda *of, **how: predict(*of, **how) * math.nan)
+
+    assert cli.main(["evaluate", str(finished), "--episodes", "2", "--shots", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "3-shot support: adaptation ended in no numbers in some of the episodes" in said
+    assert "   0.00 ± 0.00 %" in said
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
