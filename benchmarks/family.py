@@ -79,6 +79,8 @@ def plan_trials(folder: Path) -> None:
 def publish_trials(folder: Path) -> None:
     """Write what every trial reached, the best of each method first."""
     sweep = SweepDirectory(folder)
+    if not sweep.done():
+        raise SystemExit(f"{folder} has no trial that is done: innerloop sweep work {folder}")
     (table,) = tables(sweep)
     rows = []
     for trial in table.trials:
@@ -122,6 +124,9 @@ def plan_trainings(folder: Path) -> None:
     for shape, name in SCALED.items():
         steps = {method: lengths(shape)[method] for method in scaled}
         plan_setting(folder, name, shape, 0, steps, scaled)
+
+    if not folder.is_dir():
+        print(f"Every training is published in {RESULTS}: move that folder away to train anew.")
 
 
 def lengths(shape: str) -> dict[str, int]:
@@ -192,6 +197,8 @@ def publish(folder: Path) -> None:
 
     Of one seed of one setting the initial weights are evaluated too.
     """
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is not there: plan trainings and work on them first.")
     for name, run in runs_of(folder):
         seed = run.config.training.seed
         target = published(name, run.config.method, seed)

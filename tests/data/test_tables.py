@@ -236,6 +236,13 @@ def test_a_description_that_cannot_be_used_is_refused(album, text, words):
     refused(album, words)
 
 
+def test_a_column_that_only_the_description_names_is_told_as_its(album):
+    described = {"image_column_name": "picture"}
+    (album / "info.json").write_text(json.dumps(described))
+
+    refused(album, "it is picture,CATEGORY,SUPER_CATEGORY by info.json")
+
+
 def test_a_super_category_that_is_promised_and_has_no_column_is_refused(album):
     change(album / "labels.csv", "SUPER_CATEGORY", "KIND")
     refused(album, "has 0 columns 'SUPER_CATEGORY' in its first line, and needs one")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import innerloop
 from innerloop.core.errors import ConfigError
 from innerloop.data.images import LabelledImages
 from innerloop.methods.base import Learner, sharing_weights
@@ -384,3 +385,20 @@ def test_features_are_those_of_what_a_tensor_holds_now():
     with torch.no_grad():
         learner.model.convs[0].weight.mul_(1.5)  # type: ignore[index,union-attr]
     assert not torch.equal(learner.predict(adaptation, images), before)
+
+
+@pytest.mark.parametrize(
+    ("of", "fixed"),
+    [
+        ("ANIL", {"adapts": ["head"]}),
+        ("BOIL", {"adapts": ["head"]}),
+        ("ProtoMAML", {"fresh_head": "head"}),
+        ("ProtoMAML", {"fresh_head_init": "zero"}),
+    ],
+)
+def test_a_part_that_makes_the_method_is_no_setting(of, fixed):
+    model = innerloop.Conv4(3, filters=4)
+    (name,) = fixed
+
+    with pytest.raises(ConfigError, match=f"{of} has a {name} of its own"):
+        getattr(innerloop, of)(model, **fixed)

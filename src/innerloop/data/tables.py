@@ -20,6 +20,8 @@ COLUMNS = {
     "super_category_column_name": "SUPER_CATEGORY",
 }
 """What Meta-Album's ``info.json`` may call otherwise -> what it is called usually."""
+CSV_COLUMNS = ("filename", "label")
+"""Of the usual lists of mini-ImageNet's splits."""
 
 
 def content_of(listing: Listing, say: Callable[[str], None]) -> Content | None:
@@ -164,7 +166,7 @@ def _splits(pictures: Pictures, tables: dict[str, File]) -> Content:
     names = Names()
     for part, table in tables.items():
         classes = parts.setdefault(part, {})
-        for row in _rows(pictures.listing, table, ("filename", "label")):
+        for row in _rows(pictures.listing, table, CSV_COLUMNS):
             filename, label = row.values
             files = classes.setdefault(names.of(label, "label", row.place), [])
             files.append(pictures.take(filename, row.place))
@@ -273,9 +275,11 @@ def _places(
     for number, column in enumerate(columns):
         count = header.count(folded(column))
         if count > 1 or (count == 0 and number < len(columns) - optional):
+            named = set(columns) - {*COLUMNS.values(), *CSV_COLUMNS}
+            layout = "by info.json" if named else "in the usual layout"
             raise DataError(
                 f"{path!r} has {count} columns {column!r} in its first line, and needs one: it is "
-                f"{','.join(columns)} in the usual layout. If it is not the list of the classes, "
+                f"{','.join(columns)} {layout}. If it is not the list of the classes, "
                 "move it elsewhere."
             )
         places.append(header.index(folded(column)) if count else None)

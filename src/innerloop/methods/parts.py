@@ -1,6 +1,6 @@
 """Names of what can be adapted in a trained network, and of the heads that it can be given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -150,6 +150,15 @@ def parameters_to_adapt(
                 + remedy
             )
     return parameters_under(model, modules)
+
+
+def refuse_fixed(method: str, settings: Mapping[str, Any], *fixed: str) -> None:
+    """Raise `ConfigError` for a setting that is a part of the method, and none of its user's."""
+    for name in fixed:
+        if name in settings:
+            raise ConfigError(
+                f"{method} has a {name} of its own, by which it is {method}: omit it."
+            )
 
 
 def possible_modes(model: nn.Module, asked: tuple[BatchNormMode, ...]) -> tuple[BatchNormMode, ...]:

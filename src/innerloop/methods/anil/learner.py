@@ -12,7 +12,7 @@ from innerloop.fast_weights.functional import FastWeights
 from innerloop.fast_weights.network import Network
 from innerloop.fast_weights.objectives import Losses, Objective
 from innerloop.methods.maml.learner import MAML
-from innerloop.methods.parts import Parts
+from innerloop.methods.parts import Parts, refuse_fixed
 from innerloop.networks.base import Embeds
 from innerloop.networks.batch_norm import Moments, Statistics, Stored, moments
 
@@ -57,6 +57,7 @@ class ANIL(MAML):
                 f"{type(model).__name__} a method embed(images) that returns them, and a last "
                 "layer head, so that its logits are head(embed(images))."
             )
+        refuse_fixed("ANIL", settings, "adapts")
         super().__init__(model, adapts=[HEAD], **settings)
 
     def _network(self, method: str = "forward") -> Network:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from innerloop.methods.maml.learner import MAML
-from innerloop.methods.parts import PARTS, Parts, parameters_to_adapt
+from innerloop.methods.parts import PARTS, Parts, parameters_to_adapt, refuse_fixed
 
 HEAD_IS_KEPT = "to keep: BOIL's network calls its last layer head"
 
@@ -47,6 +47,7 @@ class BOIL(MAML):
     can_have_fresh_head: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, **settings: Any):
+        refuse_fixed("BOIL", settings, "adapts")
         super().__init__(model, **settings)
         self._adapted = self.params.keys() - parameters_to_adapt(model, ["head"], HEAD_IS_KEPT)
         self._refuse_nothing_to_adapt()

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from innerloop.methods.maml.learner import MAML
+from innerloop.methods.parts import refuse_fixed
 
 
 class ProtoMAML(MAML):
@@ -40,4 +41,5 @@ class ProtoMAML(MAML):
     computes_as_maml: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, **settings: Any):
+        refuse_fixed("ProtoMAML", settings, "fresh_head", "fresh_head_init")
         super().__init__(model, fresh_head="head", fresh_head_init="prototypes", **settings)
