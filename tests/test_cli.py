@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -743,6 +744,21 @@ def test_debug_shows_the_traceback_with_the_same_exit_code(capsys):
 
 
 # Resume and evaluate
+
+
+def test_what_was_written_beside_runs_is_passed_over_by_a_pattern(finished, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    for name in ("a", "b"):
+        shutil.copytree(finished, runs / name)
+        text = (runs / name / "config.json").read_text("utf-8")
+        (runs / name / "config.json").write_text(text.replace('"seed": 0', f'"seed": {ord(name)}'))
+    (runs / "comparison").mkdir()
+    (runs / "comparison" / "comparison.json").write_text("{}")
+
+    assert cli.main(["report", *map(str, sorted(runs.iterdir())), "--out", "page"]) == 0
+    assert "comparison is what innerloop wrote of runs, and is passed over." in (
+        capsys.readouterr().out
+    )
 
 
 def test_an_adaptation_that_ends_in_no_numbers_is_said_and_nothing_of_it_is_right(

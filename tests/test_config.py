@@ -523,3 +523,17 @@ def test_only_a_head_from_zero_is_at_chance_before_a_step(method):
     at_chance = method not in ("boil", "metasgd", "protomaml", "baselinepp")
 
     assert config.own.starts_at_chance(config) == at_chance
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "value", "words"),
+    [
+        ("metaoptnet", "solver", "svm", "a support vector machine of cost 0.1"),
+        ("metaoptnet", "solver", "ridge", "a ridge regression of penalty 50"),
+        ("simpleshot", "transform", "un", "class means of features, transform un"),
+    ],
+)
+def test_main_settings_say_which_variant_was_trained(method, setting, value, words):
+    own = settings_of(method, **{setting: value}).own
+
+    assert own.inner_loop_in_words == f"no gradient steps: {words}"

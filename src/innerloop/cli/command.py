@@ -19,6 +19,8 @@ from innerloop.core.files import expanded, json_text
 from innerloop.settings.fields import attribute_docstrings
 
 Options = TypeVar("Options")
+PAGES = ("comparison.json", "explanation.json", "report.html")
+"""Files by which a folder of `compare`, `explain` or `report` is known."""
 Field = tuple[str, Any, Any]
 """Name, type and `dataclasses.field`, as `dataclasses.make_dataclass` takes them."""
 
@@ -162,6 +164,17 @@ def option(sentence: str, default: Any) -> Any:
     """For ``Annotated``: an option's help text; tyro adds a default that it does not say itself."""
     hint = "" if default is None or "default:" in sentence else None
     return tyro.conf.arg(help=sentence, help_behavior_hint=hint)
+
+
+def runs_among(paths: Sequence[Path], say: Callable[[str], None]) -> tuple[Path, ...]:
+    """The paths without those that `compare`, `explain` and `report` wrote beside runs.
+
+    A pattern such as ``runs/*`` names them, too.
+    """
+    written = [path for path in paths if any((path / page).is_file() for page in PAGES)]
+    for path in written:
+        say(f"{path} is what innerloop wrote of runs, and is passed over.")
+    return tuple(path for path in paths if path not in written)
 
 
 def sayer(options: Common) -> Callable[[str], None]:

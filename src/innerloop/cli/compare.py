@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from innerloop.cli.command import DeviceOptions, parse, print_json, sayer
+from innerloop.cli.command import DeviceOptions, parse, print_json, runs_among, sayer
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def run(arguments: list[str]) -> int:
     from innerloop.report.comparison import comparison_page, write_comparison
     from innerloop.runs.directory import RunDirectory
 
-    runs = [RunDirectory(path) for path in options.runs]
     say = sayer(options)
+    runs = [RunDirectory(path) for path in runs_among(options.runs, say)]
     part = options.part
     episodes = options.episodes
     check_runs(runs, episodes)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from innerloop.cli.command import Common, parse, print_json, say_boxes, sayer
+from innerloop.cli.command import Common, parse, print_json, runs_among, say_boxes, sayer
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ def run(arguments: list[str]) -> int:
     from innerloop.assignment import document as assignment
     from innerloop.report.report import document, read_material, write_report
 
+    say = sayer(options)
     material = read_material(
-        options.runs,
+        runs_among(options.runs, say),
         options.explanation,
         collaborators=options.collaborators,
         references=options.references,
     )
     written = assignment.document(material) if options.assignment else document(material)
     write_report(written, options.out)
-    say = sayer(options)
     missing = list(dict.fromkeys(written.missing))
     for what in missing:
         say(f"Missing: {what}")

@@ -22,6 +22,13 @@ class Settings(EpisodicFeaturesSettings):
     initial_scale: Annotated[float, between(1e-6, 1e6)] = 10.0
     """Where the learnt scale of the logits starts."""
 
+    @property
+    def inner_loop_in_words(self) -> str:
+        """Which of the two is solved."""
+        if self.solver == "ridge":
+            return f"no gradient steps: a ridge regression of penalty {self.ridge_penalty:g}"
+        return f"no gradient steps: a support vector machine of cost {self.cost:g}"
+
 
 CARD = Card(
     name="metaoptnet",
@@ -30,8 +37,8 @@ CARD = Card(
     learner="innerloop.methods.metaoptnet.learner:MetaOptNet",
     idea=(
         "MetaOptNet learns features on which a linear classifier that is the solution of a convex "
-        "problem, a support vector machine, tells the query set's classes apart. It is trained "
-        "through the conditions that the solution meets."
+        "problem, a support vector machine or a ridge regression, tells the query set's classes "
+        "apart. It is trained through the conditions that the solution meets."
     ),
     adapts="a linear head, by a convex solver",
     papers=(

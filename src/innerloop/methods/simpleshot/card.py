@@ -16,6 +16,11 @@ class Settings(PretrainingSettings):
     centred by the training classes' mean feature and then scaled (cl2n)."""
 
     @property
+    def inner_loop_in_words(self) -> str:
+        """By which transform."""
+        return f"no gradient steps: class means of features, transform {self.transform}"
+
+    @property
     def can_be_explained(self) -> bool:
         """Features take any head."""
         return True
@@ -28,8 +33,9 @@ CARD = Card(
     learner="innerloop.methods.simpleshot.learner:SimpleShot",
     idea=(
         "SimpleShot trains the network to classify all training classes. Then its features are "
-        "frozen, centred by their mean over the training classes, and scaled to length one. A "
-        "query image has the class whose mean support feature is nearest."
+        "frozen. By the transform that is chosen they are scaled to length one, before that "
+        "centred by their mean over the training classes, too, or left as they are. A query image "
+        "has the class whose mean support feature is nearest."
     ),
     adapts="class means",
     papers=(
