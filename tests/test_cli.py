@@ -755,10 +755,12 @@ def test_what_was_written_beside_runs_is_passed_over_by_a_pattern(finished, tmp_
     (runs / "comparison").mkdir()
     (runs / "comparison" / "comparison.json").write_text("{}")
 
+    (runs / "a" / "report.html").touch()
+
     assert cli.main(["report", *map(str, sorted(runs.iterdir())), "--out", "page"]) == 0
-    assert "comparison is what innerloop wrote of runs, and is passed over." in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert f"{runs / 'comparison'} is what innerloop wrote of runs, and is passed over." in said
+    assert said.count("passed over") == 1
 
 
 def test_an_adaptation_that_ends_in_no_numbers_is_said_and_nothing_of_it_is_right(

@@ -169,9 +169,13 @@ def option(sentence: str, default: Any) -> Any:
 def runs_among(paths: Sequence[Path], say: Callable[[str], None]) -> tuple[Path, ...]:
     """The paths without those that `compare`, `explain` and `report` wrote beside runs.
 
-    A pattern such as ``runs/*`` names them, too.
+    A pattern such as ``runs/*`` names them, too. A run that holds its own report is a run.
     """
-    written = [path for path in paths if any((path / page).is_file() for page in PAGES)]
+    written = [
+        path
+        for path in paths
+        if not (path / "config.json").exists() and any((path / page).is_file() for page in PAGES)
+    ]
     for path in written:
         say(f"{path} is what innerloop wrote of runs, and is passed over.")
     return tuple(path for path in paths if path not in written)
